@@ -1,0 +1,1 @@
+"""Label sets, metrics, predictions and baselines of the tasks that Headrace trains."""
