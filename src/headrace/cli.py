@@ -1,0 +1,93 @@
+"""The ``headrace`` command: one entry point for every command, installed or from a script.
+
+Each command is a module of :mod:`headrace.commands` that is imported only when it is used, so that
+``headrace --help`` does not pay for torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from headrace import __version__
+from headrace.errors import HeadraceError, UserError
+
+COMMANDS = (
+    "sample",
+    "build",
+    "index",
+    "verify",
+    "preview",
+    "tokenizer",
+    "encode",
+    "train",
+    "sweep",
+    "evaluate",
+    "predict",
+    "lexicon",
+    "report",
+)
+"""Every command, in the order in which a project uses them."""
+
+
+def _overview() -> str:
+    lines = ["usage: headrace COMMAND [options]", "", "commands:"]
+    for name in COMMANDS:
+        lines.append(f"  {name:<12}{_module(name).HELP}")
+    lines += ["", "`headrace COMMAND --help` shows the options of a command and an example."]
+    return "\n".join(lines)
+
+
+def _module(name: str):  # type: ignore[no-untyped-def]  # a command module is typed by convention
+    return importlib.import_module(f"headrace.commands.{name.replace('-', '_')}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see :mod:`headrace.errors`).
+
+    A user's mistake is printed as one line for each problem, without a traceback.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in {"-h", "--help"}:
+        print(_overview())
+        return 0
+    if words[0] == "--version":
+        print(f"headrace {__version__}")
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        print(f"headrace: no command {name!r}.{hint} See `headrace --help`.", file=sys.stderr)
+        return 2
+    module = _module(name)
+    parser = argparse.ArgumentParser(
+        prog=f"headrace {name}",
+        description=module.HELP,
+        epilog=f"example:\n  {module.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.configure(parser)
+    parsed = parser.parse_args(rest)
+    try:
+        return int(module.run(parsed))
+    except UserError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return error.exit_code
+    except HeadraceError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("headrace: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

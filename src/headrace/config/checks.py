@@ -1,0 +1,240 @@
+"""Checks of a run config that no schema can express; none of them touches a device or the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.config.deepspeed_keys import OPTIMIZER_PARAMS, TOP_LEVEL_KEYS
+from headrace.config.messages import did_you_mean
+from headrace.config.schema import HeadraceConfig, StageConfig
+from headrace.errors import ConfigError, Problem
+
+_BATCH_KEYS = (
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+)
+
+
+def check_deepspeed_section(section: Mapping[str, Any]) -> list[Problem]:
+    """Check DeepSpeed's part: unknown keys, the optimizer, precision, what Headrace sets itself."""
+    problems = [
+        Problem("DeepSpeed knows no such key", key, remedy=did_you_mean(key, TOP_LEVEL_KEYS))
+        for key in section
+        if key not in TOP_LEVEL_KEYS
+    ]
+    problems += _check_optimizer(section.get("optimizer"))
+    if "scheduler" in section:
+        problems.append(
+            Problem(
+                "DeepSpeed's scheduler would overwrite the learning rates of stages and groups",
+                "scheduler",
+                remedy="Use headrace.schedule instead",
+            )
+        )
+    enabled = [
+        key
+        for key in ("fp16", "bf16")
+        if isinstance(section.get(key), Mapping) and section[key].get("enabled")
+    ]
+    if len(enabled) == 2:
+        problems.append(
+            Problem("fp16 and bf16 exclude each other", "fp16.enabled", remedy="Enable one")
+        )
+    for key in _BATCH_KEYS:
+        value = section.get(key)
+        if value is not None and (
+            not isinstance(value, int) or isinstance(value, bool) or value < 1
+        ):
+            problems.append(Problem("a positive whole number is needed", key, str(value)))
+    if "train_batch_size" not in section:
+        problems.append(
+            Problem(
+                "the global batch size is missing",
+                "train_batch_size",
+                remedy="Add it: it fixes the steps of a run for any number of ranks",
+            )
+        )
+    return problems
+
+
+def _check_optimizer(optimizer: Any) -> list[Problem]:
+    if not isinstance(optimizer, Mapping) or "type" not in optimizer:
+        return [
+            Problem(
+                "an optimizer with a type and params is needed",
+                "optimizer",
+                remedy='For example {"type": "AdamW", "params": {"lr": 5e-5}}',
+            )
+        ]
+    params = optimizer.get("params", {})
+    problems = []
+    if not isinstance(params.get("lr"), (int, float)) or params["lr"] <= 0:
+        problems.append(
+            Problem(
+                "the base learning rate must be a positive number",
+                "optimizer.params.lr",
+                str(params.get("lr")),
+            )
+        )
+    known = OPTIMIZER_PARAMS.get(str(optimizer["type"]).lower())
+    if known is None:
+        problems.append(
+            Problem(
+                "optimizer not supported",
+                "optimizer.type",
+                str(optimizer["type"]),
+                did_you_mean(str(optimizer["type"]), ["Adam", "AdamW", "Lamb", "Lion", "SGD"]),
+            )
+        )
+        return problems
+    for key in params:
+        if key == "max_grad_norm":
+            remedy = "Use the top-level gradient_clipping instead"
+        elif key not in known:
+            remedy = did_you_mean(key, known)
+        else:
+            continue
+        problems.append(Problem("unknown optimizer parameter", f"optimizer.params.{key}", None, remedy))
+    return problems
+
+
+def check_stages(config: HeadraceConfig) -> list[Problem]:
+    """Check what refers to something else: languages, stages, model, validation data."""
+    problems: list[Problem] = []
+    model = config.model
+    if (model.pretrained is None) == (model.config is None):
+        problems.append(
+            Problem("give either pretrained or config", "headrace.model", remedy="Keep one of them")
+        )
+    if model.config is not None:
+        if "model_type" not in model.config:
+            problems.append(
+                Problem(
+                    "a model from scratch needs its type",
+                    "headrace.model.config.model_type",
+                    remedy='For example "bert"',
+                )
+            )
+        if model.tokenizer is None:
+            problems.append(
+                Problem(
+                    "a model from scratch needs a tokenizer",
+                    "headrace.model.tokenizer",
+                    remedy="Make one with `headrace tokenizer` and give its folder",
+                )
+            )
+    for language in config.data.validation:
+        if language not in config.data.train:
+            problems.append(
+                Problem(
+                    "validation data of a language that is not trained",
+                    f"headrace.data.validation.{language}",
+                    language,
+                    did_you_mean(language, config.data.train),
+                )
+            )
+    seen: dict[str, StageConfig] = {}
+    for number, stage in enumerate(config.stages):
+        problems += _check_stage(config, stage, f"headrace.stages.{number}", seen)
+        seen[stage.name] = stage
+    return problems
+
+
+def _check_stage(
+    config: HeadraceConfig, stage: StageConfig, where: str, earlier: Mapping[str, StageConfig]
+) -> list[Problem]:
+    problems: list[Problem] = []
+    if stage.name in earlier:
+        problems.append(Problem("two stages have the same name", f"{where}.name", stage.name))
+    if stage.start_from is not None and stage.start_from not in earlier:
+        problems.append(
+            Problem(
+                "no earlier stage has this name",
+                f"{where}.start_from",
+                stage.start_from,
+                did_you_mean(stage.start_from, earlier)
+                if earlier
+                else "The first stage starts from `model`: remove the key",
+            )
+        )
+    elif stage.start_from is not None:
+        parent = earlier[stage.start_from]
+        if parent.for_each is not None and stage.for_each != parent.for_each:
+            problems.append(
+                Problem(
+                    "the earlier stage has one model a language, this stage needs one",
+                    f"{where}.start_from",
+                    stage.start_from,
+                    'Add "for_each": "language" to this stage',
+                )
+            )
+    languages = stage_languages(config, stage)
+    for language in languages:
+        if language not in config.data.train:
+            problems.append(
+                Problem(
+                    "no training data for this language",
+                    f"{where}.languages",
+                    language,
+                    did_you_mean(language, config.data.train),
+                )
+            )
+    if stage.keep_best == "validation_loss":
+        wanted = languages if stage.for_each else tuple(
+            () if any(name in config.data.validation for name in languages) else languages[:1]
+        )
+        problems += [
+            Problem(
+                "keep_best needs validation data, and there is none for this language",
+                f"headrace.data.validation.{language}",
+                remedy=f'Add it, or set {where}.keep_best to "last"',
+            )
+            for language in wanted
+            if language not in config.data.validation
+        ]
+    for language in stage.mixture.weights or ():
+        if language not in languages:
+            problems.append(
+                Problem(
+                    "a weight for a language that the stage does not have",
+                    f"{where}.mixture.weights.{language}",
+                    language,
+                    did_you_mean(language, languages),
+                )
+            )
+    return problems
+
+
+def stage_languages(config: HeadraceConfig, stage: StageConfig) -> tuple[str, ...]:
+    """Return the languages of a stage in a fixed order."""
+    if stage.languages == "all":
+        return tuple(config.data.train)
+    return tuple(stage.languages)
+
+
+def batch_arithmetic(section: Mapping[str, Any], world_size: int) -> tuple[int, int, int]:
+    """Return (global batch size, micro-batch size, accumulation steps) for a number of ranks.
+
+    Raises:
+        ConfigError: if the global batch size is not ranks x micro-batch x accumulation.
+    """
+    batch = int(section["train_batch_size"])
+    micro = section.get("train_micro_batch_size_per_gpu")
+    accumulation = section.get("gradient_accumulation_steps")
+    if micro is None:
+        micro = batch // (world_size * (accumulation or 1))
+    if accumulation is None:
+        accumulation = batch // (world_size * micro) if micro else 0
+    if batch != world_size * micro * accumulation:
+        raise ConfigError(
+            Problem(
+                f"the global batch is not ranks x micro-batch x accumulation "
+                f"({world_size} x {micro} x {accumulation} = {world_size * micro * accumulation})",
+                "train_batch_size",
+                str(batch),
+                "Change train_batch_size, train_micro_batch_size_per_gpu or the number of ranks",
+            )
+        )
+    return batch, int(micro), int(accumulation)

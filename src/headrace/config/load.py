@@ -1,0 +1,205 @@
+"""Reading a run config: Hjson, ``--set`` overrides, and all of its errors at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import hjson
+from pydantic import BaseModel, ValidationError
+
+from headrace.config.checks import check_deepspeed_section, check_stages
+from headrace.config.messages import did_you_mean
+from headrace.config.schema import HeadraceConfig
+from headrace.errors import ConfigError, Problem
+
+SECTION = "headrace"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run config, checked."""
+
+    deepspeed: Mapping[str, Any]
+    """Everything outside ``"headrace"``; goes to DeepSpeed unchanged."""
+    headrace: HeadraceConfig
+    """Our own section, with every default filled in."""
+    name: str
+    """Name of the run: the last part of the run folder."""
+    output: Path
+    """The run folder."""
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the config as plain data; loading it again gives the same run."""
+        section = self.headrace.model_dump(mode="json")
+        section["output"] = str(self.output)
+        return {**self.deepspeed, SECTION: section}
+
+    @property
+    def learning_rate(self) -> float:
+        """Base learning rate of the optimizer."""
+        return float(self.deepspeed["optimizer"]["params"]["lr"])
+
+    @property
+    def zero_stage(self) -> int:
+        """ZeRO stage, 0 to 3."""
+        return int(self.deepspeed.get("zero_optimization", {}).get("stage", 0))
+
+
+def load_run_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read, override and check a run config.
+
+    Args:
+        path: Hjson (or JSON) file.
+        overrides: ``dotted.path=value`` texts; values are read as Hjson.
+
+    Raises:
+        ConfigError: with every problem that was found, each with its JSON path.
+    """
+    path = Path(path)
+    data = _read_hjson(path)
+    problems: list[Problem] = []
+    for override in overrides:
+        _apply_override(data, override, problems)
+    section = data.pop(SECTION, None)
+    problems += check_deepspeed_section(data)
+    headrace: HeadraceConfig | None = None
+    if not isinstance(section, dict):
+        problems.append(
+            Problem(
+                what="the section is missing or not an object",
+                where=SECTION,
+                remedy=f'Add a section "{SECTION}" with task, model, data and stages',
+            )
+        )
+    else:
+        try:
+            headrace = HeadraceConfig.model_validate_json(json.dumps(section))
+        except ValidationError as error:
+            problems += _schema_problems(error, section)
+    if headrace is not None:
+        problems += check_stages(headrace)
+    if problems or headrace is None:
+        raise ConfigError(problems)
+    output = Path(headrace.output or f"runs/{path.stem}")
+    return RunConfig(deepspeed=data, headrace=headrace, name=output.name, output=output)
+
+
+def _read_hjson(path: Path) -> dict[str, Any]:
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ConfigError(
+                Problem("a key stands twice in one object", str(path), ", ".join(twice))
+            )
+        return dict(pairs)
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(
+            Problem(f"the config cannot be read: {reason}", str(path), remedy="Check the path")
+        ) from None
+    try:
+        data = hjson.loads(text, object_pairs_hook=unique_keys)
+    except hjson.HjsonDecodeError as error:
+        raise ConfigError(
+            Problem(f"not valid Hjson: {error.msg}", f"{path}:{error.lineno}:{error.colno}")
+        ) from None
+    if not isinstance(data, dict):
+        raise ConfigError(Problem("a run config is an object", str(path), type(data).__name__))
+    return cast(dict[str, Any], data)
+
+
+def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]) -> None:
+    """Set one value in place; a missing object on the way is made, a missing list item is not."""
+    dotted, separator, text = override.partition("=")
+    where = f"--set {override}"
+    if not separator or not dotted:
+        problems.append(
+            Problem("an override has the form dotted.path=value", where, remedy="Add the '='")
+        )
+        return
+    *parents, last = dotted.split(".")
+    node: Any = data
+    for part in parents:
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                problems.append(Problem(f"the list has {len(node)} items", where, part))
+                return
+            node = node[int(part)]
+        elif isinstance(node, dict):
+            if not isinstance(node.get(part), (dict, list)):
+                node[part] = {}
+            node = node[part]
+    value = _override_value(text)
+    if isinstance(node, dict):
+        node[last] = value
+    elif isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = value
+    else:
+        problems.append(Problem("the path leads to no place in the config", where, last))
+
+
+def _override_value(text: str) -> Any:
+    """Read a value as JSON where it is JSON (numbers, lists, true, null), else as plain text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass
+    if text[:1] in "[{":
+        try:
+            return hjson.loads(text, object_pairs_hook=dict)
+        except hjson.HjsonDecodeError:
+            return text
+    try:
+        return float(text)  # JSON knows 1e-6 but not 1.e-6 or .5
+    except ValueError:
+        return text
+
+
+def _schema_problems(error: ValidationError, section: Mapping[str, Any]) -> list[Problem]:
+    problems = []
+    for item in error.errors(include_url=False):
+        location = item["loc"]
+        where = ".".join([SECTION, *(str(part) for part in location)])
+        value: str | None = None
+        remedy: str | None = None
+        if item["type"] == "extra_forbidden":
+            what = "unknown key"
+            allowed = _fields_at(location[:-1])
+            remedy = did_you_mean(str(location[-1]), allowed)
+        elif item["type"] == "missing":
+            what = "a required key is missing"
+            remedy = "Add it"
+        else:
+            what = str(item["msg"])
+            value = json.dumps(item["input"], ensure_ascii=False)[:80]
+        problems.append(Problem(what, where, value, remedy))
+    return problems
+
+
+def _fields_at(location: Sequence[int | str]) -> list[str]:
+    """Return the keys that the schema allows at a place."""
+    model: type[BaseModel] = HeadraceConfig
+    for part in location:
+        if isinstance(part, int) or part not in model.model_fields:
+            continue
+        found = _models_in(model.model_fields[part].annotation)
+        if not found:
+            return []
+        model = found[0]
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [
+        found for argument in getattr(annotation, "__args__", ()) for found in _models_in(argument)
+    ]

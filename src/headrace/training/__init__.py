@@ -1,0 +1,1 @@
+"""Training under DeepSpeed: the engine, the step, stages, checkpoints and callbacks."""

@@ -1,0 +1,147 @@
+"""The process group: one rank a process, started by ``deepspeed``, ``torchrun`` or by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.distributed
+
+from headrace.errors import Problem, UserError
+
+@dataclass(frozen=True)
+class World:
+    """This process among all processes of the run."""
+
+    rank: int
+    """Number of this process, 0 to ``size - 1``."""
+    size: int
+    """Number of processes."""
+    device: torch.device
+    """Where this rank computes."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank writes files and shows progress."""
+        return self.rank == 0
+
+
+def environment_rank() -> int:
+    """Return the rank that the launcher gave this process, before any group exists."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def environment_world_size() -> int:
+    """Return the number of ranks that the launcher started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def process_group() -> Iterator[World]:
+    """Join the process group for the time of a ``with`` block.
+
+    Without a launcher the process is a group of one.  The group is destroyed at the end: a rank
+    that exits without this can abort.
+    """
+    import deepspeed
+    from deepspeed.accelerator import get_accelerator
+
+    from headrace.training import extensions
+
+    os.environ.setdefault("RANK", "0")
+    os.environ.setdefault("WORLD_SIZE", "1")
+    os.environ.setdefault("LOCAL_RANK", "0")
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    if "MASTER_PORT" not in os.environ:
+        os.environ["MASTER_PORT"] = str(_free_port())
+    _set_threads()
+    extensions.prepare()
+    accelerator = get_accelerator()
+    local_rank = int(os.environ["LOCAL_RANK"])
+    accelerator.set_device(local_rank)
+    device = torch.device(accelerator.device_name(local_rank))
+    deepspeed.init_distributed(dist_backend=accelerator.communication_backend_name(), verbose=False)
+    try:
+        yield World(
+            rank=torch.distributed.get_rank(),
+            size=torch.distributed.get_world_size(),
+            device=device,
+        )
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _set_threads() -> None:
+    """Share the cores among the ranks of this node, unless the user chose a number."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(max(1, cores // local_ranks))
+
+
+def gather_json(value: Any, world: World) -> list[Any]:
+    """Return every rank's JSON-able value, in rank order, on every rank."""
+    if world.size == 1:
+        return [json.loads(json.dumps(value))]
+    payload = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8)
+    length = torch.tensor([len(payload)], dtype=torch.int64, device=world.device)
+    lengths = [torch.zeros_like(length) for _ in range(world.size)]
+    torch.distributed.all_gather(lengths, length)
+    longest = int(max(item.item() for item in lengths))
+    padded = torch.zeros(longest, dtype=torch.uint8, device=world.device)
+    padded[: len(payload)] = payload.to(world.device)
+    parts = [torch.zeros_like(padded) for _ in range(world.size)]
+    torch.distributed.all_gather(parts, padded)
+    return [
+        json.loads(bytes(part[: int(size.item())].cpu().tolist()))
+        for part, size in zip(parts, lengths, strict=True)
+    ]
+
+
+@contextmanager
+def failing_together(world: World) -> Iterator[None]:
+    """Raise on every rank if the block raised a :class:`UserError` on any rank.
+
+    Without this the ranks whose input is fine would wait in the next collective for the one that
+    left.  The problems of all ranks are joined; those that not all ranks have carry their rank.
+    """
+    mine: tuple[Problem, ...] = ()
+    try:
+        yield
+    except UserError as error:
+        mine = error.problems
+    gathered = gather_json([asdict(problem) for problem in mine], world)
+    by_problem: dict[Problem, list[int]] = {}
+    for rank, problems in enumerate(gathered):
+        for fields in problems:
+            by_problem.setdefault(Problem(**fields), []).append(rank)
+    if not by_problem:
+        return
+    joined = []
+    for problem, ranks in by_problem.items():
+        if len(set(ranks)) == world.size:
+            joined.append(problem)
+        else:
+            where = f"rank {', '.join(map(str, sorted(set(ranks))))}: {problem.where}"
+            joined.append(Problem(problem.what, where, problem.value, problem.remedy))
+    raise UserError(joined)
+
+
+def barrier(world: World) -> None:
+    """Wait until every rank is here."""
+    if world.size > 1:
+        torch.distributed.barrier()

@@ -1,0 +1,82 @@
+"""DeepSpeed's compiled shared-memory collective: built once, skipped where it cannot be built.
+
+DeepSpeed compiles the op inside ``init_distributed`` and torch guards the build with a lock file.
+A process that is killed while compiling leaves that lock behind, and every later run waits for it
+for ever.  All builds go through :func:`prepare` here, which holds a lock of the operating system
+(released when its owner dies); a lock file that is found while holding it is therefore stale.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from filelock import FileLock
+
+logger = logging.getLogger(__name__)
+
+_OP = "deepspeed_shm_comm"
+
+
+def extensions_dir() -> Path:
+    """Return the folder for compiled extensions: ``TORCH_EXTENSIONS_DIR`` or a folder of our own.
+
+    Our own folder is named after the versions of Python and torch, since a build for one does not
+    load in another.
+    """
+    configured = os.environ.get("TORCH_EXTENSIONS_DIR")
+    if configured:
+        return Path(configured)
+    from importlib.metadata import version
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    python = f"py{sys.version_info.major}{sys.version_info.minor}"
+    return cache / "headrace" / "extensions" / f"{python}-torch{version('torch')}"
+
+
+def prepare() -> bool:
+    """Make the shared-memory op loadable in this process, or tell DeepSpeed to do without it.
+
+    Returns:
+        Whether the op is loaded.  It is not where there is no C++ compiler, on a GPU (NCCL does
+        this work there), or where the build fails; gloo is used then, and nothing else changes.
+    """
+    folder = extensions_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
+
+    import deepspeed
+    from deepspeed.accelerator import get_accelerator
+
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    if builder is None or not deepspeed.ops.__compatible_ops__.get(_OP, False):
+        return False
+    compiler = os.environ.get("CXX", "c++")
+    built = (folder / _OP / f"{_OP}.so").exists()
+    if shutil.which(compiler) is None:
+        # torch asks the compiler for its version even when nothing is left to compile
+        deepspeed.ops.__compatible_ops__[_OP] = False
+        logger.info("no C++ compiler (%s): gloo without the shared-memory op", compiler)
+        return False
+    with FileLock(folder / f"{_OP}.build.lock"):
+        stale = folder / _OP / "lock"
+        if stale.exists():
+            logger.warning("removing a stale build lock: %s", stale)
+            stale.unlink()
+        if not built:
+            logger.info("compiling DeepSpeed's shared-memory op into %s (once)", folder)
+        try:
+            builder.load(verbose=False)
+        except Exception as error:  # the compiler's failures have many types
+            deepspeed.ops.__compatible_ops__[_OP] = False
+            logger.warning("the shared-memory op was not built, using gloo alone: %s", error)
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    print("shared-memory op:", "ready" if prepare() else "not available, gloo is used")
