@@ -1,0 +1,20 @@
+"""The format on disk: tar shards with an offset index and a manifest, written, read, verified."""
+
+from headrace.shards.index import ShardIndex, build_index
+from headrace.shards.manifest import Manifest, ShardEntry, read_manifest, write_manifest
+from headrace.shards.reader import Shard, ShardReader
+from headrace.shards.sample import Sample
+from headrace.shards.writer import ShardWriter
+
+__all__ = [
+    "Manifest",
+    "Sample",
+    "Shard",
+    "ShardEntry",
+    "ShardIndex",
+    "ShardReader",
+    "ShardWriter",
+    "build_index",
+    "read_manifest",
+    "write_manifest",
+]

@@ -1,0 +1,168 @@
+"""``manifest.json``: the ordered list of the shards of a source, with counts and hashes.
+
+It is written last, so that a folder with a manifest is a finished source.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import xxhash
+
+from headrace.errors import Problem, ShardError
+from headrace.shards import storage
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+_HASH = re.compile(r"[0-9a-f]{32}")
+_REBUILD = "Build the source again, or make a manifest with: headrace index URL"
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One shard as the manifest pins it."""
+
+    name: str
+    """File name in the source's folder, with ``.tar``."""
+    samples: int
+    bytes: int
+    """Size of the tar."""
+    hash: str
+    """xxh3-128 of the tar's bytes, 32 hexadecimal digits."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The shards of a source in their order, and what is known about them."""
+
+    version: int
+    """Version of the manifest's format."""
+    shards: tuple[ShardEntry, ...]
+    parent: str | None = None
+    """Fingerprint of the manifest this one was made from, if any."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Free JSON: language, counts, input hashes."""
+
+    @property
+    def samples(self) -> int:
+        """Number of samples in all shards."""
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def fingerprint(self) -> str:
+        """xxh3-128 (hex) over names, counts, sizes and hashes in order; metadata has no part."""
+        rows = [[shard.name, shard.samples, shard.bytes, shard.hash] for shard in self.shards]
+        return xxhash.xxh3_128_hexdigest(json.dumps(rows).encode())
+
+
+def write_manifest(url: str, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into the folder ``url`` atomically."""
+    document = {
+        "version": manifest.version,
+        "fingerprint": manifest.fingerprint,
+        "parent": manifest.parent,
+        "samples": manifest.samples,
+        "shards": [vars(shard) for shard in manifest.shards],
+        "metadata": dict(manifest.metadata),
+    }
+    text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+    storage.write_atomically(storage.join(url, MANIFEST_NAME), text.encode("utf-8"))
+
+
+def read_manifest(url: str) -> Manifest:
+    """Read and check the manifest of the folder ``url``.
+
+    Raises :class:`ShardError` with every problem: none there, not JSON, another version, an entry
+    that is not well formed, a shard named twice, a fingerprint that does not fit the entries.
+    """
+    where = storage.join(url, MANIFEST_NAME)
+    if not storage.exists(where):
+        raise ShardError(_absent(url, where))
+    try:
+        document = json.loads(storage.read_bytes(where))
+    except (ValueError, RecursionError) as error:
+        raise ShardError(Problem("not JSON", where, str(error), _REBUILD)) from error
+    if not isinstance(document, dict):
+        raise ShardError(Problem("not a JSON object", where, type(document).__name__, _REBUILD))
+    if document.get("version") != FORMAT_VERSION:
+        raise ShardError(
+            Problem(
+                f"the manifest's version is not {FORMAT_VERSION}",
+                where,
+                repr(document.get("version")),
+                "Use the version of Headrace that wrote it, or build the source again",
+            )
+        )
+    problems: list[Problem] = []
+    entries = _entries(document.get("shards"), where, problems)
+    metadata, parent = document.get("metadata", {}), document.get("parent")
+    if not isinstance(metadata, dict):
+        problems.append(Problem("metadata is not an object", where, repr(metadata)[:80], _REBUILD))
+    if parent is not None and not isinstance(parent, str):
+        problems.append(Problem("parent is not a string", where, repr(parent)[:80], _REBUILD))
+    if problems:
+        raise ShardError(problems)
+    manifest = Manifest(FORMAT_VERSION, tuple(entries), parent, metadata)
+    if document.get("fingerprint") != manifest.fingerprint:
+        raise ShardError(
+            Problem(
+                "the fingerprint does not fit the list of shards: the file was changed by hand",
+                where,
+                repr(document.get("fingerprint")),
+                _REBUILD,
+            )
+        )
+    return manifest
+
+
+def _entries(value: Any, where: str, problems: list[Problem]) -> list[ShardEntry]:
+    if not isinstance(value, list) or not value:
+        problems.append(Problem("the list of shards is empty", where, remedy=_REBUILD))
+        return []
+    entries: list[ShardEntry] = []
+    names: set[str] = set()
+    for number, row in enumerate(value):
+        place = f"{where}: shards.{number}"
+        entry = _entry(row)
+        if entry is None:
+            problems.append(Problem("not a shard entry", place, repr(row)[:120], _REBUILD))
+        elif entry.name in names:
+            problems.append(Problem("a shard is listed twice", place, entry.name, _REBUILD))
+        elif entry.samples == 0:
+            problems.append(Problem("a shard is empty", place, entry.name, _REBUILD))
+        else:
+            names.add(entry.name)
+            entries.append(entry)
+    return entries
+
+
+def _entry(row: Any) -> ShardEntry | None:
+    """The entry of a JSON object, or None if a value is missing or out of range.
+
+    A name must be a plain file name: a manifest from elsewhere must not point out of its folder.
+    """
+    if not isinstance(row, dict) or set(row) != {"name", "samples", "bytes", "hash"}:
+        return None
+    name, samples, size, digest = row["name"], row["samples"], row["bytes"], row["hash"]
+    plain = isinstance(name, str) and name.endswith(".tar") and "/" not in name and "\\" not in name
+    counts = all(type(count) is int and count >= 0 for count in (samples, size))
+    if not (plain and counts and isinstance(digest, str) and _HASH.fullmatch(digest)):
+        return None
+    return ShardEntry(name, samples, size, digest)
+
+
+def _absent(url: str, where: str) -> Problem:
+    from headrace.shards.ledger import LEDGER_NAME
+
+    names = storage.list_files(url)
+    if LEDGER_NAME in names:
+        what, remedy = "a build was interrupted here", "Run the same build again: it goes on"
+    elif any(name.endswith(".tar") for name in names):
+        what, remedy = "tars without a manifest", f"Run: headrace index {url}"
+    else:
+        what, remedy = "no manifest", "Check the path, or build the source: headrace build --help"
+    return Problem(what, where, remedy=remedy)

@@ -1,0 +1,273 @@
+"""Files behind fsspec URLs: the only module that touches fsspec.
+
+A URL is a plain path (``data/en``), ``file://``, ``memory://``, ``s3://`` or any other protocol
+that fsspec knows.  Everything the outside world can get wrong (no such file, no permission, no
+such protocol, disk full, server not reachable) comes back as one :class:`ShardError`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+from fsspec.core import split_protocol, url_to_fs
+
+from headrace.errors import MissingExtraError, Problem, ShardError
+
+_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
+TEMPORARY_SUFFIX = ".part"
+"""Ending of a file that is being written; such a file is never read and may be deleted."""
+
+
+def is_local(url: str) -> bool:
+    """Whether the URL is a path on this machine (``/a/b``, ``a/b`` or ``file:///a/b``)."""
+    protocol, _ = split_protocol(url)
+    return protocol in (None, "file", "local")
+
+
+def local_path(url: str) -> Path:
+    """The path of a local URL, with ``~`` expanded; ``ValueError`` if it is not local."""
+    if not is_local(url):
+        raise ValueError(f"{url} is not a local path")
+    _, path = split_protocol(url)
+    return Path(path).expanduser()
+
+
+def join(url: str, *parts: str) -> str:
+    """Append path parts to a URL with single slashes between them."""
+    return "/".join([url.rstrip("/") or "/" * url.startswith("/"), *parts])
+
+
+def name_of(url: str) -> str:
+    """The last part of a URL: a file or folder name."""
+    return url.rstrip("/").rsplit("/", 1)[-1]
+
+
+def read_bytes(url: str) -> bytes:
+    """The whole content of a file."""
+    with _translated(url, "read"):
+        if is_local(url):
+            return local_path(url).read_bytes()
+        filesystem, path = _filesystem(url)
+        return bytes(filesystem.cat_file(path))
+
+
+def read_range(url: str, start: int, length: int) -> bytes:
+    """``length`` bytes from byte ``start``; fewer where the file ends before."""
+    with _translated(url, "read"):
+        if is_local(url):
+            with local_path(url).open("rb") as file:
+                file.seek(start)
+                return file.read(length)
+        filesystem, path = _filesystem(url)
+        return bytes(filesystem.cat_file(path, start=start, end=start + length))
+
+
+def size_of(url: str) -> int:
+    """Size of a file in bytes."""
+    with _translated(url, "read"):
+        if is_local(url):
+            return local_path(url).stat().st_size
+        filesystem, path = _filesystem(url)
+        filesystem.invalidate_cache()
+        return int(filesystem.size(path))
+
+
+def sizes(url: str, names: list[str]) -> dict[str, int]:
+    """Sizes in bytes of those of the named files that are in the folder ``url``.
+
+    One listing where the storage can list; web servers (``http``) are asked for each file.
+    """
+    if split_protocol(url)[0] not in ("http", "https"):
+        found = list_files(url)
+        return {name: found[name] for name in names if name in found}
+    return {name: size_of(join(url, name)) for name in names if exists(join(url, name))}
+
+
+def make_folder(url: str) -> None:
+    """Make a local folder and its parents; object stores need none."""
+    if is_local(url):
+        with _translated(url, "write"):
+            local_path(url).mkdir(parents=True, exist_ok=True)
+
+
+def exists(url: str) -> bool:
+    """Whether a file or folder is there."""
+    with _translated(url, "look up"):
+        if is_local(url):
+            return local_path(url).exists()
+        filesystem, path = _filesystem(url)
+        filesystem.invalidate_cache()
+        return bool(filesystem.exists(path))
+
+
+def list_files(url: str, suffix: str = "") -> dict[str, int]:
+    """Sizes in bytes by name of the files directly in a folder, names sorted.
+
+    A folder that does not exist is an empty one: object stores know no other kind.
+    """
+    with _translated(url, "list"):
+        if is_local(url):
+            folder = local_path(url)
+            if not folder.is_dir():
+                return {}
+            found = {
+                entry.name: entry.stat().st_size for entry in folder.iterdir() if entry.is_file()
+            }
+        else:
+            filesystem, path = _filesystem(url)
+            filesystem.invalidate_cache()
+            try:
+                entries = filesystem.ls(path, detail=True)
+            except FileNotFoundError:
+                return {}
+            found = {
+                name_of(entry["name"]): int(entry["size"] or 0)
+                for entry in entries
+                if entry["type"] == "file"
+            }
+        return {name: found[name] for name in sorted(found) if name.endswith(suffix)}
+
+
+def delete(url: str) -> None:
+    """Delete one file; nothing happens where there is none."""
+    with _translated(url, "delete"):
+        if is_local(url):
+            local_path(url).unlink(missing_ok=True)
+            return
+        filesystem, path = _filesystem(url)
+        filesystem.invalidate_cache()
+        if filesystem.exists(path):
+            filesystem.rm_file(path)
+
+
+@contextmanager
+def open_for_reading(url: str) -> Iterator[IO[bytes]]:
+    """A seekable binary stream over a file, read ahead in blocks where it is remote."""
+    with _translated(url, "read"):
+        if is_local(url):
+            file: Any = local_path(url).open("rb")
+        else:
+            filesystem, path = _filesystem(url)
+            file = filesystem.open(path, "rb")
+    with file:
+        yield file
+
+
+@contextmanager
+def open_atomically(url: str) -> Iterator[IO[bytes]]:
+    """A seekable local file whose content appears at ``url`` when the block ends without an error.
+
+    Local: a temporary file in the same folder, fsync, rename, fsync of the folder.  Elsewhere: a
+    local temporary file that is then put in one operation.
+    """
+    if is_local(url):
+        target = local_path(url)
+        with _translated(url, "write"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}{TEMPORARY_SUFFIX}")
+            file: IO[bytes] = temporary.open("w+b")
+        try:
+            with file, _translated(url, "write"):
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            with _translated(url, "write"):
+                temporary.replace(target)
+                _sync_folder(target.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return
+    with tempfile.NamedTemporaryFile(suffix=TEMPORARY_SUFFIX) as file:
+        yield file
+        file.flush()
+        with _translated(url, "write"):
+            filesystem, path = _filesystem(url)
+            filesystem.put_file(file.name, path)
+            filesystem.invalidate_cache()
+
+
+def write_atomically(url: str, data: bytes) -> None:
+    """Write a whole file so that a reader sees either the old content or the new, never a part."""
+    if is_local(url):
+        with open_atomically(url) as file:
+            file.write(data)
+        return
+    with _translated(url, "write"):
+        filesystem, path = _filesystem(url)
+        filesystem.pipe_file(path, data)
+        filesystem.invalidate_cache()
+
+
+def delete_leftovers(url: str) -> list[str]:
+    """Delete what an interrupted :func:`open_atomically` left in a local folder; their names."""
+    if not is_local(url):
+        return []
+    leftovers = [name for name in list_files(url, TEMPORARY_SUFFIX) if name.startswith(".")]
+    for name in leftovers:
+        delete(join(url, name))
+    return leftovers
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable: the name is in the folder, and the folder is a file of its own."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    """The filesystem of a URL and the path on it; fsspec caches the instances (also over forks)."""
+    protocol, _ = split_protocol(url)
+    try:
+        filesystem, path = url_to_fs(url)
+    except ImportError as error:
+        package, extra = _EXTRAS.get(protocol or "", (f"for {protocol}://", protocol or "file"))
+        raise MissingExtraError(package, extra, f"reading {protocol}:// URLs") from error
+    except ValueError as error:
+        known = ", ".join(sorted(set(fsspec.available_protocols()) & {"file", "s3", "gs", "http"}))
+        raise ShardError(
+            Problem(
+                f"the protocol {protocol}:// is not known",
+                url,
+                remedy=f"Use a path or one of {known}, memory",
+            )
+        ) from error
+    return filesystem, path
+
+
+@contextmanager
+def _translated(url: str, action: str) -> Iterator[None]:
+    """Turn what the operating system or a client library raises into one ShardError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ShardError(
+            Problem("no such file", url, remedy="Check the path, or build the source first")
+        ) from error
+    except PermissionError as error:
+        raise ShardError(
+            Problem(f"no permission to {action} it", url, remedy="Check credentials and modes")
+        ) from error
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise ShardError(
+            Problem(f"cannot {action} it: {reason}", url, remedy="Check the storage and try again")
+        ) from error
+    except Exception as error:
+        # Client libraries of object stores (botocore) have exception families of their own.
+        if type(error).__module__.partition(".")[0] in {"botocore", "aiobotocore", "aiohttp"}:
+            raise ShardError(
+                Problem(
+                    f"cannot {action} it: {error}", url, remedy="Check endpoint and credentials"
+                )
+            ) from error
+        raise
