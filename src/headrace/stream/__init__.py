@@ -1,0 +1,1 @@
+"""The deterministic stream: which samples make which batch, as pure functions of the step."""
