@@ -85,8 +85,15 @@ def test_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 def test_missing_file_is_told() -> None:
-    with pytest.raises(LabelError, match=r"nowhere\.json: .*No such file"):
+    with pytest.raises(LabelError, match=r"nowhere\.json: .*no such file"):
         load_label_set("nowhere.json")
+
+
+def test_a_file_that_is_not_text_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(LabelError, match="not UTF-8"):
+        load_label_set(str(path))
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from headrace.errors import LabelError, Problem
+from headrace.errors import LabelError, Problem, ShardError
+from headrace.shards import storage
 
 if TYPE_CHECKING:
     from headrace.shards.reader import ShardReader
@@ -87,7 +87,7 @@ def built_in_label_sets() -> tuple[str, ...]:
 
 
 def load_label_set(name_or_path: str) -> LabelSet:
-    """Load a built-in label set by name, or one from a JSON file.
+    """Load a built-in label set by name, or one from a JSON file (path or fsspec URL).
 
     Raises ``LabelError`` with every problem if the name is unknown, or the file is missing or
     not a well-formed label set.
@@ -96,23 +96,26 @@ def load_label_set(name_or_path: str) -> LabelSet:
     if name_or_path in names:
         file = resources.files(__package__) / "label_sets" / f"{name_or_path}.json"
         return parse_label_set(file.read_text(encoding="utf-8"), where=name_or_path)
-    path = Path(name_or_path)
-    if path.suffix != ".json" and not path.is_file():
+    if not name_or_path.endswith(".json") and "/" not in name_or_path:
         guesses = difflib.get_close_matches(name_or_path, names, n=1)
         remedy = f"Use one of {', '.join(names)}, or the path of a .json file"
         if guesses:
             remedy = f"Did you mean {guesses[0]}? {remedy}"
         raise LabelError(Problem("unknown label set", "label set", name_or_path, remedy))
+    remedy = f"Give the path of a label set file, or one of {', '.join(names)}"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise LabelError(
+        text = storage.read_bytes(name_or_path).decode("utf-8")
+    except ShardError as error:
+        problems = [
             Problem(
-                f"the label set file cannot be read: {reason}",
-                name_or_path,
-                remedy=f"Give the path of a label set file, or one of {', '.join(names)}",
+                f"the label set file cannot be read: {problem.what}", name_or_path, None, remedy
             )
+            for problem in error.problems
+        ]
+        raise LabelError(problems) from error
+    except UnicodeDecodeError as error:
+        raise LabelError(
+            Problem("the label set file is not UTF-8 text", name_or_path, remedy=remedy)
         ) from error
     return parse_label_set(text, where=name_or_path)
 
@@ -211,7 +214,7 @@ def discover_label_set(readers: Iterable[ShardReader], name: str = "discovered")
                 problems.append(Problem("the sample has no tags", place, remedy=remedy))
                 break
             for tag in tags:
-                first_places.setdefault(tag, place)
+                first_places.setdefault(str(tag), place)
     types = set()
     for tag, place in first_places.items():
         prefix, _, type_ = tag.partition("-")
