@@ -1,0 +1,258 @@
+"""The figures of a report: losses, learning rate, throughput, F1 bars.
+
+Each function returns one inline ``<svg>``.  Legends are part of the page, not of the figure.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace.report import numbers, svg
+from headrace.report.records import Branch, Stage, TrainPoint
+from headrace.report.summary import LanguageResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAXIMUM_POINTS = 160
+"""A curve has at most this many points: a longer log is averaged in that many equal parts."""
+TRAINING_COLOUR, VALIDATION_COLOUR = 0, 1
+
+
+@dataclass(frozen=True)
+class Size:
+    """Width and height of a figure in CSS pixels."""
+
+    width: int
+    height: int
+
+
+WIDE = Size(500, 280)
+SMALL = Size(310, 200)
+
+
+def _figure(size: Size) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure as NewFigure
+
+    # The SVG backend counts 72 units an inch.
+    figure = NewFigure(figsize=(size.width / 72, size.height / 72), layout="constrained")
+    axes = figure.add_subplot()
+    axes.margins(x=0.02)
+    return figure, axes
+
+
+def _short_numbers(axes: Axes, steps: int) -> None:
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=steps, integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(sep="\N{NARROW NO-BREAK SPACE}"))
+    axes.grid(visible=False, axis="x")
+    axes.set_xlabel("step")
+
+
+@dataclass(frozen=True)
+class _Curve:
+    steps: list[float]
+    means: list[float]
+    lows: list[float]
+    highs: list[float]
+
+
+def _curve(points: Sequence[TrainPoint], value_of: Callable[[TrainPoint], float | None]) -> _Curve:
+    """Values over steps; a long log is reduced to the mean, minimum and maximum of each part."""
+    pairs = [(point.step, value) for point in points if (value := value_of(point)) is not None]
+    parts = min(MAXIMUM_POINTS, len(pairs))
+    bounds = [number * len(pairs) // max(parts, 1) for number in range(parts + 1)]
+    curve = _Curve([], [], [], [])
+    for start, end in itertools.pairwise(bounds):
+        values = [value for _, value in pairs[start:end]]
+        curve.steps.append(sum(step for step, _ in pairs[start:end]) / len(values))
+        curve.means.append(sum(values) / len(values))
+        curve.lows.append(min(values))
+        curve.highs.append(max(values))
+    return curve
+
+
+def loss_limit(branches: Sequence[Branch]) -> float | None:
+    """A common upper limit of the loss axes of a stage's branches, None without losses.
+
+    It holds every validation loss and all but the highest 2 % of the training losses, which
+    are the first steps of training from scratch and would flatten everything after them.
+    """
+    training = sorted(
+        point.loss for branch in branches for point in branch.training if point.loss is not None
+    )
+    shown = [
+        validation.loss
+        for branch in branches
+        for validation in branch.validations
+        if validation.loss is not None
+    ]
+    if training:
+        shown.append(training[int(0.98 * (len(training) - 1))])
+    return 1.05 * max(shown) if shown and max(shown) > 0 else None
+
+
+def loss_plot(branch: Branch, *, name: str, size: Size, limit: float | None) -> str:
+    """Training and validation loss of one branch over its steps."""
+    with svg.style(name):
+        figure, axes = _figure(size)
+        hover = {}
+        curve = _curve(branch.training, lambda point: point.loss)
+        colour = svg.SERIES[TRAINING_COLOUR]
+        if curve.highs != curve.lows:
+            axes.fill_between(curve.steps, curve.lows, curve.highs, color=colour, alpha=0.18, lw=0)
+        axes.plot(curve.steps, curve.means, color=colour)
+        validations = [
+            (item.step, item.loss) for item in branch.validations if item.loss is not None
+        ]
+        colour = svg.SERIES[VALIDATION_COLOUR]
+        steps, losses = [step for step, _ in validations], [loss for _, loss in validations]
+        axes.plot(steps, losses, color=colour)
+        for number, (step, loss) in enumerate(validations):
+            best = step == branch.best_step
+            (dot,) = axes.plot(
+                [step],
+                [loss],
+                marker="o",
+                markersize=9 if best else 4.5,
+                markerfacecolor=svg.CARD if best else colour,
+                markeredgecolor=colour,
+                markeredgewidth=2.2 if best else 0,
+            )
+            dot.set_gid(f"validation-{number}")
+            words = f"step {step:,}: validation loss {numbers.loss(loss)}"
+            hover[f"validation-{number}"] = words + (" (best)" if best else "")
+        axes.set_ylim(0, limit)
+        _short_numbers(axes, 5 if size.width > 400 else 4)
+        place = f"{branch.stage}, {branch.name}"
+        return svg.to_svg(
+            figure,
+            name=name,
+            title=f"Training and validation loss, {place}",
+            description=_describe_losses(branch, curve),
+            hover=hover,
+        )
+
+
+def _describe_losses(branch: Branch, curve: _Curve) -> str:
+    parts = []
+    if curve.means:
+        parts.append(
+            f"The training loss goes from {numbers.loss(curve.means[0])} "
+            f"to {numbers.loss(curve.means[-1])} in {branch.steps_done:,} steps."
+        )
+    best = branch.best_validation
+    if best:
+        parts.append(
+            f"The best validation loss is {numbers.loss(best.loss)} at step {best.step:,}."
+        )
+    else:
+        parts.append("There is no validation yet.")
+    return " ".join(parts)
+
+
+def stage_plot(
+    stage: Stage, quantity: str, value_of: Callable[[TrainPoint], float | None], *, name: str
+) -> str:
+    """One quantity of the training log over steps, a line for each branch of the stage."""
+    from matplotlib.ticker import EngFormatter
+
+    with svg.style(name):
+        figure, axes = _figure(WIDE)
+        alone = len(stage.branches) == 1
+        highest = []
+        hover = {}
+        for number, branch in enumerate(stage.branches):
+            curve = _curve(branch.training, value_of)
+            if not curve.means:
+                continue
+            (line,) = axes.plot(
+                curve.steps,
+                curve.means,
+                color=svg.SERIES[TRAINING_COLOUR],
+                alpha=1 if alone else 0.55,
+                linewidth=1.8 if alone else 1.3,
+            )
+            line.set_gid(f"line-{number}")
+            hover[f"line-{number}"] = branch.name
+            highest.append(max(curve.highs))
+        axes.set_ylim(0, 1.08 * max(highest) if highest and max(highest) > 0 else None)
+        axes.yaxis.set_major_formatter(EngFormatter(sep="\N{NARROW NO-BREAK SPACE}"))
+        _short_numbers(axes, 5)
+        top = f" It reaches {max(highest):.3g}." if highest else " Nothing is logged yet."
+        return svg.to_svg(
+            figure,
+            name=name,
+            title=f"{quantity}, stage {stage.name}",
+            description=f"{quantity} over optimizer steps, {len(highest)} branches.{top}",
+            hover=hover,
+        )
+
+
+def f1_plot(
+    results: Sequence[LanguageResult],
+    series: Mapping[str, Mapping[str, float]],
+    *,
+    name: str,
+    score: str,
+) -> str:
+    """Bars of one score: a group for each language, a bar for each stage.
+
+    ``series`` maps a stage to language -> score (a fraction from 0 to 1).
+    """
+    languages = [result.language for result in results]
+    thickness = 0.8 / max(len(series), 1)
+    with svg.style(name):
+        pixels = 17 * len(series) + 8
+        figure, axes = _figure(Size(WIDE.width, 44 + max(pixels, 26) * max(len(languages), 1)))
+        hover = {}
+        for number, (stage, values) in enumerate(series.items()):
+            for row, language in enumerate(languages):
+                value = values.get(language)
+                if value is None:
+                    continue
+                place = row + (number + 0.5) * thickness - 0.4
+                (bar,) = axes.barh(
+                    place,
+                    100 * value,
+                    height=0.86 * thickness,
+                    color=svg.SERIES[number % len(svg.SERIES)],
+                )
+                bar.set_gid(f"bar-{number}-{row}")
+                hover[f"bar-{number}-{row}"] = f"{language}, {stage}: {numbers.percent(value)}"
+                axes.annotate(
+                    numbers.percent(value, 1),
+                    (100 * value, place),
+                    xytext=(4, 0),
+                    textcoords="offset points",
+                    va="center_baseline",
+                    fontsize=10.5,
+                    color=svg.INK,
+                )
+        axes.set_yticks(range(len(languages)), [svg.printable(name) for name in languages])
+        axes.tick_params(axis="y", labelcolor=svg.INK)
+        axes.set_ylim(len(languages) - 0.5, -0.5)
+        axes.set_xlim(0, 108)
+        axes.set_xticks(range(0, 101, 20))
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(f"{score}, percent")
+        return svg.to_svg(
+            figure,
+            name=name,
+            title=f"{score} by language and stage",
+            description="; ".join(
+                f"{stage}: "
+                + ", ".join(
+                    f"{language} {numbers.percent(values[language], 1)}"
+                    for language in languages
+                    if language in values
+                )
+                for stage, values in series.items()
+            ),
+            hover=hover,
+        )

@@ -1,0 +1,331 @@
+"""The result tables of a run, as Markdown and as plain text for the console.
+
+Scores are in percent, losses in nats per labelled word.
+"""
+
+from __future__ import annotations
+
+import statistics
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace.report import numbers
+from headrace.report.records import Branch
+from headrace.report.run_folder import RunFolder
+from headrace.report.summary import (
+    FINE,
+    SCORE_TITLES,
+    compare_runs,
+    language_results,
+    mean,
+    run_labels,
+    spread,
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text cells: columns of names are flush left, columns of numbers flush right."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    names: int = 1
+    """How many leading columns hold names."""
+    totals: int = 0
+    """How many rows at the end sum up the others."""
+
+    def markdown(self) -> str:
+        """A GitHub-flavoured Markdown table, without the title."""
+        rules = [":---"] * self.names + ["---:"] * (len(self.columns) - self.names)
+        lines = [self.columns, rules, *self.rows]
+        cells = [[_markdown_cell(cell) for cell in line] for line in lines]
+        return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+    def text(self) -> str:
+        """The table with its title in aligned columns; wide (CJK) characters count twice."""
+        lines = [tuple(map(_one_line, line)) for line in (self.columns, *self.rows)]
+        widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+        written = []
+        for line in lines:
+            cells = []
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True)):
+                space = " " * (width - _width(cell))
+                cells.append(cell + space if number < self.names else space + cell)
+            written.append("  ".join(cells).rstrip())
+        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+        written.insert(1, rule)
+        if self.totals:
+            written.insert(len(written) - self.totals, rule)
+        return "\n".join([self.title, *written]) + "\n"
+
+
+def _one_line(cell: str) -> str:
+    """``cell`` without control characters: a name from a file must not steer the terminal."""
+    return "".join(
+        " " if unicodedata.category(letter) in {"Cc", "Cs"} else letter for letter in cell
+    )
+
+
+def _markdown_cell(cell: str) -> str:
+    """``cell`` with everything escaped that Markdown, or the HTML inside it, would act on."""
+    escaped = "".join("\\" + letter if letter in r"\`*_[]|~$!" else letter for letter in cell)
+    return _one_line(escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+
+
+def _width(text: str) -> int:
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    marks = sum(unicodedata.category(letter) in ("Mn", "Me", "Cf") for letter in text)
+    return len(text) + wide - marks
+
+
+def score_titles(run: RunFolder) -> dict[str, str]:
+    """Scores that the run has, with column titles: the F1 scores, else whatever there is."""
+    there = {
+        name
+        for branch in run.branches
+        for scores in branch.scores.values()
+        for name in scores.values
+    }
+    known = {name: title for name, title in SCORE_TITLES.items() if name in there}
+    return known or {name: name.replace("_", " ").capitalize() for name in sorted(there)}
+
+
+def headline_table(run: RunFolder) -> Table:
+    """One row a language: the final scores, and the fine macro F1 after each stage."""
+    results = language_results(run)
+    titles = score_titles(run)
+    staged = list(dict.fromkeys(stage for result in results for stage in result.by_stage))
+    several = len(staged) > 1
+    stage_columns = [f"Fine macro F1, {stage}" for stage in staged] if several else []
+    score_names = [name for name in titles if not (several and name == FINE)]
+    columns = ["Language", *stage_columns]
+    if several:
+        columns.append("Gain")
+    columns += [titles[name] for name in score_names]
+    columns += ["Validation loss", "Best step"]
+
+    rows = []
+    for result in results:
+        row = [result.language]
+        if several:
+            row += [numbers.percent(result.by_stage.get(stage)) for stage in staged]
+            row.append(numbers.points(result.gain))
+        row += [_score(name, result.scores.values.get(name)) for name in score_names]
+        row += [numbers.loss(result.loss), numbers.count(result.branch.best_step)]
+        rows.append(tuple(row))
+    totals = 0
+    if len(results) > 1:
+        totals = 1
+        row = ["Mean"]
+        if several:
+            row += [
+                numbers.percent(mean(result.by_stage.get(stage) for result in results))
+                for stage in staged
+            ]
+            row.append(numbers.points(mean(result.gain for result in results)))
+        row += [
+            _score(name, mean(result.scores.values.get(name) for result in results))
+            for name in score_names
+        ]
+        row += [numbers.loss(mean(result.loss for result in results)), ""]
+        rows.append(tuple(row))
+    return Table("Result by language", tuple(columns), tuple(rows), totals=totals)
+
+
+def _score(name: str, value: float | None) -> str:
+    """F1 scores in percent; a score of another kind (a perplexity, say) as it is."""
+    return numbers.percent(value) if name in SCORE_TITLES else numbers.amount(value)
+
+
+def branches_table(run: RunFolder) -> Table:
+    """One row a stage, branch and language: scores, validation loss, best step."""
+    titles = score_titles(run)
+    columns = ("Stage", "Branch", "Language", *titles.values(), "Validation loss", "Best step")
+    rows = [row for branch in run.branches for row in _branch_rows(branch, list(titles))]
+    return Table("All stages and branches", columns, tuple(rows), names=3)
+
+
+def _branch_rows(branch: Branch, score_names: Sequence[str]) -> list[tuple[str, ...]]:
+    step = numbers.count(branch.best_step)
+    ordered = dict.fromkeys([*branch.languages, *branch.scores])
+    rows = [
+        (
+            branch.stage,
+            branch.name,
+            language,
+            *(_score(name, branch.scores[language].values.get(name)) for name in score_names),
+            numbers.loss(
+                branch.loss_by_language.get(
+                    language, branch.validation_loss if len(branch.scores) == 1 else None
+                )
+            ),
+            step,
+        )
+        for language in ordered
+        if language in branch.scores
+    ]
+    if len(rows) != 1 and (rows or branch.validation_loss is not None):
+        means = [
+            _score(name, mean(scores.values.get(name) for scores in branch.scores.values()))
+            for name in score_names
+        ]
+        loss = numbers.loss(branch.validation_loss)
+        rows.append((branch.stage, branch.name, "all (mean)", *means, loss, step))
+    return rows
+
+
+def subsets_table(run: RunFolder) -> Table | None:
+    """Scores on the subsets of the validation data (clean, noisy), or None without subsets."""
+    titles = score_titles(run)
+    rows = []
+    for result in language_results(run):
+        for subset, scores in sorted(result.scores.subsets.items()):
+            values = [_score(name, scores.values.get(name)) for name in titles]
+            rows.append((result.language, subset, numbers.count(scores.sentences), *values))
+    if not rows:
+        return None
+    columns = ("Language", "Subset", "Sentences", *titles.values())
+    return Table("Clean and noisy subsets", columns, tuple(rows), names=2)
+
+
+def throughput_table(run: RunFolder) -> Table:
+    """Speed of every branch; where the run has no figure yet, the median of the log so far."""
+    rows = []
+    for branch in run.branches:
+        figures = [
+            branch.result.throughput.get(name) if branch.result else None
+            for name in ("tokens_per_s", "samples_per_s", "padding_share")
+        ]
+        logged = (
+            [point.tokens_per_s for point in branch.training],
+            [point.samples_per_s for point in branch.training],
+            [point.padding_share for point in branch.training],
+        )
+        tokens, samples, padding = (
+            _median(values) if figure is None else figure
+            for figure, values in zip(figures, logged, strict=True)
+        )
+        rows.append(
+            (
+                branch.stage,
+                branch.name,
+                numbers.amount(tokens),
+                numbers.amount(samples),
+                numbers.share(padding),
+                numbers.count(branch.steps_done),
+                numbers.duration(elapsed(branch)),
+                numbers.count(branch.restarts),
+            )
+        )
+    columns = (
+        *("Stage", "Branch", "Tokens/s", "Samples/s", "Padding", "Steps"),
+        *("Elapsed", "Restarts"),
+    )
+    return Table("Throughput", columns, tuple(rows), names=2)
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return statistics.median(there) if there else None
+
+
+def elapsed(branch: Branch) -> float | None:
+    """Seconds between the first and the last record of a branch, pauses included."""
+    times = [point.time for point in branch.training]
+    times += [validation.time for validation in branch.validations]
+    known = [time for time in times if time is not None]
+    return max(known) - min(known) if len(known) > 1 else None
+
+
+def comparison_table(runs: Sequence[RunFolder], score: str = FINE) -> Table:
+    """One score of several runs by stage, branch and language, with mean and deviation."""
+    labels = run_labels(runs)
+    compared = compare_runs(runs, [score])
+    rows = [
+        (
+            *(line.stage, line.branch, line.language),
+            *(_score(score, value) for value in line.values),
+            numbers.plus_minus(line.spread),
+            str(line.spread.runs if line.spread else 0),
+        )
+        for line in compared
+    ]
+    finals = [
+        {result.language: result.scores.values.get(score) for result in language_results(run)}
+        for run in runs
+    ]
+    # A mean over languages compares runs only where every run has every language.
+    shared = [key for key in finals[0] if all(final.get(key) is not None for final in finals)]
+    totals = 0
+    if shared:
+        totals = 1
+        means = [mean(final[language] for language in shared) for final in finals]
+        over_runs = spread([value for value in means if value is not None])
+        rows.append(
+            (
+                "final",
+                "",
+                f"mean of {len(shared)}",
+                *(_score(score, value) for value in means),
+                numbers.plus_minus(over_runs),
+                str(len(runs)),
+            )
+        )
+    title = SCORE_TITLES.get(score, score)
+    columns = ("Stage", "Branch", "Language", *labels, "Mean ± standard deviation", "Runs")
+    return Table(f"{title} of {len(runs)} runs", columns, tuple(rows), names=3, totals=totals)
+
+
+def results_markdown(run: RunFolder, others: Sequence[RunFolder] = ()) -> str:
+    """The text of ``results.md``: the tables above, with a note on what is missing."""
+    parts = [f"# Results of {_markdown_cell(run.name)}\n"]
+    facts = [
+        f"{label}: {_markdown_cell(value)}"
+        for label, value in (("Finished", run.created), ("Label set", run.label_set))
+        if value
+    ]
+    if facts:
+        parts.append(". ".join(facts) + ".\n")
+    parts += [f"{note}\n" for note in notes(run)]
+    tables: list[Table | None] = []
+    if language_results(run):
+        tables += [headline_table(run), subsets_table(run)]
+    if any(branch.scores or branch.validation_loss is not None for branch in run.branches):
+        tables.append(branches_table(run))
+    if others:
+        runs = [run, *others]
+        scores = [name for name in SCORE_TITLES if name in score_titles(run)]
+        tables += [comparison_table(runs, score) for score in scores or [FINE]]
+    if run.branches:
+        tables.append(throughput_table(run))
+    parts += [
+        f"## {_markdown_cell(table.title)}\n\n{table.markdown()}" for table in tables if table
+    ]
+    parts.append("Scores are in percent; losses are in nats per labelled word.\n")
+    return "\n".join(parts)
+
+
+def notes(run: RunFolder) -> list[str]:
+    """Sentences on what a reader must know before trusting the figures."""
+    found = []
+    unfinished = [branch for branch in run.branches if branch.status != "finished"]
+    if not run.branches:
+        found.append("No stage has started yet.")
+    elif unfinished:
+        done = len(run.branches) - len(unfinished)
+        found.append(
+            f"The run is not finished: {done} of {len(run.branches)} branches have a result. "
+            "Scores of the others are those of their best validation so far."
+        )
+    if run.branches and not language_results(run):
+        found.append("There are no validation scores yet.")
+    lost = sum(point.loss is None for branch in run.branches for point in branch.training)
+    if lost:
+        found.append(f"{lost:,} training records have a loss that is not a finite number.")
+    if run.unreadable_lines:
+        lines = ", ".join(map(str, run.unreadable_lines[:10]))
+        more = ", ..." if len(run.unreadable_lines) > 10 else ""
+        found.append(f"Lines of metrics.jsonl that could not be read: {lines}{more}.")
+    return found
