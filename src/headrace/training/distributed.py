@@ -14,6 +14,7 @@ import torch.distributed
 
 from headrace.errors import Problem, UserError
 
+
 @dataclass(frozen=True)
 class World:
     """This process among all processes of the run."""

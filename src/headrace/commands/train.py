@@ -1,0 +1,79 @@
+"""``headrace train``: run the stages of a config under DeepSpeed."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from headrace.config import load_run_config
+from headrace.errors import EXIT_DONE, HeadraceError, UserError
+
+HELP = "train the stages of a run config under DeepSpeed; run it again to go on where it stopped"
+EXAMPLE = "deepspeed --num_gpus 2 launch/train.py --ds_config ds_configs/demo.json"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--ds_config", "--config", required=True, help="run config (Hjson)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key, for example headrace.stages.0.epochs=2 (repeatable)",
+    )
+    parser.add_argument("--stage", help="train only this stage")
+    parser.add_argument("--branch", help="train only this branch, such as a language")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, show the plan, and stop"
+    )
+    parser.add_argument(
+        "--ranks", type=int, help="ranks that --dry-run plans for (default: those started)"
+    )
+    # DeepSpeed's launcher adds this to every command; the environment says the same
+    parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, or show the plan."""
+    from headrace.training.distributed import environment_rank
+
+    main = environment_rank() == 0
+    logging.basicConfig(level=logging.INFO if main else logging.WARNING, format="%(message)s")
+    for noisy in ("DeepSpeed", "httpx", "filelock", "fsspec"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        config = load_run_config(arguments.ds_config, arguments.set)
+        if arguments.dry_run:
+            from headrace.training.dry_run import show_plan
+
+            show_plan(config, ranks=arguments.ranks)
+            return EXIT_DONE
+        from headrace.training.run import train
+
+        train(config, stage=arguments.stage, branch=arguments.branch)
+    except UserError as error:
+        if main:
+            raise
+        return error.exit_code  # every rank has the same problems; the main rank prints them
+    except HeadraceError as error:
+        if main:
+            raise
+        return error.exit_code
+    if main:
+        from headrace.report.tables import write_results_markdown
+
+        print(write_results_markdown(config.output).read_text(encoding="utf-8"))
+        _write_page(config.output)
+    return EXIT_DONE
+
+
+def _write_page(output) -> None:  # type: ignore[no-untyped-def]
+    from headrace.errors import MissingExtraError
+    from headrace.report.html import write_report
+
+    try:
+        print(f"report: {write_report(output)}")
+    except MissingExtraError as error:
+        print(f"no report.html: {error}", file=sys.stderr)

@@ -1,0 +1,175 @@
+"""Checkpoints that count only when they are complete.
+
+DeepSpeed writes into ``checkpoints/.partial-step-N``; then the main rank records every file with
+its size in ``COMPLETE``, flushes all of it to disk and renames the folder.  A crash at any moment
+leaves either the folder under its final name, whole, or a partial one that is removed at the next
+start.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import HeadraceError, Problem, UserError
+from headrace.training.distributed import World, barrier, failing_together, gather_json
+
+logger = logging.getLogger(__name__)
+
+MARKER = "COMPLETE"
+_PARTIAL = ".partial-"
+_REMOVED = ".removed-"
+
+
+class Checkpoints:
+    """The checkpoints of one branch of a stage."""
+
+    def __init__(self, folder: Path, world: World, *, keep_last: int) -> None:
+        self.folder = folder
+        self.world = world
+        self.keep_last = keep_last
+
+    def clean(self) -> None:
+        """Remove what a killed run left half-written."""
+        if self.world.is_main and self.folder.exists():
+            for leftover in [*self.folder.glob(f"{_PARTIAL}*"), *self.folder.glob(f"{_REMOVED}*")]:
+                shutil.rmtree(leftover)
+        barrier(self.world)
+
+    def save(self, engine: Any, step: int, state: dict[str, Any]) -> Path:
+        """Save the engine after ``step`` finished steps, and drop the oldest checkpoints.
+
+        Args:
+            engine: the DeepSpeed engine.
+            step: steps finished in this branch.
+            state: JSON-able state of the run, the same on every rank.
+        """
+        name = f"step-{step:06d}"
+        partial = self.folder / f"{_PARTIAL}{name}"
+        final = self.folder / name
+        if self.world.is_main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+        barrier(self.world)
+        engine.save_checkpoint(
+            str(partial),
+            tag="state",
+            client_state={"headrace": json.dumps(state)},
+            save_latest=False,
+        )
+        barrier(self.world)
+        if self.world.is_main:
+            self._commit(partial, final, step, engine.zero_optimization_stage())
+            self._drop_old()
+        barrier(self.world)
+        return final
+
+    def _commit(self, partial: Path, final: Path, step: int, zero_stage: int) -> None:
+        files = {}
+        for path in sorted(partial.rglob("*")):
+            if path.is_file():
+                _flush(path)
+                files[str(path.relative_to(partial))] = path.stat().st_size
+        marker = {
+            "step": step,
+            "world_size": self.world.size,
+            "zero_stage": zero_stage,
+            "files": files,
+        }
+        (partial / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
+        _flush(partial / MARKER)
+        if final.exists():
+            # the same step saved again, for example after a stop right behind a checkpoint
+            self._remove(final)
+        partial.rename(final)
+        _flush(self.folder)
+
+    def _drop_old(self) -> None:
+        for path in self._steps()[: -self.keep_last]:
+            self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        removed = path.with_name(f"{_REMOVED}{path.name}")
+        path.rename(removed)
+        shutil.rmtree(removed)
+
+    def _steps(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"))
+
+    def newest(self) -> Path | None:
+        """Return the newest complete checkpoint; incomplete ones are named in a warning."""
+        for path in reversed(self._steps()):
+            problem = _incomplete(path)
+            if problem is None:
+                return path
+            logger.warning("checkpoint %s is not complete (%s) and is left out", path, problem)
+        return None
+
+    def load(self, engine: Any, path: Path) -> dict[str, Any]:
+        """Load a checkpoint into the engine and return the state that was saved with it.
+
+        Raises:
+            UserError: if it was written by another number of ranks or at another ZeRO stage.
+        """
+        marker = json.loads((path / MARKER).read_text(encoding="utf-8"))
+        here = {"world_size": self.world.size, "zero_stage": engine.zero_optimization_stage()}
+        with failing_together(self.world):
+            problems = [
+                Problem(
+                    f"the checkpoint was written with {key} {marker[key]}, this run has {value}",
+                    str(path),
+                    remedy=f"Start with {key} {marker[key]}, or use another headrace.output",
+                )
+                for key, value in here.items()
+                if marker[key] != value
+            ]
+            if problems:
+                raise UserError(problems)
+        loaded, client_state = engine.load_checkpoint(str(path), tag="state")
+        if loaded is None:
+            raise HeadraceError(f"DeepSpeed could not load the checkpoint {path}")
+        state: dict[str, Any] = json.loads(client_state["headrace"])
+        return state
+
+    def agree_on_newest(self) -> Path | None:
+        """Return the newest complete checkpoint, the same on every rank."""
+        found = self.newest() if self.world.is_main else None
+        name = gather_json(found.name if found else None, self.world)[0]
+        return self.folder / name if name else None
+
+    def remove_all(self) -> None:
+        """Remove every checkpoint; for a branch that is finished."""
+        barrier(self.world)
+        if self.world.is_main:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        barrier(self.world)
+
+
+def _incomplete(path: Path) -> str | None:
+    """Say why a checkpoint is not complete; None if it is."""
+    try:
+        marker = json.loads((path / MARKER).read_text(encoding="utf-8"))
+        files = marker["files"]
+    except (OSError, ValueError, KeyError):
+        return f"no {MARKER} marker"
+    for name, size in files.items():
+        file = path / name
+        if not file.exists():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes instead of {size}"
+    return None
+
+
+def _flush(path: Path) -> None:
+    """Force a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

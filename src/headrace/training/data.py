@@ -1,0 +1,226 @@
+"""The data of a run: shards opened, labels known, samples encoded, batches made for this rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from headrace.config import RunConfig
+from headrace.encoding.collate import collate_token_classification
+from headrace.encoding.sidecar import EncodedSource, encode_source
+from headrace.encoding.tokenizer import load_tokenizer
+from headrace.errors import Problem, UserError
+from headrace.shards.reader import ShardReader
+from headrace.stream.batching import BatchPlan
+from headrace.stream.plan import Locations, Source, StagePlan
+from headrace.tasks.labels import LabelSet, discover_label_set, load_label_set
+from headrace.tasks.token_classification import IGNORED, TokenClassification
+from headrace.training.stages import Branch
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """Shards, tokenizer and task of a run; nothing is encoded yet."""
+
+    tokenizer: PreTrainedTokenizerFast
+    task: TokenClassification
+    train: Mapping[str, ShardReader]
+    validation: Mapping[str, ShardReader]
+
+    def plan(self, branch: Branch, seed: int) -> StagePlan:
+        """Return the order of the samples of a branch."""
+        mixture = branch.stage.mixture
+        weights = None
+        if mixture.weights is not None:
+            weights = [mixture.weights.get(language, 0.0) for language in branch.languages]
+        return StagePlan(
+            [stream_source(language, self.train[language]) for language in branch.languages],
+            seed=seed,
+            stage=branch.title,
+            temperature=mixture.temperature,
+            weights=weights,
+        )
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Encoded data of a run."""
+
+    opened: OpenedData
+    train: Mapping[str, EncodedSource]
+    validation: Mapping[str, EncodedSource]
+
+
+def open_data(config: RunConfig) -> OpenedData:
+    """Open shards, tokenizer and label set.
+
+    Raises:
+        UserError: with the problems of all of them.
+    """
+    headrace = config.headrace
+    problems: list[Problem] = []
+
+    def open_readers(urls: Mapping[str, str]) -> dict[str, ShardReader]:
+        readers = {}
+        for language, url in urls.items():
+            try:
+                readers[language] = ShardReader(url)
+            except UserError as error:
+                problems.extend(error.problems)
+        return readers
+
+    train = open_readers(headrace.data.train)
+    validation = open_readers(headrace.data.validation)
+    tokenizer: PreTrainedTokenizerFast | None = None
+    label_set: LabelSet | None = None
+    try:
+        tokenizer = load_tokenizer(headrace.model.tokenizer or str(headrace.model.pretrained))
+    except UserError as error:
+        problems.extend(error.problems)
+    try:
+        if headrace.task.labels != "discover":
+            label_set = load_label_set(headrace.task.labels)
+        elif not problems:
+            label_set = discover_label_set(train.values())
+    except UserError as error:
+        problems.extend(error.problems)
+    if problems or tokenizer is None or label_set is None:
+        raise UserError(problems)
+    return OpenedData(tokenizer, TokenClassification(label_set), train, validation)
+
+
+def encode_data(opened: OpenedData, config: RunConfig) -> RunData:
+    """Open the encoded sidecars of all data, making those that are missing.
+
+    Raises:
+        UserError: with the problems of all sources.
+    """
+    problems: list[Problem] = []
+
+    def encode(readers: Mapping[str, ShardReader]) -> dict[str, EncodedSource]:
+        sources = {}
+        for language, reader in readers.items():
+            try:
+                sources[language] = encode_source(
+                    reader,
+                    opened.tokenizer,
+                    opened.task.label_set,
+                    max_length=config.headrace.task.max_length,
+                    cache_dir=Path(config.headrace.data.cache_dir),
+                    language=language,
+                )
+            except UserError as error:
+                problems.extend(error.problems)
+        return sources
+
+    train, validation = encode(opened.train), encode(opened.validation)
+    if problems:
+        raise UserError(problems)
+    return RunData(opened, train, validation)
+
+
+def stream_source(name: str, reader: ShardReader) -> Source:
+    """Describe a source of shards to the stream."""
+    return Source(
+        name=name,
+        url=reader.url,
+        shard_sizes=tuple(entry.samples for entry in reader.manifest.shards),
+        fingerprint=reader.manifest.fingerprint,
+    )
+
+
+@dataclass(frozen=True)
+class RankBatch:
+    """What one rank computes for one step of the whole run."""
+
+    step: int
+    micro_batches: tuple[dict[str, torch.Tensor], ...]
+    """As many as there are accumulation steps; int64[samples, tokens] each."""
+    samples: int
+    """Samples of the whole batch, over all ranks."""
+    labelled_tokens: int
+    """Tokens with a label in the whole batch: what the summed loss is divided by."""
+    real_tokens: int
+    """Tokens of the whole batch without padding."""
+    computed_tokens: int
+    """Tokens of this rank's micro-batches with padding."""
+
+
+class BatchMaker:
+    """Makes this rank's part of every batch of a branch."""
+
+    def __init__(
+        self,
+        data: RunData,
+        plan: BatchPlan,
+        branch: Branch,
+        *,
+        rank: int,
+        world_size: int,
+        micro_batch_size: int,
+        accumulation: int,
+    ) -> None:
+        self.sources = [data.train[language] for language in branch.languages]
+        self.plan = plan
+        self.pad = data.opened.tokenizer.pad_token_id
+        self.rank = rank
+        self.world_size = world_size
+        self.micro_batch_size = micro_batch_size
+        self.accumulation = accumulation
+
+    def make(self, step: int) -> RankBatch:
+        """Return this rank's part of the batch of a step: a pure function of the step."""
+        whole = self.plan.batch(step)
+        parts = self.plan.split(
+            whole, self.rank, self.world_size, self.micro_batch_size, self.accumulation
+        )
+        micro_batches = tuple(self._tensors(part, whole) for part in parts)
+        return RankBatch(
+            step=step,
+            micro_batches=micro_batches,
+            samples=len(whole),
+            labelled_tokens=int(_look_up(self.sources, whole, "label_counts").sum()),
+            real_tokens=int(_look_up(self.sources, whole, "lengths").sum()),
+            computed_tokens=sum(batch["input_ids"].numel() for batch in micro_batches),
+        )
+
+    def _tensors(self, part: Locations, whole: Locations) -> dict[str, torch.Tensor]:
+        if len(part):
+            return collate(self.sources, part, self.pad)
+        # Every rank must take part in the collectives of every micro-batch, also one that has no
+        # sample for it: it computes the shortest sample of the batch with every label ignored.
+        tensors = collate(self.sources, whole.take(slice(0, 1)), self.pad)
+        tensors["labels"] = torch.full_like(tensors["labels"], IGNORED)
+        return tensors
+
+
+def collate(
+    sources: list[EncodedSource], locations: Locations, pad: int
+) -> dict[str, torch.Tensor]:
+    """Return ``input_ids``, ``attention_mask`` and ``labels`` as int64[samples, tokens]."""
+    arrays = collate_token_classification(sources, locations, pad)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _look_up(sources: list[EncodedSource], locations: Locations, name: str) -> NDArray[np.int32]:
+    """Return one number a sample: an array of the encoded shards, by location."""
+    return np.array(
+        [
+            getattr(sources[source].shards[shard], name)[sample]
+            for source, shard, sample in zip(
+                locations.source, locations.shard, locations.sample, strict=True
+            )
+        ],
+        dtype=np.int32,
+    )
+
+
+def token_lengths(sources: Iterable[EncodedSource]) -> list[list[NDArray[np.int32]]]:
+    """Return the lengths of all samples as the stream wants them: by source, then by shard."""
+    return [[shard.lengths for shard in source.shards] for source in sources]

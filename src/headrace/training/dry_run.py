@@ -1,0 +1,94 @@
+"""``--dry-run``: everything that can be checked and shown without training."""
+
+from __future__ import annotations
+
+import torch
+
+from headrace.config import RunConfig
+from headrace.config.checks import batch_arithmetic
+from headrace.stream.plan import StagePlan
+from headrace.training.data import OpenedData, open_data
+from headrace.training.distributed import environment_world_size
+from headrace.training.model import empty_model
+from headrace.training.param_groups import describe_groups, make_param_groups
+from headrace.training.precision import choose_precision
+from headrace.training.run import check_same_run, total_steps
+from headrace.training.stages import Branch, expand_stages
+
+_GIBIBYTE = 1 << 30
+
+
+def show_plan(config: RunConfig, *, ranks: int | None = None) -> None:
+    """Check a run config against its data, tokenizer and model, and print what it would do.
+
+    Args:
+        config: checked run config.
+        ranks: number of ranks to plan for; default: as many as were started.
+
+    Raises:
+        UserError: for everything that a real start would refuse.
+    """
+    ranks = ranks or environment_world_size()
+    batch, micro, accumulation = batch_arithmetic(config.deepspeed, ranks)
+    check_same_run(config)
+    opened = open_data(config)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = choose_precision(config.headrace.precision, config.deepspeed, device)
+    model = empty_model(config.headrace.model, opened.task, opened.tokenizer)
+    groups = make_param_groups(
+        model,
+        learning_rate=config.learning_rate,
+        weight_decay=float(config.deepspeed["optimizer"]["params"].get("weight_decay", 0.01)),
+        no_decay=config.headrace.param_groups.no_decay,
+    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"run            {config.name} -> {config.output}")
+    print(f"model          {type(model).__name__}, {parameters:,} parameters")
+    print(f"labels         {opened.task.label_set.name}, {len(opened.task.label_set.tags)} tags")
+    print(f"batch          {batch} = {ranks} ranks x {micro} x {accumulation} accumulation steps")
+    print(f"precision      {precision.name}: {precision.reason}")
+    print(f"\nparameter groups\n{describe_groups(groups)}")
+    print(f"\nstage plan\n{_stage_table(config, opened, batch)}")
+    print("\nmodel states a rank with Adam, in GiB (without activations)\n")
+    print(_memory_table(parameters, ranks, precision.name, config.zero_stage))
+    print("\nThe config is sound. Nothing was trained.")
+
+
+def _stage_table(config: RunConfig, opened: OpenedData, batch_size: int) -> str:
+    lines = [
+        f"{'branch':<24}{'starts from':<16}{'samples':>9}{'epochs':>8}{'steps':>8}{'lr':>10}"
+        "  shares"
+    ]
+    for branch in expand_stages(config):
+        plan = opened.plan(branch, config.headrace.seed)
+        lines.append(_stage_line(branch, plan, batch_size))
+    return "\n".join(lines)
+
+
+def _stage_line(branch: Branch, plan: StagePlan, batch_size: int) -> str:
+    steps = total_steps(branch, -(-plan.samples_per_epoch // batch_size))
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in plan.shares.items())
+    return (
+        f"{branch.title:<24}{branch.stage.start_from or 'model':<16}"
+        f"{plan.samples_per_epoch:>9,}{branch.stage.epochs:>8}{steps:>8,}"
+        f"{branch.learning_rate:>10.3g}  {shares}"
+    )
+
+
+def _memory_table(parameters: int, ranks: int, precision: str, configured: int) -> str:
+    """Bytes of weights, gradients and Adam's states by ZeRO stage (Rajbhandari et al. 2020).
+
+    fp32: 4 + 4 + 8 bytes a parameter; fp16 and bf16: 2 + 2 + 12 (fp32 copy and two moments).
+    ZeRO 1 divides the states by the ranks, 2 the gradients too, 3 the weights too.
+    """
+    weight, gradient, states = (4, 4, 8) if precision == "fp32" else (2, 2, 12)
+    lines = []
+    for stage in range(4):
+        size = parameters * (
+            weight / (ranks if stage >= 3 else 1)
+            + gradient / (ranks if stage >= 2 else 1)
+            + states / (ranks if stage >= 1 else 1)
+        )
+        mark = "  <- configured" if stage == configured else ""
+        lines.append(f"ZeRO {stage}: {size / _GIBIBYTE:9.3f}{mark}")
+    return "\n".join(lines)

@@ -1,0 +1,90 @@
+"""Exported models: Hugging Face folders with safetensors weights, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+FACTS_FILE = "headrace.json"
+"""What Headrace knows about an exported model."""
+
+
+def write_export(
+    folder: Path,
+    model: PreTrainedModel,
+    state: dict[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerFast,
+    facts: dict[str, Any],
+) -> None:
+    """Write a model so that ``transformers`` loads it, in place of an older one.
+
+    Args:
+        folder: final place; another folder beside it is used until all is written.
+        model: gives the class and its config.
+        state: weights in fp32, as :func:`headrace.training.engine.full_precision_state` gives them.
+        tokenizer: is saved with the model.
+        facts: JSON-able; step, scores and label families.
+    """
+    partial = folder.with_name(f".partial-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model.save_pretrained(str(partial), state_dict=state, safe_serialization=True)
+    settings = json.loads((partial / "config.json").read_text(encoding="utf-8"))
+    settings["dtype"] = "float32"
+    (partial / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    tokenizer.save_pretrained(str(partial))
+    (partial / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (partial / "README.md").write_text(_card(facts), encoding="utf-8")
+    replaced = folder.with_name(f".replaced-{folder.name}")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.exists():
+        folder.rename(replaced)
+    partial.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def finish_interrupted_export(folder: Path) -> None:
+    """Bring back the older export if a crash fell between the two renames of a replacement."""
+    replaced = folder.with_name(f".replaced-{folder.name}")
+    if replaced.exists() and not folder.exists():
+        replaced.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+    shutil.rmtree(folder.with_name(f".partial-{folder.name}"), ignore_errors=True)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what was written beside an exported model; empty for a model of another origin."""
+    path = folder / FACTS_FILE
+    if not path.exists():
+        return {}
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts
+
+
+def _card(facts: dict[str, Any]) -> str:
+    languages = "".join(f"- {language}\n" for language in facts["languages"])
+    rows = "".join(
+        f"| {language} | {scores['fine_macro_f1']:.4f} | {scores['coarse_macro_f1']:.4f} "
+        f"| {scores['micro_f1']:.4f} |\n"
+        for language, scores in facts["metrics"].items()
+    )
+    table = (
+        "| language | fine macro F1 | coarse macro F1 | micro F1 |\n|---|---|---|---|\n" + rows
+        if rows
+        else "No validation data was given.\n"
+    )
+    return (
+        f"---\nlanguage:\n{languages}library_name: transformers\n"
+        f"pipeline_tag: token-classification\n---\n\n"
+        f"# {facts['run']}: {facts['stage']} / {facts['branch']}\n\n"
+        f"Trained with Headrace, exported after step {facts['step']}. "
+        f"Label set: {facts['label_set']}.\n\n"
+        f"Scores on the validation shards (fractions):\n\n{table}\n"
+        f"Config fingerprint: `{facts['config_fingerprint']}`. "
+        f"Data fingerprint: `{facts['data_fingerprint']}`.\n"
+    )

@@ -1,0 +1,255 @@
+"""The training of one branch: the step, and what happens around it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed
+
+from headrace.encoding.sidecar import EncodedSource
+from headrace.errors import HeadraceError, StopRequested
+from headrace.stream.batching import BatchPlan
+from headrace.stream.feistel import derive_key
+from headrace.stream.loader import Prefetcher
+from headrace.stream.state import StreamState
+from headrace.tasks.token_classification import TokenClassification
+from headrace.training.callbacks import Callbacks, Record
+from headrace.training.checkpoints import Checkpoints
+from headrace.training.data import BatchMaker, RankBatch
+from headrace.training.distributed import World
+from headrace.training.engine import full_precision_state
+from headrace.training.param_groups import assert_learning_rates, set_learning_rate
+from headrace.training.schedules import learning_rate_factor
+from headrace.training.signals import StopFlag
+from headrace.training.stages import Branch
+from headrace.training.validation import Validation, validate
+
+
+@dataclass
+class Progress:
+    """What a branch has done so far; saved with every checkpoint, the same on every rank."""
+
+    step: int = 0
+    """Finished steps."""
+    best_loss: float | None = None
+    best_step: int | None = None
+    real_tokens: int = 0
+    computed_tokens: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    """Time spent in training steps, without validation and saving."""
+    best_metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepSums:
+    """Sums over all ranks of one step."""
+
+    loss: float
+    computed_tokens: int
+    stop: bool
+
+
+class BranchTrainer:
+    """Trains one branch of a stage with an engine that is already made."""
+
+    def __init__(
+        self,
+        *,
+        engine: Any,
+        branch: Branch,
+        task: TokenClassification,
+        world: World,
+        seed: int,
+        plan: BatchPlan,
+        batches: BatchMaker,
+        validation: Mapping[str, EncodedSource],
+        total_steps: int,
+        checkpoints: Checkpoints,
+        checkpoint_every: int,
+        log_every: int,
+        callbacks: Callbacks,
+        stop_flag: StopFlag,
+        export: Any,
+    ) -> None:
+        self.engine = engine
+        self.branch = branch
+        self.task = task
+        self.world = world
+        self.seed = seed
+        self.plan = plan
+        self.batches = batches
+        self.validation = validation
+        self.total_steps = total_steps
+        self.checkpoints = checkpoints
+        self.checkpoint_every = checkpoint_every
+        self.log_every = log_every
+        self.callbacks = callbacks
+        self.stop_flag = stop_flag
+        self.export = export
+        self.progress = Progress()
+
+    def fit(self, start_record: Record) -> Progress:
+        """Train from the newest complete checkpoint, or from the start, to the last step.
+
+        Raises:
+            StopRequested: after a stop signal, once a checkpoint is saved.
+        """
+        self._resume()
+        first = self.progress.step
+        self.callbacks.on_start(start_record, first)
+        with Prefetcher(self.batches.make, first, self.total_steps) as batches:
+            for batch in batches:
+                started = time.perf_counter()
+                factor = learning_rate_factor(self.branch.schedule, batch.step, self.total_steps)
+                learning_rate = set_learning_rate(self.engine.optimizer, factor)
+                loss_sum = self.train_step(batch)
+                sums = self._sum_over_ranks(loss_sum, batch)
+                self._account(batch, sums, learning_rate, time.perf_counter() - started)
+                self._after_step(sums)
+        return self.progress
+
+    def train_step(self, batch: RankBatch) -> torch.Tensor:
+        """Take one optimizer step and return this rank's summed loss (fp64 scalar).
+
+        Each micro-batch contributes its summed loss, scaled so that, after DeepSpeed has divided by
+        the accumulation steps and averaged over the ranks, the gradient is that of the mean loss
+        over all labelled tokens of the global batch, however it was divided.
+        """
+        torch.manual_seed(
+            derive_key("dropout", self.seed, self.branch.title, batch.step, self.world.rank)
+        )
+        shares = self.world.size * len(batch.micro_batches)
+        scale = shares / max(1, batch.labelled_tokens)
+        total = torch.zeros((), dtype=torch.float64, device=self.world.device)
+        for tensors in batch.micro_batches:
+            on_device = {name: tensor.to(self.world.device) for name, tensor in tensors.items()}
+            loss_sum, _ = self.task.loss_sum(self.engine, on_device)
+            self.engine.backward(loss_sum * scale)
+            self.engine.step()
+            total += loss_sum.detach()
+        return total
+
+    def _sum_over_ranks(self, loss_sum: torch.Tensor, batch: RankBatch) -> StepSums:
+        """Add up loss, work and stop requests in the one collective that every step makes."""
+        stop = self.stop_flag.received is not None
+        sums = torch.stack(
+            [loss_sum, loss_sum.new_tensor(batch.computed_tokens), loss_sum.new_tensor(float(stop))]
+        )
+        if self.world.size > 1:
+            torch.distributed.all_reduce(sums)
+        loss, computed_tokens, stops = sums.tolist()
+        return StepSums(loss / max(1, batch.labelled_tokens), int(computed_tokens), stops > 0)
+
+    def _account(
+        self, batch: RankBatch, sums: StepSums, learning_rate: float, seconds: float
+    ) -> None:
+        progress = self.progress
+        progress.step = batch.step + 1
+        progress.real_tokens += batch.real_tokens
+        progress.computed_tokens += sums.computed_tokens
+        progress.samples += batch.samples
+        progress.seconds += seconds
+        logged = progress.step % self.log_every == 0 or progress.step == self.total_steps
+        scaler = getattr(self.engine.optimizer, "loss_scale", None)
+        gradient_norm = self.engine.get_global_grad_norm()
+        record = {
+            "kind": "train",
+            "stage": self.branch.stage.name,
+            "branch": self.branch.name,
+            "step": progress.step,
+            "epoch": progress.step / self.plan.steps_per_epoch,
+            "loss": sums.loss,
+            "learning_rate": learning_rate,
+            "gradient_norm": None if gradient_norm is None else float(gradient_norm),
+            "tokens_per_s": batch.real_tokens / seconds,
+            "samples_per_s": batch.samples / seconds,
+            "padding_share": 1 - batch.real_tokens / max(1, sums.computed_tokens),
+            "loss_scale": float(scaler) if self.engine.fp16_enabled() else None,
+            "time": time.time(),
+        }
+        self.callbacks.on_step(record, logged=logged)
+        if not math.isfinite(sums.loss) and not self.engine.fp16_enabled():
+            raise HeadraceError(
+                f"{self.branch.title}: the loss of step {progress.step} is {sums.loss}. "
+                "Lower the learning rate or set gradient_clipping"
+            )
+
+    def _after_step(self, sums: StepSums) -> None:
+        """Validate at the end of an epoch, save when it is due, stop when it was asked for."""
+        step = self.progress.step
+        epoch_ends = step % self.plan.steps_per_epoch == 0 or step == self.total_steps
+        if epoch_ends:
+            self._end_epoch()
+        if epoch_ends or sums.stop or step % self.checkpoint_every == 0:
+            self._save()
+        if sums.stop and step < self.total_steps:
+            raise StopRequested(
+                f"stopped by a signal after step {step} of {self.branch.title}; a checkpoint is "
+                "saved, start the same command again to go on"
+            )
+
+    def _end_epoch(self) -> None:
+        progress = self.progress
+        result: Validation | None = None
+        best = self.branch.stage.keep_best == "last"
+        if self.validation:
+            result = validate(
+                self.engine,
+                self.validation,
+                self.task,
+                self.world,
+                batch_size=2 * self.batches.micro_batch_size,
+                pad=self.batches.pad,
+            )
+            if not best:
+                best = progress.best_loss is None or result.loss < progress.best_loss
+        if best:
+            progress.best_step = progress.step
+            progress.best_loss = result.loss if result else None
+            progress.best_metrics = dict(result.metrics) if result else {}
+            state = full_precision_state(self.engine)
+            if self.world.is_main:
+                self.export(state, progress)
+        if result is None:
+            return
+        summary = ("fine_macro_f1", "coarse_macro_f1", "micro_f1")
+        self.callbacks.on_validation(
+            {
+                "kind": "validation",
+                "stage": self.branch.stage.name,
+                "branch": self.branch.name,
+                "step": progress.step,
+                "epoch": progress.step / self.plan.steps_per_epoch,
+                "loss": result.loss,
+                "loss_by_language": dict(result.loss_by_language),
+                "metrics": {
+                    language: {name: scores[name] for name in summary}
+                    for language, scores in result.metrics.items()
+                },
+                "best": best,
+                "time": time.time(),
+            }
+        )
+
+    def _save(self) -> None:
+        state = {
+            "progress": asdict(self.progress),
+            "stream": StreamState.at(self.plan, self.progress.step).to_json(),
+        }
+        self.checkpoints.save(self.engine, self.progress.step, state)
+
+    def _resume(self) -> None:
+        self.checkpoints.clean()
+        newest = self.checkpoints.agree_on_newest()
+        if newest is None:
+            return
+        state = self.checkpoints.load(self.engine, newest)
+        StreamState.from_json(state["stream"], str(newest)).check(self.plan, str(newest))
+        self.progress = Progress(**state["progress"])
+        assert_learning_rates(self.engine.optimizer, self.branch.learning_rate)

@@ -1,0 +1,106 @@
+"""The network: from a config, from a pretrained folder or hub name, or from an earlier stage."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from headrace.config.schema import ModelConfig
+from headrace.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from headrace.tasks.token_classification import TokenClassification
+
+_DROPOUT_WORDS = ("dropout", "dropout_prob", "dropout_rate", "_pdrop")
+
+
+def model_config(
+    config: ModelConfig, task: TokenClassification, tokenizer: PreTrainedTokenizerFast
+) -> PretrainedConfig:
+    """Return the network's Hugging Face config, with the task's label names and the dropout rate.
+
+    Raises:
+        ConfigError: if the name or the model type is unknown, or the config does not fit.
+    """
+    if config.pretrained is not None:
+        try:
+            network = AutoConfig.from_pretrained(config.pretrained, **task.model_settings())
+        except (OSError, ValueError) as error:
+            raise _unknown_model("headrace.model.pretrained", config.pretrained, error) from None
+    else:
+        settings = dict(config.config or {})
+        kind = settings.pop("model_type")
+        settings.setdefault("vocab_size", len(tokenizer))
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            if getattr(tokenizer, name, None) is not None:
+                settings.setdefault(name, getattr(tokenizer, name))
+        try:
+            network = AutoConfig.for_model(kind, **settings, **task.model_settings())
+        except (ValueError, TypeError) as error:
+            raise _unknown_model("headrace.model.config", kind, error) from None
+        if network.vocab_size < len(tokenizer):
+            raise ConfigError(
+                Problem(
+                    f"the tokenizer has {len(tokenizer)} entries, the model's vocabulary fewer",
+                    "headrace.model.config.vocab_size",
+                    str(network.vocab_size),
+                    "Remove the key or raise it",
+                )
+            )
+    if config.dropout is not None:
+        for name, value in vars(network).copy().items():
+            if name.endswith(_DROPOUT_WORDS) and isinstance(value, float | int):
+                setattr(network, name, config.dropout)
+    return network
+
+
+def build_model(
+    config: ModelConfig,
+    task: TokenClassification,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    seed: int,
+    start_folder: Path | None = None,
+) -> PreTrainedModel:
+    """Return the network in fp32, its new weights drawn from ``seed``.
+
+    Args:
+        config: the config's ``model`` section.
+        task: gives the model class and the labels.
+        tokenizer: gives the vocabulary size of a model from scratch.
+        seed: seed of weights that are not loaded, such as a new classification head.
+        start_folder: exported model of an earlier stage, in place of ``config``.
+    """
+    torch.manual_seed(seed)
+    if start_folder is not None:
+        return task.model_class.from_pretrained(str(start_folder), dtype=torch.float32)
+    settings = model_config(config, task, tokenizer)
+    if config.pretrained is None:
+        return task.model_class.from_config(settings, dtype=torch.float32)
+    try:
+        return task.model_class.from_pretrained(
+            config.pretrained, config=settings, dtype=torch.float32, ignore_mismatched_sizes=True
+        )
+    except (OSError, ValueError) as error:
+        raise _unknown_model("headrace.model.pretrained", config.pretrained, error) from None
+
+
+def empty_model(
+    config: ModelConfig, task: TokenClassification, tokenizer: PreTrainedTokenizerFast
+) -> PreTrainedModel:
+    """Return the network without memory for its weights, to look at names and sizes."""
+    settings = model_config(config, task, tokenizer)
+    with torch.device("meta"):
+        return task.model_class.from_config(settings)
+
+
+def _unknown_model(where: str, name: str, error: Exception) -> ConfigError:
+    first_line = str(error).strip().splitlines()[0][:200]
+    remedy = "Give a local folder in Hugging Face format or a name on the hub"
+    if os.environ.get("HF_HUB_OFFLINE"):
+        remedy += " (HF_HUB_OFFLINE is set: only local folders and cached models can be used)"
+    return ConfigError(Problem(f"the model cannot be loaded: {first_line}", where, name, remedy))

@@ -1,0 +1,70 @@
+"""Results of a run: one file a finished branch, and ``results.json`` made of them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headrace import __version__
+from headrace.training.stages import Branch
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".partial-{path.name}")
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, indent=1, ensure_ascii=False)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def environment(world_size: int, device: torch.device) -> dict[str, str]:
+    """Return the facts about software and machine that belong to a result."""
+    packages = ("torch", "deepspeed", "transformers", "tokenizers", "numpy")
+    name = str(device)
+    if device.type == "cuda":
+        name = f"{device} ({torch.cuda.get_device_name(device)})"
+    return {
+        "headrace": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": name,
+        "ranks": str(world_size),
+        "threads a rank": str(torch.get_num_threads()),
+    }
+
+
+def collect_results(
+    run: str,
+    output: Path,
+    branches: Sequence[Branch],
+    *,
+    label_set: str,
+    environment_facts: dict[str, str],
+) -> dict[str, Any]:
+    """Write ``results.json`` from the branches that are finished, and return its content."""
+    results = {
+        "run": run,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "environment": environment_facts,
+        "label_set": label_set,
+        "stages": [
+            json.loads(branch.result_file.read_text(encoding="utf-8"))
+            for branch in branches
+            if branch.result_file.exists()
+        ],
+    }
+    write_json(output / "results.json", results)
+    return results

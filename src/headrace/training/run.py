@@ -1,0 +1,316 @@
+"""A whole run: every check first, then stage after stage, then the results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from typing import Any
+
+import torch
+
+from headrace.config import RunConfig
+from headrace.errors import ConfigError, Problem
+from headrace.stream.batching import BatchPlan
+from headrace.stream.feistel import derive_key
+from headrace.training.callbacks import Callback, Callbacks, MetricsFile, ProgressBar, TensorBoard
+from headrace.training.checkpoints import Checkpoints
+from headrace.training.data import (
+    BatchMaker,
+    RunData,
+    encode_data,
+    open_data,
+    token_lengths,
+)
+from headrace.training.distributed import World, barrier, failing_together, process_group
+from headrace.training.engine import deepspeed_section, open_engine
+from headrace.training.export import finish_interrupted_export, write_export
+from headrace.training.loop import BranchTrainer, Progress
+from headrace.training.model import build_model
+from headrace.training.precision import Precision, choose_precision
+from headrace.training.results import collect_results, environment, write_json
+from headrace.training.signals import StopFlag
+from headrace.training.stages import Branch, choose_branches, expand_stages
+
+logger = logging.getLogger(__name__)
+
+_MAY_CHANGE = ("checkpoint", "logging")
+"""Sections that a run may change between two starts: they do not touch what is learned."""
+
+
+def train(config: RunConfig, *, stage: str | None = None, branch: str | None = None) -> None:
+    """Train the stages of a config that are not complete yet.
+
+    Args:
+        config: checked run config.
+        stage: only this stage.
+        branch: only this branch (a language of a ``for_each`` stage).
+
+    Raises:
+        UserError: for everything that is wrong with the input, before any training.
+        StopRequested: after a stop signal, with a checkpoint saved.
+    """
+    every_branch = expand_stages(config)
+    chosen = choose_branches(every_branch, stage, branch)
+    with process_group() as world, StopFlag() as stop_flag:
+        with failing_together(world):
+            opened = open_data(config)
+            precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
+            deepspeed_section(config, world, precision)
+            check_same_run(config)
+            check_start_folders(chosen)
+        barrier(world)
+        if world.is_main:
+            write_json(config.output / "config.json", config.resolved())
+            logger.info("run folder: %s", config.output)
+            logger.info("precision: %s (%s)", precision.name, precision.reason)
+        with failing_together(world):
+            data = encode_data(opened, config)
+        if world.is_main:
+            report_truncation(data)
+        for item in chosen:
+            if item.result_file.exists():
+                if world.is_main:
+                    logger.info("%s is complete: %s", item.title, item.folder)
+                continue
+            train_branch(config, item, data, world, precision, stop_flag)
+            if world.is_main:
+                collect_results(
+                    config.name,
+                    config.output,
+                    every_branch,
+                    label_set=opened.task.label_set.name,
+                    environment_facts=environment(world.size, world.device),
+                )
+            barrier(world)
+
+
+def train_branch(
+    config: RunConfig,
+    branch: Branch,
+    data: RunData,
+    world: World,
+    precision: Precision,
+    stop_flag: StopFlag,
+) -> None:
+    """Train one branch and write its export and its result."""
+    headrace = config.headrace
+    opened = data.opened
+    section = deepspeed_section(config, world, precision)
+    plan = BatchPlan(
+        opened.plan(branch, headrace.seed),
+        token_lengths(data.train[language] for language in branch.languages),
+        batch_size=section["train_batch_size"],
+        window_batches=headrace.batching.window_batches,
+        sort_by_length=headrace.batching.sort_by_length,
+    )
+    batches = BatchMaker(
+        data,
+        plan,
+        branch,
+        rank=world.rank,
+        world_size=world.size,
+        micro_batch_size=section["train_micro_batch_size_per_gpu"],
+        accumulation=section["gradient_accumulation_steps"],
+    )
+    steps = total_steps(branch, plan.steps_per_epoch)
+    if world.is_main:
+        finish_interrupted_export(branch.export_folder)
+    barrier(world)
+    model = build_model(
+        headrace.model,
+        opened.task,
+        opened.tokenizer,
+        seed=derive_key("weights", headrace.seed),
+        start_folder=branch.start_folder,
+    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    model_class, model_settings = type(model), model.config
+
+    def export(state: dict[str, torch.Tensor], progress: Progress) -> None:
+        with torch.device("meta"):
+            shell = model_class(model_settings)
+        facts = export_facts(config, branch, data, progress)
+        write_export(branch.export_folder, shell, state, opened.tokenizer, facts)
+
+    start_record = {
+        "kind": "start",
+        "stage": branch.stage.name,
+        "branch": branch.name,
+        "step": 0,
+        "steps": steps,
+        "epochs": branch.stage.epochs,
+        "languages": list(branch.languages),
+        "mixture": plan.plan.shares,
+        "samples_per_epoch": plan.plan.samples_per_epoch,
+        "batch_size": section["train_batch_size"],
+        "world_size": world.size,
+        "zero_stage": config.zero_stage,
+        "precision": precision.name,
+        "parameters": parameters,
+    }
+    with (
+        open_engine(model, config, world, precision, learning_rate=branch.learning_rate) as engine,
+        Callbacks(make_callbacks(config, branch) if world.is_main else []) as callbacks,
+    ):
+        checkpoints = Checkpoints(
+            branch.folder / "checkpoints", world, keep_last=headrace.checkpoint.keep_last
+        )
+        trainer = BranchTrainer(
+            engine=engine,
+            branch=branch,
+            task=opened.task,
+            world=world,
+            seed=headrace.seed,
+            plan=plan,
+            batches=batches,
+            validation={
+                language: data.validation[language]
+                for language in branch.languages
+                if language in data.validation
+            },
+            total_steps=steps,
+            checkpoints=checkpoints,
+            checkpoint_every=headrace.checkpoint.every_steps,
+            log_every=headrace.logging.every_steps,
+            callbacks=callbacks,
+            stop_flag=stop_flag,
+            export=export,
+        )
+        progress = trainer.fit(start_record)
+    if world.is_main:
+        write_json(branch.result_file, branch_result(branch, progress, steps))
+    checkpoints.remove_all()
+
+
+def total_steps(branch: Branch, steps_per_epoch: int) -> int:
+    """Return the optimizer steps of a branch."""
+    steps = branch.stage.epochs * steps_per_epoch
+    return min(steps, branch.stage.max_steps or steps)
+
+
+def branch_result(branch: Branch, progress: Progress, steps: int) -> dict[str, Any]:
+    """Return the entry of ``results.json`` for a finished branch."""
+    seconds = max(progress.seconds, 1e-9)
+    return {
+        "stage": branch.stage.name,
+        "branch": branch.name,
+        "languages": list(branch.languages),
+        "steps": steps,
+        "best_step": progress.best_step,
+        "validation_loss": progress.best_loss,
+        "metrics": progress.best_metrics,
+        "throughput": {
+            "tokens_per_s": progress.real_tokens / seconds,
+            "samples_per_s": progress.samples / seconds,
+            "padding_share": 1 - progress.real_tokens / max(1, progress.computed_tokens),
+            "training_seconds": progress.seconds,
+        },
+    }
+
+
+def export_facts(
+    config: RunConfig, branch: Branch, data: RunData, progress: Progress
+) -> dict[str, Any]:
+    """Return what is written beside an exported model."""
+    label_set = data.opened.task.label_set
+    fingerprints = [data.train[language].fingerprint for language in branch.languages]
+    return {
+        "run": config.name,
+        "stage": branch.stage.name,
+        "branch": branch.name,
+        "languages": list(branch.languages),
+        "step": progress.best_step,
+        "validation_loss": progress.best_loss,
+        "metrics": progress.best_metrics,
+        "label_set": label_set.name,
+        "families": dict(label_set.coarse),
+        "max_length": config.headrace.task.max_length,
+        "config_fingerprint": _digest(config.resolved()),
+        "data_fingerprint": _digest(fingerprints),
+    }
+
+
+def make_callbacks(config: RunConfig, branch: Branch) -> list[Callback]:
+    """Return the callbacks of the main rank."""
+    members: list[Callback] = [
+        MetricsFile(config.output / "metrics.jsonl"),
+        ProgressBar(branch.title),
+    ]
+    if config.headrace.logging.tensorboard:
+        members.append(TensorBoard(config.output / "tensorboard" / branch.stage.name / branch.name))
+    return members
+
+
+def check_same_run(config: RunConfig) -> None:
+    """Refuse to go on in a run folder that another config made.
+
+    Raises:
+        ConfigError: naming the keys that differ.
+    """
+    path = config.output / "config.json"
+    if not path.exists():
+        return
+    before, now = json.loads(path.read_text(encoding="utf-8")), config.resolved()
+    for section in _MAY_CHANGE:
+        before["headrace"].pop(section, None)
+        now["headrace"].pop(section, None)
+    different = _differences(before, json.loads(json.dumps(now)), "")
+    if different:
+        raise ConfigError(
+            [
+                Problem(
+                    f"the run in {config.output} was started with {old!r}",
+                    key,
+                    repr(new),
+                    "Set it back, choose another headrace.output, or remove the run folder",
+                )
+                for key, old, new in different
+            ]
+        )
+
+
+def check_start_folders(chosen: list[Branch]) -> None:
+    """Check that every model to start from exists or is going to be trained now.
+
+    Raises:
+        ConfigError: naming the stages that are missing.
+    """
+    coming = {item.export_folder for item in chosen}
+    problems = [
+        Problem(
+            f"stage {item.stage.start_from} has no exported model yet",
+            str(item.start_folder),
+            remedy=f"Train it first: --stage {item.stage.start_from}",
+        )
+        for item in chosen
+        if item.start_folder is not None
+        and item.start_folder not in coming
+        and not (item.start_folder.parent / "result.json").exists()
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def report_truncation(data: RunData) -> None:
+    """Log what the encoding cut off, by language; silent only where nothing was lost."""
+    for split, sources in (("train", data.train), ("validation", data.validation)):
+        for language, source in sources.items():
+            if not source.report.is_complete:
+                logger.warning("%s %s: %s", split, language, source.report)
+
+
+def _differences(before: Any, now: Any, path: str) -> list[tuple[str, Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [
+            difference
+            for key in sorted({*before, *now})
+            for difference in _differences(
+                before.get(key), now.get(key), f"{path}.{key}" if path else key
+            )
+        ]
+    return [] if before == now else [(path, before, now)]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
