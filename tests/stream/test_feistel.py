@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chi2
 
 from headrace.stream.feistel import MAX_SIZE, Permutation, derive_key, derive_keys, permute
 
@@ -81,7 +80,8 @@ def test_a_large_permutation_looks_random() -> None:
     assert abs(np.corrcoef(mapped[:-1], mapped[1:])[0, 1]) < 0.01
     table, _, _ = np.histogram2d(values, mapped, bins=20)
     statistic = ((table - size / 400) ** 2 / (size / 400)).sum()
-    assert chi2.cdf(statistic, 19 * 19) < 0.9999
+    # Chi-square with 19 x 19 degrees of freedom: mean 361, standard deviation 27.
+    assert 250 < statistic < 480
 
 
 def test_keys_give_different_orders() -> None:

@@ -57,6 +57,12 @@ def test_deviation_of_two_sources_is_half_a_sample() -> None:
     assert deviation.max() == pytest.approx(0.5)
 
 
+def test_deviation_of_many_equal_sources_is_below_one_sample() -> None:
+    positions = np.arange(5000)
+    deviation = Mixture([1] * 64).counts_at(positions.tolist()) - positions[:, None] / 64
+    assert np.abs(deviation).max() < 1
+
+
 @pytest.mark.parametrize("count", [2, 5, 30])
 def test_the_worst_weights_keep_the_bound_everywhere(count: int) -> None:
     weights = fibonacci_like(count)

@@ -123,8 +123,9 @@ def test_other_settings_give_another_order(make_plan: MakePlan, change: dict[str
     assert plan.fingerprint != other.fingerprint
 
 
-def test_epochs_and_sources_are_ordered_differently(make_plan: MakePlan) -> None:
-    plan = make_plan([[500], [500]])
+def test_every_pass_over_every_source_has_its_own_order(make_plan: MakePlan) -> None:
+    # With blocks of one position the order of a source is that of its passes alone.
+    plan = make_plan([[500], [500]], block=1)
     orders = []
     for epoch in range(2):
         found = plan.locate(epoch, np.arange(1000))
@@ -132,6 +133,21 @@ def test_epochs_and_sources_are_ordered_differently(make_plan: MakePlan) -> None
     for number, order in enumerate(orders):
         for other in orders[:number]:
             assert (order == other).mean() < 0.03
+
+
+def test_every_pass_takes_the_shards_in_its_own_order(make_plan: MakePlan) -> None:
+    plan = make_plan([[1] * 500], block=1, shard_window=1)
+    first, second = (plan.locate(epoch, np.arange(500)).shard for epoch in range(2))
+    assert (first == second).mean() < 0.03
+
+
+def test_sources_are_spread_over_every_block_in_its_own_way(make_plan: MakePlan) -> None:
+    plan = make_plan([[500], [500]], block=500)
+    sources = [plan.locate(epoch, np.arange(1000)).source for epoch in range(2)]
+    halves = [half for source in sources for half in (source[:500], source[500:])]
+    for number, half in enumerate(halves):
+        for other in halves[:number]:
+            assert 0.4 < (half == other).mean() < 0.6
 
 
 def test_the_shuffle_spreads_samples_evenly(make_plan: MakePlan) -> None:
@@ -219,6 +235,8 @@ def test_settings_that_cannot_be_planned_are_refused_together() -> None:
         StagePlan([], seed=1, stage="s")
     with pytest.raises(ConfigError, match="name of a stage"):
         StagePlan([source], seed=1, stage="é" * MAX_STAGE_BYTES)
+    with pytest.raises(ConfigError, match="name of a stage"):
+        StagePlan([source], seed=1, stage="a\nb")
 
 
 @pytest.mark.parametrize(("epoch", "position"), [(0, 5), (0, -1), (-1, 0)])

@@ -80,8 +80,7 @@ class BatchPlan:
     def position(self, step: int) -> int:
         """Samples that the stage has consumed before ``step``."""
         epoch, batch = divmod(step, self.steps_per_epoch)
-        samples = self.plan.samples_per_epoch
-        return epoch * samples + min(batch * self.batch_size, samples)
+        return epoch * self.plan.samples_per_epoch + batch * self.batch_size
 
     def batch(self, step: int) -> Locations:
         """The samples of a step, counted from 0 over the whole stage, the shortest first.

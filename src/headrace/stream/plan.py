@@ -253,11 +253,11 @@ def _check_settings(
     def report(what: str, where: str, value: str, remedy: str) -> None:
         problems.append(Problem(what, f"stage {stage}: {where}", value, remedy))
 
-    if not 0 < len(stage.encode()) <= MAX_STAGE_BYTES:
+    if not (stage.isprintable() and 0 < len(stage.encode()) <= MAX_STAGE_BYTES):
         report(
-            f"the name of a stage has 1 to {MAX_STAGE_BYTES} bytes",
+            f"the name of a stage has 1 to {MAX_STAGE_BYTES} bytes, all of them printable",
             "name",
-            f"{len(stage.encode())} bytes",
+            f"{stage!r}, {len(stage.encode())} bytes",
             "Choose another name",
         )
     if not sources:
