@@ -1,0 +1,95 @@
+"""``headrace encode``: make the encoded sidecars of sources, and report what was lost."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "encode shards for training: token ids, labels, lengths (made once, then reused)"
+EXAMPLE = (
+    "headrace encode ner/en/train ner/hi/train --tokenizer tokenizer "
+    "--labels multiconer_v2 --max-length 92"
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="folder (URL) of shards")
+    parser.add_argument("--tokenizer", required=True, help="folder or hub name of a fast tokenizer")
+    parser.add_argument(
+        "--labels",
+        default="discover",
+        help="built-in label set, label file, or discover: the types in the sources (default)",
+    )
+    parser.add_argument(
+        "--max-length",
+        type=int,
+        default=128,
+        help="tokens of a sentence at most, special tokens included (default: 128)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(".headrace/encoded"),
+        help="local folder of the sidecars (default: .headrace/encoded)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Encode every source; problems of all of them are reported together."""
+    from headrace.encoding.report import render_table
+    from headrace.encoding.sidecar import encode_source
+    from headrace.encoding.tokenizer import load_tokenizer
+    from headrace.errors import EXIT_DONE, Problem, UserError
+    from headrace.shards.reader import ShardReader
+    from headrace.tasks.labels import discover_label_set, load_label_set
+
+    problems: list[Problem] = []
+    readers = []
+    for url in dict.fromkeys(arguments.sources):
+        try:
+            readers.append(ShardReader(url))
+        except UserError as error:
+            problems += error.problems
+    tokenizer = label_set = None
+    try:
+        tokenizer = load_tokenizer(arguments.tokenizer)
+    except UserError as error:
+        problems += error.problems
+    try:
+        if arguments.labels != "discover":
+            label_set = load_label_set(arguments.labels)
+        elif not problems:
+            label_set = discover_label_set(readers)
+    except UserError as error:
+        problems += error.problems
+    if problems or label_set is None:
+        raise UserError(problems)
+
+    rows = []
+    for reader in readers:
+        language = str(reader.manifest.metadata.get("language") or "?")
+        try:
+            source = encode_source(
+                reader,
+                tokenizer,
+                label_set,
+                max_length=arguments.max_length,
+                cache_dir=arguments.cache,
+                language=language,
+            )
+        except UserError as error:
+            problems += error.problems
+            continue
+        rows.append((f"{language} {reader.url}", source.report))
+    if problems:
+        raise UserError(list(dict.fromkeys(problems)))
+    print(render_table(rows))
+    incomplete = [name for name, report in rows if not report.is_complete]
+    if incomplete:
+        print(
+            "\nNot every word is encoded (see the columns on the right). Words that are cut off "
+            'have no label in training\nand count as "O" in evaluation; a larger --max-length '
+            "keeps more of them."
+        )
+    return EXIT_DONE

@@ -1,0 +1,74 @@
+"""``headrace tokenizer``: train a SentencePiece tokenizer from shards."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "train a SentencePiece tokenizer from shards, with the languages balanced"
+EXAMPLE = "headrace tokenizer ner/en/train ner/hi/train --output tokenizer --vocab-size 8000"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="folder (URL) of shards")
+    parser.add_argument("--output", required=True, help="folder of the tokenizer")
+    parser.add_argument("--vocab-size", type=int, default=8000, help="pieces (default: 8000)")
+    parser.add_argument(
+        "--model-type", choices=("unigram", "bpe"), default="unigram", help="default: unigram"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.5,
+        help="shares of languages are size ** TEMPERATURE: 1 natural, 0 equal (default: 0.5)",
+    )
+    parser.add_argument(
+        "--max-sentences",
+        type=int,
+        default=1_000_000,
+        help="samples to draw at most, over all languages (default: 1000000)",
+    )
+    parser.add_argument(
+        "--normalization",
+        choices=("nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"),
+        default="nmt_nfkc",
+        help="SentencePiece's rule; _cf also folds case (default: nmt_nfkc)",
+    )
+    parser.add_argument(
+        "--character-coverage",
+        type=float,
+        default=0.9995,
+        help="share of characters with a piece; the rest is spelt in bytes (default: 0.9995)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw (default: 0)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train the tokenizer and say what came out."""
+    from headrace.encoding.tokenizer import load_tokenizer, tokenizer_fingerprint, train_tokenizer
+    from headrace.errors import EXIT_DONE, Problem, UserError
+    from headrace.shards.reader import ShardReader
+
+    problems: list[Problem] = []
+    readers = []
+    for url in dict.fromkeys(arguments.sources):
+        try:
+            readers.append(ShardReader(url))
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems)
+    folder = train_tokenizer(
+        readers,
+        arguments.output,
+        arguments.vocab_size,
+        model_type=arguments.model_type,
+        temperature=arguments.temperature,
+        max_sentences=arguments.max_sentences,
+        normalization=arguments.normalization,
+        character_coverage=arguments.character_coverage,
+        seed=arguments.seed,
+    )
+    tokenizer = load_tokenizer(folder)
+    print(f"{folder}: {len(tokenizer)} pieces, fingerprint {tokenizer_fingerprint(tokenizer)}")
+    return EXIT_DONE

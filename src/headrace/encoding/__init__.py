@@ -1,0 +1,1 @@
+"""From shards to encoded sidecars: tokenizers, word alignment, memory-mapped arrays, batches."""

@@ -1,0 +1,297 @@
+"""Encoded sidecars: each shard of a source as memory-mapped arrays, made once and shared.
+
+The sidecar of a shard is the folder ``CACHE/SPEC/SOURCE/SHARD/``: the fingerprint of the
+:class:`EncodingSpec`, a hash of the source's URL, and the shard's name without ``.tar``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from headrace.encoding import store
+from headrace.encoding.report import EncodingReport
+from headrace.encoding.token_classification import TokenClassificationEncoder
+from headrace.encoding.tokenizer import tokenizer_fingerprint
+from headrace.errors import LabelError, Problem, ShardError
+from headrace.shards import storage
+
+if TYPE_CHECKING:
+    from headrace.encoding.task_encoder import TaskEncoder
+    from headrace.shards.manifest import ShardEntry
+    from headrace.shards.reader import ShardReader
+    from headrace.tasks.labels import LabelSet
+
+FORMAT_VERSION = 1
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EncodingSpec:
+    """Everything besides the text that decides what the arrays hold."""
+
+    task: str
+    tokenizer: str
+    """Name or path of the tokenizer, for people; its fingerprint is what counts."""
+    tokenizer_fingerprint: str
+    max_length: int
+    """Tokens of a sample at most, special tokens included."""
+    labels: str | None
+    """Name of the label set, for people."""
+    labels_fingerprint: str | None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits; equal if and only if the arrays of the same text are equal."""
+        parts = [
+            FORMAT_VERSION,
+            self.task,
+            self.tokenizer_fingerprint,
+            self.max_length,
+            self.labels_fingerprint,
+        ]
+        return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
+
+
+@dataclass(frozen=True)
+class EncodedShard:
+    """The sidecar of one shard.  Arrays are mapped when they are first used."""
+
+    name: str
+    """File name of the shard."""
+    folder: Path
+    meta: dict[str, Any] = field(repr=False)
+
+    def __len__(self) -> int:
+        return int(self.meta["samples"])
+
+    @cached_property
+    def report(self) -> EncodingReport:
+        """Counts of this shard."""
+        return EncodingReport(**self.meta["report"])
+
+    @property
+    def subsets(self) -> list[str]:
+        """Names of the subsets that occur in this shard."""
+        return list(self.meta["subsets"])
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """``[samples]``: tokens of each sample, special tokens included."""
+        return np.diff(self.array("token_offsets")).astype(np.int32)
+
+    @property
+    def label_counts(self) -> NDArray[np.int32]:
+        """``[samples]``: labelled tokens of each sample."""
+        return self.array("label_counts")
+
+    def tokens(self, sample: int) -> NDArray[Any]:
+        """``[tokens]``, uint16 or uint32: token ids of a sample."""
+        return self._slice("tokens", "token_offsets", sample)
+
+    def labels(self, sample: int) -> NDArray[np.int16]:
+        """``[tokens]``: tag id on the first piece of each word, -100 elsewhere."""
+        return self._slice("labels", "token_offsets", sample)
+
+    def word_positions(self, sample: int) -> NDArray[np.int16]:
+        """``[words]``: token index of the first piece of each word, -1 if there is none."""
+        return self._slice("word_positions", "word_offsets", sample)
+
+    def word_tags(self, sample: int) -> NDArray[np.int16]:
+        """``[words]``: gold tag ids."""
+        return self._slice("word_tags", "word_offsets", sample)
+
+    def subset(self, sample: int) -> str | None:
+        """Name of the subset that a sample belongs to, if it says so."""
+        number = int(self.array("subsets")[sample])
+        return self.meta["subsets"][number - 1] if number else None
+
+    def array(self, name: str) -> NDArray[Any]:
+        """A whole array, mapped read-only."""
+        return store.open_array(self.folder, self.meta, name)
+
+    def gather(
+        self, samples: NDArray[np.int64], names: Sequence[str], offsets: str = "token_offsets"
+    ) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
+        """The named arrays at some samples, and the length of each of these.
+
+        Each array comes back flat, the samples one after the other in the given order; `offsets`
+        names the array that delimits them (``token_offsets`` or ``word_offsets``).
+        """
+        bounds = self.array(offsets)
+        starts = bounds[samples]
+        lengths = bounds[samples + 1] - starts
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        index = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+        return [self.array(name)[index] for name in names], lengths
+
+    def _slice(self, name: str, offsets: str, sample: int) -> NDArray[Any]:
+        if not 0 <= sample < len(self):
+            raise IndexError(f"sample {sample} of {len(self)} in {self.name}")
+        bounds = self.array(offsets)
+        return self.array(name)[bounds[sample] : bounds[sample + 1]]
+
+
+@dataclass(frozen=True)
+class EncodedSource:
+    """The sidecars of all shards of a source, in the order of its manifest."""
+
+    url: str
+    language: str
+    spec: EncodingSpec
+    fingerprint: str
+    """32 hexadecimal digits over the spec and the source's manifest."""
+    shards: tuple[EncodedShard, ...]
+
+    @property
+    def samples(self) -> int:
+        """Samples in all shards."""
+        return sum(len(shard) for shard in self.shards)
+
+    @cached_property
+    def report(self) -> EncodingReport:
+        """Counts over all shards."""
+        return sum((shard.report for shard in self.shards), EncodingReport())
+
+
+def encode_source(
+    reader: ShardReader,
+    tokenizer: Any,
+    label_set: LabelSet,
+    *,
+    max_length: int,
+    cache_dir: Path | str,
+    language: str,
+    verify: bool = True,
+) -> EncodedSource:
+    """Open the sidecars of a source for token classification, and make those that are missing.
+
+    Any number of processes and nodes may call this at once on one cache: they share out the
+    shards, each shard is made by one process, and the others wait for it.  A process that is
+    killed loses at most the shard in hand.  A sidecar whose shard has changed, or whose bytes are
+    not those that were written (checked with `verify`), is made again with a warning.
+
+    Raises :class:`LabelError` with all unknown tags and malformed samples of all shards that had
+    to be encoded, :class:`ShardError` if a shard is damaged, and :class:`EncodingError` if
+    `max_length` is out of range or the cache cannot be written.
+    """
+    encoder = TokenClassificationEncoder(tokenizer, label_set, max_length)
+    spec = EncodingSpec(
+        task=encoder.task,
+        tokenizer=str(getattr(tokenizer, "name_or_path", "")),
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+        max_length=max_length,
+        labels=label_set.name,
+        labels_fingerprint=label_set.fingerprint,
+    )
+    folder = Path(cache_dir).expanduser() / spec.fingerprint / source_id(reader.url)
+    with store.writing_problems(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        work = _Work(reader, encoder, spec, folder, verify)
+        shards = work.open_or_make_all(language)
+    parts = [spec.fingerprint, reader.manifest.fingerprint]
+    fingerprint = xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
+    return EncodedSource(reader.url, language, spec, fingerprint, tuple(shards))
+
+
+def source_id(url: str) -> str:
+    """16 hexadecimal digits that name a source in the cache; local paths are made absolute."""
+    if storage.is_local(url):
+        url = str(storage.local_path(url).resolve())
+    return xxhash.xxh3_64_hexdigest(url.encode())
+
+
+@dataclass
+class _Work:
+    """One call of :func:`encode_source`."""
+
+    reader: ShardReader
+    encoder: TaskEncoder
+    spec: EncodingSpec
+    folder: Path
+    verify: bool
+
+    def open_or_make_all(self, language: str) -> list[EncodedShard]:
+        entries = self.reader.manifest.shards
+        done = {number: self._open(entry) for number, entry in enumerate(entries)}
+        missing = deque(number for number, shard in done.items() if shard is None)
+        samples = sum(entries[number].samples for number in missing)
+        damaged: list[Problem] = []
+        busy = 0
+        with tqdm(
+            total=samples,
+            desc=f"encoding {language}",
+            unit=" samples",
+            disable=None if missing else True,
+        ) as progress:
+            while missing:
+                number = missing.popleft()
+                # Shards that other processes are at come last; only then is there a wait.
+                wait = -1 if busy > len(missing) else 0
+                lock = FileLock(self._path(entries[number]).with_suffix(".lock"))
+                try:
+                    with lock.acquire(timeout=wait):
+                        done[number] = self._open(entries[number]) or self._make(number, progress)
+                except Timeout:
+                    missing.append(number)
+                    busy += 1
+                    continue
+                except ShardError as error:
+                    damaged += error.problems
+                busy = 0
+        if self.encoder.problems:
+            raise LabelError([*self.encoder.problems, *damaged])
+        if damaged:
+            raise ShardError(damaged)
+        return [shard for shard in done.values() if shard is not None]
+
+    def _path(self, entry: ShardEntry) -> Path:
+        return self.folder / entry.name.removesuffix(".tar")
+
+    def _expected(self, entry: ShardEntry) -> dict[str, Any]:
+        return {
+            "version": FORMAT_VERSION,
+            "fingerprint": self.spec.fingerprint,
+            "shard_hash": entry.hash,
+            "samples": entry.samples,
+        }
+
+    def _open(self, entry: ShardEntry) -> EncodedShard | None:
+        path = self._path(entry)
+        types = self.encoder.array_types
+        try:
+            meta = store.read_meta(path, self._expected(entry), types, verify=self.verify)
+        except store.DamagedFolderError as error:
+            _log.warning("%s is encoded again: %s (%s)", entry.name, error, path)
+            return None
+        return None if meta is None else EncodedShard(entry.name, path, meta)
+
+    def _make(self, number: int, progress: tqdm[Any]) -> EncodedShard | None:
+        entry = self.reader.manifest.shards[number]
+        shard = self.reader.shard(number)
+        encoded = self.encoder.encode(shard, entry.name, progress.update)
+        if encoded is None:
+            return None
+        meta = {
+            **self._expected(entry),
+            "source": self.reader.url,
+            "shard": entry.name,
+            "spec": {name: getattr(self.spec, name) for name in self.spec.__dataclass_fields__},
+            "report": encoded.report.as_dict(),
+            "subsets": list(encoded.subsets),
+        }
+        store.write_folder(self._path(entry), encoded.arrays, meta)
+        return self._open(entry)

@@ -1,0 +1,148 @@
+"""A folder of flat ``.npy`` arrays and a ``meta.json``: written atomically, opened by mapping."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from headrace.encoding.task_encoder import Arrays
+from headrace.errors import EncodingError, Problem
+
+META_FILE = "meta.json"
+OPEN_ARRAYS = 512
+"""Mapped arrays at one time in a process: each one holds a file descriptor."""
+
+
+class DamagedFolderError(Exception):
+    """A folder is there and cannot be used; the message says why."""
+
+
+def write_folder(folder: Path, arrays: Arrays, meta: Mapping[str, Any]) -> None:
+    """Write arrays and meta so that the folder is complete or not there; replaces an old one.
+
+    The caller holds the lock of the folder: parts that an earlier process left are removed.
+    ``OSError`` if the disk is full or not writable.
+    """
+    remove_parts(folder)
+    temporary = folder.with_name(f".{folder.name}.part-{os.getpid()}")
+    temporary.mkdir(parents=True)
+    described = {}
+    for name, array in arrays.items():
+        with (temporary / f"{name}.npy").open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        described[name] = {
+            "dtype": array.dtype.name,
+            "length": len(array),
+            "hash": _hash_of(array),
+        }
+    with (temporary / META_FILE).open("w", encoding="utf-8") as text:
+        json.dump({**meta, "arrays": described}, text, ensure_ascii=False, indent=1)
+        text.write("\n")
+        text.flush()
+        os.fsync(text.fileno())
+    _sync(temporary)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    _sync(folder.parent)
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what a killed :func:`write_folder` left beside the folder."""
+    for part in folder.parent.glob(f".{folder.name}.part-*"):
+        shutil.rmtree(part)
+
+
+def read_meta(
+    folder: Path, expected: Mapping[str, Any], types: Mapping[str, np.dtype[Any]], *, verify: bool
+) -> dict[str, Any] | None:
+    """The meta of a folder, or None if there is no folder.
+
+    ``expected`` are entries that the meta must have, ``types`` the arrays that must be there; with
+    `verify` their bytes are hashed.  Raises :class:`DamagedFolderError` if something is not so.
+    """
+    if not folder.is_dir():
+        return None
+    try:
+        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+        for key, value in expected.items():
+            if meta.get(key) != value:
+                raise DamagedFolderError(f"{key} has changed")
+        if set(meta["arrays"]) != set(types):
+            raise DamagedFolderError("other arrays than these are needed")
+        for name, dtype in types.items():
+            entry = meta["arrays"][name]
+            array = _load(folder / f"{name}.npy")
+            if array.dtype != dtype or array.shape != (entry["length"],):
+                raise DamagedFolderError(f"array {name} has another type or length")
+            if verify and _hash_of(array) != entry["hash"]:
+                raise DamagedFolderError(f"array {name} is corrupt")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise DamagedFolderError(f"{type(error).__name__}: {error}") from error
+    return dict(meta)
+
+
+def open_array(folder: Path, meta: Mapping[str, Any], name: str) -> NDArray[Any]:
+    """A read-only view of a mapped array of a folder whose meta has been read."""
+    entry = meta["arrays"][name]
+    return _mapped(folder / f"{name}.npy", entry["dtype"], entry["length"], entry["hash"])
+
+
+@contextmanager
+def writing_problems(folder: Path) -> Iterator[None]:
+    """Turn an ``OSError`` (disk full, no permission) into an :class:`EncodingError`."""
+    try:
+        yield
+    except OSError as error:
+        raise EncodingError(
+            Problem(
+                f"the cache cannot be written: {error.strerror or error}",
+                str(error.filename or folder),
+                remedy="Choose a local folder with space that you may write to",
+            )
+        ) from error
+
+
+# The hash is part of the key, so that a folder that was made again is mapped again.
+@lru_cache(maxsize=OPEN_ARRAYS)
+def _mapped(path: Path, dtype: str, length: int, content_hash: str) -> NDArray[Any]:
+    try:
+        array = _load(path)
+    except (OSError, ValueError, EOFError) as error:
+        reason = f"it cannot be opened any more: {error}"
+    else:
+        if array.dtype.name == dtype and array.shape == (length,):
+            return array
+        reason = "it has changed since it was opened"
+    raise EncodingError(
+        Problem(f"an encoded array is gone: {reason}", str(path), remedy="Start the command again")
+    )
+
+
+def _load(path: Path) -> NDArray[Any]:
+    # A plain view: slices of numpy's memmap class cost several times as much.
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _hash_of(array: NDArray[Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array).data)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
