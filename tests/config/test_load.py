@@ -1,0 +1,169 @@
+"""Run configs: what is accepted, and how every mistake is reported."""
+
+import copy
+import json
+
+import pytest
+
+from headrace.config import load_run_config
+from headrace.config.checks import batch_arithmetic
+from headrace.errors import ConfigError
+
+BASE = {
+    "train_batch_size": 32,
+    "optimizer": {"type": "AdamW", "params": {"lr": 1e-3}},
+    "headrace": {
+        "task": {"type": "token_classification", "labels": "multiconer_v2"},
+        "model": {"pretrained": "somewhere"},
+        "data": {
+            "train": {"en": "a/en", "hi": "a/hi"},
+            "validation": {"en": "b/en", "hi": "b/hi"},
+        },
+        "stages": [
+            {"name": "multilingual", "epochs": 2},
+            {"name": "monolingual", "for_each": "language", "start_from": "multilingual"},
+        ],
+    },
+}
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load_with(change=None, overrides=()):
+        data = copy.deepcopy(BASE)
+        if change:
+            change(data)
+        path = tmp_path / "my_run.json"
+        path.write_text(json.dumps(data), encoding="utf-8")
+        return load_run_config(path, overrides)
+
+    return load_with
+
+
+def problems_of(call):
+    with pytest.raises(ConfigError) as caught:
+        call()
+    return {problem.where: problem for problem in caught.value.problems}
+
+
+def test_defaults_are_filled_in_and_the_run_is_named_after_the_file(load):
+    config = load()
+    assert config.name == "my_run"
+    assert str(config.output) == "runs/my_run"
+    assert config.headrace.checkpoint.keep_last == 2
+    assert config.learning_rate == 1e-3
+
+
+def test_comments_are_allowed(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("# a comment\n" + json.dumps(BASE), encoding="utf-8")
+    assert load_run_config(path).headrace.seed == 0
+
+
+def test_the_resolved_config_loads_again_to_the_same_run(load, tmp_path):
+    config = load(overrides=["headrace.seed=7", "zero_optimization.stage=2"])
+    again = tmp_path / "config.json"
+    again.write_text(json.dumps(config.resolved()), encoding="utf-8")
+    assert load_run_config(again).resolved() == config.resolved()
+
+
+def test_all_mistakes_are_reported_at_once_with_their_path_and_a_hint(load):
+    def change(data):
+        data["gradient_clipp1ng"] = 1.0
+        data["optimizer"]["params"]["weight_dekay"] = 0.1
+        data["headrace"]["sede"] = 3
+        data["headrace"]["task"]["max_length"] = 1.5
+        data["headrace"]["stages"][0]["epochz"] = 2
+
+    problems = problems_of(lambda: load(change))
+    assert "gradient_clipping" in problems["gradient_clipp1ng"].remedy
+    assert "weight_decay" in problems["optimizer.params.weight_dekay"].remedy
+    assert "seed" in problems["headrace.sede"].remedy
+    assert problems["headrace.task.max_length"].value == "1.5"
+    assert "epochs" in problems["headrace.stages.0.epochz"].remedy
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "says"),
+    [
+        (lambda d: d["headrace"]["stages"][1].update(start_from="multi"),
+         "headrace.stages.1.start_from", "multilingual"),
+        (lambda d: d["headrace"]["stages"][0].update(start_from="monolingual"),
+         "headrace.stages.0.start_from", "first stage"),
+        (lambda d: d["headrace"]["stages"][0].update(languages=["en", "hy"]),
+         "headrace.stages.0.languages", "hi"),
+        (lambda d: d["headrace"]["data"]["validation"].pop("hi"),
+         "headrace.data.validation.hi", "keep_best"),
+        (lambda d: d["headrace"]["stages"].append({"name": "multilingual"}),
+         "headrace.stages.2.name", "same name"),
+        (lambda d: d["headrace"]["stages"].append(
+            {"name": "more", "start_from": "monolingual"}),
+         "headrace.stages.2.start_from", "for_each"),
+        (lambda d: d["headrace"]["model"].update(config={"model_type": "bert"}),
+         "headrace.model", "either"),
+        (lambda d: d.update(scheduler={"type": "WarmupLR"}), "scheduler", "headrace.schedule"),
+        (lambda d: d.update(fp16={"enabled": True}, bf16={"enabled": True}),
+         "fp16.enabled", "exclude"),
+        (lambda d: d["optimizer"]["params"].update(max_grad_norm=1.0),
+         "optimizer.params.max_grad_norm", "gradient_clipping"),
+        (lambda d: d.pop("train_batch_size"), "train_batch_size", "missing"),
+        (lambda d: d["optimizer"].update(type="AdmaW"), "optimizer.type", "AdamW"),
+        (lambda d: d.pop("headrace"), "headrace", "section"),
+        (lambda d: d["headrace"]["stages"][0].update(mixture={"weights": {"fr": 1.0}}),
+         "headrace.stages.0.mixture.weights.fr", "does not have"),
+    ],
+)  # fmt: skip
+def test_each_mistake_names_its_place(load, change, where, says):
+    problems = problems_of(lambda: load(change))
+    assert where in problems
+    assert says in str(problems[where])
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.json"
+    path.write_text('{"train_batch_size": 1, "train_batch_size": 2}', encoding="utf-8")
+    with pytest.raises(ConfigError, match="train_batch_size"):
+        load_run_config(path)
+
+
+def test_broken_hjson_gives_line_and_column(tmp_path):
+    path = tmp_path / "broken.json"
+    path.write_text('{"a": [1, 2\n  "b": }', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"broken\.json:\d+:\d+"):
+        load_run_config(path)
+
+
+def test_a_missing_file_is_a_user_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.json"):
+        load_run_config(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("headrace.stages.0.epochs=5", lambda c: c.headrace.stages[0].epochs == 5),
+        ("optimizer.params.lr=1e-6", lambda c: c.learning_rate == 1e-6),
+        ("headrace.model.pretrained=/some/folder",
+         lambda c: c.headrace.model.pretrained == "/some/folder"),
+        ("headrace.stages.0.mixture.temperature=0.5",
+         lambda c: c.headrace.stages[0].mixture.temperature == 0.5),
+        ('headrace.stages.0.languages=["en"]',
+         lambda c: c.headrace.stages[0].languages == ["en"]),
+    ],
+)  # fmt: skip
+def test_overrides_reach_every_kind_of_value(load, override, value):
+    assert value(load(overrides=[override]))
+
+
+def test_bad_overrides_name_themselves(load):
+    problems = problems_of(lambda: load(overrides=["headrace.stages.7.epochs=1", "nonsense"]))
+    assert "2 items" in problems["--set headrace.stages.7.epochs=1"].what
+    assert "--set nonsense" in problems
+
+
+def test_batch_arithmetic_follows_deepspeed():
+    assert batch_arithmetic({"train_batch_size": 64}, 2) == (64, 32, 1)
+    section = {"train_batch_size": 64, "train_micro_batch_size_per_gpu": 8}
+    assert batch_arithmetic(section, 2) == (64, 8, 4)
+    with pytest.raises(ConfigError, match="train_batch_size"):
+        batch_arithmetic({"train_batch_size": 10, "train_micro_batch_size_per_gpu": 4}, 2)
