@@ -124,8 +124,8 @@ def test_malformed_files_are_told_with_every_problem(text: str, messages: list[s
         assert message in line
 
 
-def test_discovery_uses_tag_counts_or_else_the_samples() -> None:
-    counted = MemoryReader([None], {"tag_counts": {"O": 5, "B-River": 2, "I-River": 1}})
+def test_discovery_uses_entity_counts_or_else_the_samples() -> None:
+    counted = MemoryReader([None], {"entities": {"River": 2}})
     plain = MemoryReader([["O", "B-City"], ["I-Peak"]], {})
     labels = discover_label_set([counted, plain])
     assert labels.types == ("City", "Peak", "River")

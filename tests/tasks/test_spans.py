@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2, Entities
 
-from headrace.tasks.spans import lenient_spans, strict_spans
+from headrace.tasks.spans import lenient_spans, strict_spans, tags_of_spans
 
 TAGS = ["O", "B-x", "I-x", "B-y", "I-y", "B-Medication/Vaccine", "I-Medication/Vaccine", "B-x-y"]
 sentences = st.lists(st.sampled_from(TAGS), max_size=12)
@@ -25,6 +25,14 @@ def test_lenient_spans_are_those_of_seqeval_in_default_mode(tags: list[str]) -> 
     tags = [tag.replace("x-y", "z") for tag in tags]
     expected = [(start, last + 1, type_) for type_, start, last in get_entities(tags)]
     assert lenient_spans(tags) == expected
+
+
+@given(sentences)
+def test_both_rules_read_the_same_spans_from_tags_made_of_spans(tags: list[str]) -> None:
+    for spans in (strict_spans(tags), lenient_spans(tags)):
+        well_formed = tags_of_spans(spans, len(tags))
+        assert len(well_formed) == len(tags)
+        assert strict_spans(well_formed) == lenient_spans(well_formed) == spans
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,10 @@ import xxhash
 
 from headrace.errors import LabelError, Problem, ShardError
 from headrace.shards import storage
+from headrace.tasks.spans import OUTSIDE
 
 if TYPE_CHECKING:
     from headrace.shards.reader import ShardReader
-
-OUTSIDE = "O"
-"""The tag of a word that belongs to no entity; its id is 0."""
 
 MAXIMUM_TYPES = 16_383
 """Tag ids are stored as int16: 2 x 16,383 + 1 tags have the ids 0 to 32,766."""
@@ -192,19 +190,20 @@ def _type_problems(pairs: Iterable[tuple[Any, Any]], where: str) -> list[Problem
 def discover_label_set(readers: Iterable[ShardReader], name: str = "discovered") -> LabelSet:
     """The label set of all entity types that occur in the sources, sorted by name.
 
-    Tags come from ``tag_counts`` (tag -> words) in the metadata of a manifest, or from a pass
-    over the samples of a source whose manifest has none.  Each type is its own family.
+    Types come from ``entities`` (type -> count) in the metadata of a manifest, as
+    ``headrace build`` writes it, or from a pass over the samples of a source without it.  Each
+    type is its own family.
 
     Raises ``LabelError`` if a sample has no tags, a tag is not an IOB2 tag, or no source has an
     entity.
     """
     problems: list[Problem] = []
     first_places: dict[str, str] = {}
+    types: set[str] = set()
     for reader in readers:
-        counts = reader.manifest.metadata.get("tag_counts")
-        if counts:
-            for tag in counts:
-                first_places.setdefault(tag, f"{reader.url}: manifest")
+        counts = reader.manifest.metadata.get("entities")
+        if isinstance(counts, dict) and counts:
+            types.update(counts)
             continue
         for sample in reader:
             place = f"{reader.url}: sample {sample.key}"
@@ -215,7 +214,6 @@ def discover_label_set(readers: Iterable[ShardReader], name: str = "discovered")
                 break
             for tag in tags:
                 first_places.setdefault(str(tag), place)
-    types = set()
     for tag, place in first_places.items():
         prefix, _, type_ = tag.partition("-")
         if prefix in ("B", "I") and type_:

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from headrace.tasks.labels import OUTSIDE
-from headrace.tasks.spans import strict_spans
+from headrace.tasks.spans import Span, strict_spans, tags_of_spans
 
 
 class Lexicon:
@@ -63,20 +62,19 @@ class Lexicon:
         on after it.
         """
         words = self._fold(tokens)
-        tags = [OUTSIDE] * len(words)
+        spans = []
         position = 0
         while position < len(words):
             longest = min(self._longest.get(words[position], 0), len(words) - position)
             for length in range(longest, 0, -1):
                 type_ = self.types.get(words[position : position + length])
                 if type_ is not None:
-                    tags[position] = f"B-{type_}"
-                    tags[position + 1 : position + length] = [f"I-{type_}"] * (length - 1)
+                    spans.append(Span(position, position + length, type_))
                     position += length
                     break
             else:
                 position += 1
-        return tags
+        return tags_of_spans(spans, len(words))
 
     def _fold(self, words: Sequence[str]) -> tuple[str, ...]:
         return tuple(word.lower() for word in words) if self.lower_case else tuple(words)

@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.errors import CorpusError, Problem
 from headrace.shards import storage
-from headrace.tasks.spans import strict_spans
+from headrace.tasks.spans import strict_spans, tags_of_spans
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ def write_conll(url: str, predictions: Iterable[Prediction]) -> int:
     """Write predictions as CoNLL text (UTF-8) and return how many there are.
 
     Each sentence is a line ``# id ID<TAB>domain=DOMAIN``, a line ``TOKEN _ _ TAG`` for each word,
-    and a blank line.  The file appears at ``url`` only when it is complete.
+    and a blank line.  Tags are written well-formed: those of the spans that the strict rule of
+    :mod:`headrace.tasks.spans` finds, so that every reader and scorer sees the same entities.  The
+    file appears at ``url`` only when it is complete.
 
     Raises ``CorpusError`` with every problem if an identifier, domain or token holds what the
     format uses to separate them: line ends and tabs, and in tokens any blank.
@@ -44,9 +46,9 @@ def write_conll(url: str, predictions: Iterable[Prediction]) -> int:
             problems += _conll_problems(prediction, f"{url}: sentence {written}")
             domain = prediction.domain or prediction.language
             lines = [f"# id {prediction.id}\tdomain={domain}"]
+            tags = tags_of_spans(strict_spans(prediction.tags), len(prediction.tags))
             lines += [
-                f"{token} _ _ {tag}"
-                for token, tag in zip(prediction.tokens, prediction.tags, strict=True)
+                f"{token} _ _ {tag}" for token, tag in zip(prediction.tokens, tags, strict=True)
             ]
             file.write(("\n".join(lines) + "\n\n").encode())
         if problems:
@@ -74,7 +76,7 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
 
     An entity has a ``type``, ``start`` and ``end`` (exclusive) counted in tokens from 0, and its
     ``text``, the tokens joined by spaces.  Entities follow the strict rule of
-    :mod:`headrace.tasks.spans`, as the scores do.
+    :mod:`headrace.tasks.spans`, as the scores do; ``tags`` are those that the model gave.
     """
     return {
         "id": prediction.id,

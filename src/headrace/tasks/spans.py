@@ -12,8 +12,12 @@ agree on well-formed tags and differ on those:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+
+OUTSIDE = "O"
+"""The tag of a word that belongs to no entity."""
 
 
 class Span(NamedTuple):
@@ -32,6 +36,18 @@ def strict_spans(tags: Sequence[str]) -> list[Span]:
 def lenient_spans(tags: Sequence[str]) -> list[Span]:
     """Spans of one sentence by the lenient rule, in order; they never overlap."""
     return _spans(tags, inside_may_begin=True)
+
+
+def tags_of_spans(spans: Iterable[Span], length: int) -> list[str]:
+    """Well-formed IOB2 tags of a sentence of ``length`` words with these spans.
+
+    The spans must not overlap.  Both rules read exactly these spans from the tags.
+    """
+    tags = [OUTSIDE] * length
+    for span in spans:
+        tags[span.start] = f"B-{span.type}"
+        tags[span.start + 1 : span.end] = [f"I-{span.type}"] * (span.end - span.start - 1)
+    return tags
 
 
 def _spans(tags: Sequence[str], *, inside_may_begin: bool) -> list[Span]:
