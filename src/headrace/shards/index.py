@@ -271,7 +271,7 @@ def build_index(tar_url: str) -> ShardIndex:
     """
     from headrace.shards.scan import scan_tar
 
-    with storage.open_for_reading(tar_url) as file:
+    with storage.open_local(tar_url) as file:
         index = scan_tar(file, storage.name_of(tar_url))
     write_index(tar_url, index)
     return index

@@ -20,7 +20,7 @@ _OPEN_SHARDS = 64
 """Open shards of a reader at one time: each local one holds a file descriptor."""
 _CACHED_BLOCKS = 32
 _READ_AHEAD = 4
-_FETCH_AGAIN = "Copy the shard again from where it came, or build the source again"
+FETCH_AGAIN = "Copy the shard again from where it came, or build the source again"
 
 
 class ShardReader:
@@ -101,7 +101,7 @@ class Shard:
         self.name = entry.name
         tar_url = storage.join(url, entry.name)
         self.index = read_index(tar_url)
-        _check_index(self.index, entry, index_url(tar_url))
+        check_index(self.index, entry, index_url(tar_url))
         blocks = self.index.block_hashes.tolist() if verify else None
         source = _MappedTar if storage.is_local(url) else _RemoteTar
         self._tar: _Tar = source(tar_url, entry, blocks)
@@ -170,7 +170,7 @@ class _MappedTar:
 
     def _check(self, block: int) -> None:
         start = block * BLOCK_BYTES
-        _check_block(self._map[start : start + BLOCK_BYTES], block, self._hashes, self._entry)
+        check_block(self._map[start : start + BLOCK_BYTES], block, self._hashes[block], self._entry)
         self._verified[block] = 1
         self._unverified -= 1
 
@@ -211,7 +211,7 @@ class _RemoteTar:
             position = (number - block) * BLOCK_BYTES
             data = fetched[position : position + BLOCK_BYTES]
             if self._hashes is not None:
-                _check_block(data, number, self._hashes, self._entry)
+                check_block(data, number, self._hashes[number], self._entry)
             self._blocks[number] = data
         while len(self._blocks) > _CACHED_BLOCKS:
             self._blocks.popitem(last=False)
@@ -231,7 +231,7 @@ def missing_files(url: str, manifest: Manifest) -> list[Problem]:
         size = sizes.get(entry.name)
         if size is None:
             problems.append(
-                Problem("the shard is missing", where, storage.join(url, entry.name), _FETCH_AGAIN)
+                Problem("the shard is missing", where, storage.join(url, entry.name), FETCH_AGAIN)
             )
         elif size != entry.bytes:
             problems.append(_size_problem(size, entry))
@@ -253,7 +253,7 @@ def _size_problem(size: int, entry: ShardEntry) -> Problem:
         f"the shard is {what}",
         f"shard {entry.name} offset {min(size, entry.bytes)}",
         f"{size} bytes, the manifest says {entry.bytes}",
-        _FETCH_AGAIN,
+        FETCH_AGAIN,
     )
 
 
@@ -262,22 +262,23 @@ def _check_size(size: int, entry: ShardEntry) -> None:
         raise ShardError(_size_problem(size, entry))
 
 
-def _check_block(data: bytes, block: int, hashes: list[int], entry: ShardEntry) -> None:
+def check_block(data: bytes, block: int, expected: int, entry: ShardEntry) -> None:
+    """Raise :class:`ShardError` if block ``block`` of a tar has not the xxh3-64 ``expected``."""
     found = xxhash.xxh3_64_intdigest(data)
-    if found != hashes[block]:
+    if found != expected:
         start = block * BLOCK_BYTES
         raise ShardError(
             Problem(
                 f"the bytes {start} to {start + len(data)} are corrupt",
                 f"shard {entry.name} offset {start}",
-                f"xxh3 {found:016x}, the index says {hashes[block]:016x}",
-                _FETCH_AGAIN,
+                f"xxh3 {found:016x}, the index says {expected:016x}",
+                FETCH_AGAIN,
             )
         )
 
 
-def _check_index(index: ShardIndex, entry: ShardEntry, where: str) -> None:
-    """The index must be of the very tar that the manifest pins."""
+def check_index(index: ShardIndex, entry: ShardEntry, where: str) -> None:
+    """Raise :class:`ShardError` if the index is not of the very tar that the manifest pins."""
     pairs = [
         ("hash of the tar", index.tar_hash, entry.hash),
         ("size of the tar", index.tar_bytes, entry.bytes),

@@ -8,6 +8,7 @@ such protocol, disk full, server not reachable) comes back as one :class:`ShardE
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,6 +158,20 @@ def open_for_reading(url: str) -> Iterator[IO[bytes]]:
             file = filesystem.open(path, "rb")
     with file:
         yield file
+
+
+@contextmanager
+def open_local(url: str) -> Iterator[IO[bytes]]:
+    """A local file with the content of ``url``: a remote one is fetched, once, to a temporary."""
+    with open_for_reading(url) as source:
+        if is_local(url):
+            yield source
+            return
+        with tempfile.TemporaryFile() as copy:
+            with _translated(url, "read"):
+                shutil.copyfileobj(source, copy, 1 << 20)
+            copy.seek(0)
+            yield copy
 
 
 @contextmanager

@@ -1,0 +1,93 @@
+"""``headrace build``: corpus files to a source of shards."""
+
+from __future__ import annotations
+
+import argparse
+
+from headrace.corpus.readers import FORMATS
+from headrace.shards.manifest import Manifest
+
+HELP = "build a source of shards from corpus files (CoNLL, IOB2, JSON lines)"
+EXAMPLE = "headrace build en_train.conll.gz --output data/en/train --language en --split-name train"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="corpus file, plain or .gz")
+    parser.add_argument("--output", required=True, metavar="URL", help="folder of the source")
+    parser.add_argument("--language", required=True, help="BCP-47 tag: en, hi, pt-BR")
+    parser.add_argument(
+        "--format", default="auto", choices=("auto", *FORMATS), help="default: look at the file"
+    )
+    parser.add_argument("--split-name", metavar="NAME", help="train, dev, test: names the shards")
+    parser.add_argument("--samples-per-shard", type=int, default=10_000, metavar="N")
+    parser.add_argument("--labels", metavar="NAME", help="label set or file that tags must be in")
+    parser.add_argument("--limit", type=int, metavar="N", help="take the first N sentences")
+    parser.add_argument("--subset", metavar="NAME", help="subset of all sentences: clean, noisy")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="mend byte order marks, Windows line ends, I- tags without B-; counts are kept",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in the folder")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build the source and print what is in it."""
+    from headrace.corpus.build import build_source
+
+    manifest = build_source(
+        arguments.inputs,
+        arguments.output,
+        arguments.language,
+        format=arguments.format,
+        split=arguments.split_name,
+        samples_per_shard=arguments.samples_per_shard,
+        labels=arguments.labels,
+        limit=arguments.limit,
+        subset=arguments.subset,
+        repair=arguments.repair,
+        overwrite=arguments.overwrite,
+    )
+    print("\n".join(_summary(arguments.output, manifest)))
+    return 0
+
+
+def _summary(url: str, manifest: Manifest) -> list[str]:
+    metadata = manifest.metadata
+    entities: dict[str, int] = metadata["entities"]
+    rows = [
+        ("source", url),
+        ("language", metadata["language"]),
+        ("shards", len(manifest.shards)),
+        ("bytes", sum(shard.bytes for shard in manifest.shards)),
+        ("sentences", metadata["sentences"]),
+        ("tokens", metadata["tokens"]),
+        ("entities", sum(entities.values())),
+        ("types", len(entities)),
+        *((f"  {name}", count) for name, count in sorted(entities.items(), key=lambda i: -i[1])),
+        *((f"repaired {name}", count) for name, count in metadata["repairs"].items()),
+        ("fingerprint", manifest.fingerprint),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [
+        f"{name:<{width}}  {format(value, ',') if isinstance(value, int) else value}"
+        for name, value in rows
+    ]
+    return lines + _repeated(metadata["repeated_ids"])
+
+
+def _repeated(repeated: list[dict[str, str | int]]) -> list[str]:
+    """A note on sentences that are in the input more than once, and the lines of the first."""
+    if not repeated:
+        return []
+    shown = [
+        f"  {row['input']}:{row['line']} repeats line {row['first_line']}" for row in repeated[:5]
+    ]
+    rest = len(repeated) - len(shown)
+    return [
+        f"note: {len(repeated)} sentences repeat an earlier one, id and all; each is kept, "
+        "under a key of its own (the manifest lists all)",
+        *shown,
+        *([f"  and {rest} more"] if rest else []),
+    ]

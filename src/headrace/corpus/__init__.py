@@ -1,0 +1,1 @@
+"""Raw documents to shards: readers of corpus formats, and the build that writes a source."""

@@ -1,0 +1,275 @@
+"""Builds a source from corpus files: check everything first, then write."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+from tqdm import tqdm
+
+from headrace.corpus.readers import FORMATS, Findings, detect_format, read
+from headrace.errors import CorpusError, Problem, ShardError
+from headrace.shards import storage
+from headrace.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
+from headrace.shards.reader import missing_files
+from headrace.shards.sample import Sample
+from headrace.shards.writer import ShardWriter
+
+if TYPE_CHECKING:
+    from headrace.tasks.labels import LabelSet
+
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_RECIPE = 1
+"""Raise it when the same input gives other samples than before."""
+
+
+@dataclass
+class _Statistics:
+    """What the check of the inputs counts; the sizes are those of the samples to be written."""
+
+    sentences: int = 0
+    tokens: int = 0
+    entities: Counter[str] = field(default_factory=Counter)
+    domains: Counter[str] = field(default_factory=Counter)
+    repairs: Counter[str] = field(default_factory=Counter)
+    repeated: list[dict[str, Any]] = field(default_factory=list)
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+
+    def count(self, sample: Sample) -> None:
+        self.sentences += 1
+        metadata = sample.metadata
+        if "tokens" not in metadata:
+            self.tokens += len(sample.text.split())
+            return
+        self.tokens += len(metadata["tokens"])
+        self.entities.update(tag[2:] for tag in metadata["tags"] if tag.startswith("B-"))
+        if "domain" in metadata:
+            self.domains[str(metadata["domain"])] += 1
+
+
+def build_source(
+    inputs: Sequence[str],
+    output_url: str,
+    language: str,
+    *,
+    format: str = "auto",
+    split: str | None = None,
+    samples_per_shard: int = 10_000,
+    labels: str | None = None,
+    limit: int | None = None,
+    subset: str | None = None,
+    repair: bool = False,
+    overwrite: bool = False,
+) -> Manifest:
+    """Read corpus files and write them, in the order given, as one source.
+
+    All inputs are read and checked to the end before the first byte is written.  The build goes
+    on where it was when it is started again after an interruption; a finished source made from
+    the same inputs with the same options is left as it is.
+
+    Args:
+        inputs: URLs of corpus files.
+        output_url: Folder of the source.
+        language: BCP-47 tag, such as ``en`` or ``pt-BR``.
+        format: See :func:`headrace.corpus.readers.read`.
+        split: Name of the split, also the first part of the shards' names (``shard`` if None).
+        samples_per_shard: Samples in every shard but the last.
+        labels: Label set (name or file) that every tag must be in.
+        limit: Take only the first samples of all inputs together.
+        subset: Name of the subset, written into each sample.
+        repair: Mend byte order marks, Windows line ends and I- tags without B-; the counts go
+            into the manifest.
+        overwrite: Replace the source or the interrupted build in the folder.
+
+    Returns the manifest, whose metadata has ``language``, ``split``, ``subset``, ``sentences``,
+    ``tokens``, ``entities`` (by type), ``domains``, ``repairs``, ``repeated_ids``, ``inputs``
+    (name, bytes, xxh3-128) and ``build`` (fingerprint of inputs and options).
+
+    Raises :class:`CorpusError` for all problems of all inputs, :class:`LabelError` for the label
+    set, :class:`ShardError` for the output.
+    """
+    _check_options(inputs, language, format, split, limit, subset)
+    label_set = _load_labels(labels)
+    formats, statistics = _check_inputs(inputs, format, language, subset, repair, label_set, limit)
+    options = {
+        "recipe": _RECIPE,
+        "formats": formats,
+        "language": language,
+        "split": split,
+        "samples_per_shard": samples_per_shard,
+        "limit": limit,
+        "subset": subset,
+        "repair": repair,
+        "inputs": statistics.inputs,
+    }
+    fingerprint = xxhash.xxh3_128_hexdigest(json.dumps(options, sort_keys=True).encode())
+    if not overwrite:
+        finished = _finished_before(output_url, fingerprint)
+        if finished is not None:
+            return finished
+    with ShardWriter(
+        output_url,
+        name=split or "shard",
+        samples_per_shard=samples_per_shard,
+        fingerprint=fingerprint,
+        overwrite=overwrite,
+    ) as writer:
+        writer.metadata.update(_metadata(statistics, language, split, subset, fingerprint))
+        samples = _samples(inputs, formats, language, subset, repair, limit)
+        for sample in tqdm(samples, "write", statistics.sentences, unit=" sentences", disable=None):
+            writer.write(sample)
+        return writer.close()
+
+
+def _check_options(
+    inputs: Sequence[str],
+    language: str,
+    format: str,
+    split: str | None,
+    limit: int | None,
+    subset: str | None,
+) -> None:
+    problems = []
+    if not inputs:
+        problems.append(Problem("no input files", "inputs", None, "Name at least one file"))
+    if not _LANGUAGE.fullmatch(language):
+        remedy = "Give a BCP-47 tag such as en, hi or pt-BR"
+        problems.append(Problem("not a language tag", "language", repr(language), remedy))
+    if format not in (*FORMATS, "auto"):
+        remedy = f"Use one of auto, {', '.join(FORMATS)}"
+        problems.append(Problem("no such format", "format", format, remedy))
+    if limit is not None and limit < 1:
+        problems.append(Problem("must be at least 1", "limit", str(limit), "Raise it"))
+    for option, name in (("split name", split), ("subset", subset)):
+        if name is not None and not _NAME.fullmatch(name):
+            remedy = "Use letters, digits, _ and -, at most 40"
+            problems.append(Problem("not a plain name", option, repr(name)[:80], remedy))
+    if problems:
+        raise CorpusError(problems)
+
+
+def _load_labels(labels: str | None) -> LabelSet | None:
+    if labels is None:
+        return None
+    from headrace.tasks.labels import load_label_set
+
+    return load_label_set(labels)
+
+
+def _check_inputs(
+    inputs: Sequence[str],
+    format: str,
+    language: str,
+    subset: str | None,
+    repair: bool,
+    label_set: LabelSet | None,
+    limit: int | None,
+) -> tuple[list[str], _Statistics]:
+    """Read every input to its end; the format of each, and the counts of what will be written."""
+    problems: list[Problem] = []
+    statistics = _Statistics()
+    formats: list[str] = []
+    origins: dict[str, str] = {}
+    with tqdm(desc="check", unit=" sentences", disable=None) as bar:
+        for url in inputs:
+            findings = Findings(url, repair=repair, label_set=label_set)
+            try:
+                formats.append(detect_format(url) if format == "auto" else format)
+                for sample in read(
+                    url, formats[-1], language=language, subset=subset, findings=findings
+                ):
+                    bar.update()
+                    first = origins.setdefault(sample.key, sample.origin)
+                    if first != sample.origin and len(problems) < 100:
+                        problems.append(_used_twice(sample, first))
+                    if limit is None or statistics.sentences < limit:
+                        statistics.count(sample)
+                statistics.inputs.append(_identity(url))
+            except CorpusError as error:
+                problems += error.problems
+            statistics.repairs.update(findings.repairs)
+            statistics.repeated += [
+                {"input": storage.name_of(url), **vars(repeated)} for repeated in findings.repeated
+            ]
+    if problems:
+        raise CorpusError(problems)
+    return formats, statistics
+
+
+def _used_twice(sample: Sample, first: str) -> Problem:
+    return Problem(
+        f"the key is used by another sentence too, at {first}",
+        sample.origin,
+        sample.key,
+        "Give each sentence an id of its own, or name each input once",
+    )
+
+
+def _identity(url: str) -> dict[str, Any]:
+    """Name, size and hash of an input; the folder it lies in may change between two starts."""
+    digest = xxhash.xxh3_128()
+    size = 0
+    with storage.open_for_reading(url) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+    return {"name": storage.name_of(url), "bytes": size, "xxh3_128": digest.hexdigest()}
+
+
+def _samples(
+    inputs: Sequence[str],
+    formats: Sequence[str],
+    language: str,
+    subset: str | None,
+    repair: bool,
+    limit: int | None,
+) -> Iterator[Sample]:
+    count = 0
+    for url, format in zip(inputs, formats, strict=True):
+        findings = Findings(url, repair=repair)
+        for sample in read(url, format, language=language, subset=subset, findings=findings):
+            if count == limit:
+                return
+            count += 1
+            yield sample
+
+
+def _finished_before(output_url: str, fingerprint: str) -> Manifest | None:
+    """The manifest of the finished source in the folder, if it was made by this very build."""
+    if not storage.exists(storage.join(output_url, MANIFEST_NAME)):
+        return None
+    manifest = read_manifest(output_url)
+    if manifest.metadata.get("build") != fingerprint:
+        return None
+    problems = missing_files(output_url, manifest)
+    if problems:
+        raise ShardError(problems)
+    return manifest
+
+
+def _metadata(
+    statistics: _Statistics,
+    language: str,
+    split: str | None,
+    subset: str | None,
+    fingerprint: str,
+) -> Mapping[str, Any]:
+    optional = {"split": split, "subset": subset}
+    return {
+        "language": language,
+        **{name: value for name, value in optional.items() if value is not None},
+        "sentences": statistics.sentences,
+        "tokens": statistics.tokens,
+        "entities": dict(sorted(statistics.entities.items())),
+        "domains": dict(sorted(statistics.domains.items())),
+        "repairs": dict(sorted(statistics.repairs.items())),
+        "repeated_ids": statistics.repeated,
+        "inputs": statistics.inputs,
+        "build": fingerprint,
+    }

@@ -1,0 +1,55 @@
+"""Readers of corpus files: each yields samples, and reports all that is wrong with a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from headrace.corpus.readers.conll import LAYOUTS, read_conll
+from headrace.corpus.readers.detect import detect_format
+from headrace.corpus.readers.findings import Findings
+from headrace.corpus.readers.jsonl import read_jsonl
+from headrace.errors import CorpusError, Problem
+from headrace.shards.sample import Sample
+
+FORMATS = (*LAYOUTS, "jsonl")
+"""The formats :func:`read` knows, beside ``auto``."""
+
+
+def read(
+    url: str,
+    format: str = "auto",
+    *,
+    language: str = "und",
+    subset: str | None = None,
+    findings: Findings | None = None,
+) -> Iterator[Sample]:
+    """Yield the samples of one corpus file in their order.
+
+    Args:
+        url: The file, plain or gzip (told by its first bytes).
+        format: ``multiconer``, ``conll``, ``iob2``, ``jsonl``, or ``auto`` to look at the file.
+        language: BCP-47 tag that goes into each sample.
+        subset: Name of the subset that goes into each sample (``clean``, ``noisy``).
+        findings: Collects problems, repairs and repeated ids; give one to have the repairs made
+            (``Findings(url, repair=True)``) or to see what was found.
+
+    A damaged sentence does not stop the reading: :class:`CorpusError` with all problems of the
+    file is raised behind the last sample.  Nothing that was yielded before it should be kept.
+    """
+    if format not in (*FORMATS, "auto"):
+        raise CorpusError(
+            Problem("no such format", "format", format, f"Use one of auto, {', '.join(FORMATS)}")
+        )
+    found = findings if findings is not None else Findings(url)
+    chosen = detect_format(url) if format == "auto" else format
+    reader = read_jsonl if chosen == "jsonl" else read_conll
+    count = 0
+    for sample in reader(url, chosen, language, subset, found):
+        count += 1
+        yield sample
+    if count == 0 and not found.total:
+        found.add(1, "the file is empty: no sentence in it", None, "Check the path")
+    found.raise_if_any()
+
+
+__all__ = ["FORMATS", "Findings", "detect_format", "read"]

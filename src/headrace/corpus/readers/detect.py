@@ -1,0 +1,68 @@
+"""Tells the format of a corpus file from its first lines."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from itertools import islice
+
+from headrace.corpus.readers.lines import open_text
+from headrace.errors import CorpusError, Problem
+from headrace.shards import storage
+
+_LINES = 400
+_BY_NAME = {
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob2": "iob2",
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+}
+_MULTICONER_HEADER = re.compile(r"# id \S+")
+_IOB2_COMMENT = re.compile(r"# (sent_id|newdoc|text)\b")
+_TAG = re.compile(r"O|[BIESLU]-\S+")
+
+
+def detect_format(url: str) -> str:
+    """``multiconer``, ``conll``, ``iob2`` or ``jsonl``.
+
+    The content decides; where it is not clear (a damaged file) the ending of the name does.
+    :class:`CorpusError` if neither does, or if the file is not there.
+    """
+    with open_text(url) as stream:
+        try:
+            raw = list(islice(stream, _LINES))
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            raw = []
+    lines = [line.decode("utf-8", "replace").lstrip("\ufeff").rstrip("\r\n") for line in raw]
+    lines = [line for line in lines if line.strip()]
+    name = storage.name_of(url).removesuffix(".gz")
+    found = _from_lines(lines) or _BY_NAME.get(name[name.rfind(".") :])
+    if found is None:
+        what = "the format cannot be told" if lines else "the file is empty: no sentence in it"
+        remedy = "Give --format multiconer, conll, iob2 or jsonl"
+        raise CorpusError(Problem(what, f"{url}:1", None, remedy if lines else "Check the path"))
+    return found
+
+
+def _from_lines(lines: list[str]) -> str | None:
+    if not lines:
+        return None
+    if lines[0].lstrip().startswith("{"):
+        return "jsonl"
+    if any(_MULTICONER_HEADER.match(line) for line in lines):
+        return "multiconer"
+    if any(_IOB2_COMMENT.match(line) for line in lines):
+        return "iob2"
+    for line in lines:
+        columns = line.split("\t")
+        if len(columns) >= 3 and columns[0].isdigit() and _TAG.fullmatch(columns[2]):
+            return "iob2"
+    if any(
+        len(columns) >= 2 and _TAG.fullmatch(columns[-1])
+        for columns in (re.split(r"[ \t]+", line) for line in lines)
+    ):
+        return "conll"
+    return None
