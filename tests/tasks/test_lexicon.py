@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.tasks.lexicon import Lexicon
@@ -57,6 +57,7 @@ def test_most_frequent_type_wins() -> None:
 words = st.lists(st.sampled_from("abc"), min_size=1, max_size=8)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(words.map(tuple), st.just({"x": 1}), min_size=1, max_size=6),
     words,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2, Entities
@@ -12,6 +12,7 @@ TAGS = ["O", "B-x", "I-x", "B-y", "I-y", "B-Medication/Vaccine", "I-Medication/V
 sentences = st.lists(st.sampled_from(TAGS), max_size=12)
 
 
+@settings(deadline=None)
 @given(sentences)
 def test_strict_spans_are_those_of_seqeval_in_strict_mode(tags: list[str]) -> None:
     entities = Entities([tags], IOB2).entities[0]
@@ -19,6 +20,7 @@ def test_strict_spans_are_those_of_seqeval_in_strict_mode(tags: list[str]) -> No
     assert strict_spans(tags) == expected
 
 
+@settings(deadline=None)
 @given(sentences)
 def test_lenient_spans_are_those_of_seqeval_in_default_mode(tags: list[str]) -> None:
     # seqeval takes a tag to pieces at its last hyphen here, at its first one in strict mode.
@@ -27,6 +29,7 @@ def test_lenient_spans_are_those_of_seqeval_in_default_mode(tags: list[str]) -> 
     assert lenient_spans(tags) == expected
 
 
+@settings(deadline=None)
 @given(sentences)
 def test_both_rules_read_the_same_spans_from_tags_made_of_spans(tags: list[str]) -> None:
     for spans in (strict_spans(tags), lenient_spans(tags)):

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-
 OUTSIDE = "O"
 """The tag of a word that belongs to no entity."""
 
