@@ -72,6 +72,7 @@ class WordAligner:
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         """Raise :class:`EncodingError` if `max_length` leaves no room for a piece."""
+        check_max_length(tokenizer, max_length)
         backend: Any = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         backend.no_truncation()
         backend.no_padding()
@@ -81,18 +82,7 @@ class WordAligner:
         self._before, self._after = _special_tokens(backend)
         self.max_length = max_length
         """Tokens of a sentence at most, special tokens included."""
-        self.vocab_size = int(backend.get_vocab_size(with_added_tokens=True))
         self._room = max_length - len(self._before) - len(self._after)
-        if self._room < 1 or max_length > LONGEST:
-            shortest = len(self._before) + len(self._after) + 1
-            raise EncodingError(
-                Problem(
-                    "the maximum length is out of range",
-                    "max_length",
-                    str(max_length),
-                    f"Use {shortest} to {LONGEST}",
-                )
-            )
 
     def align(self, sentences: Sequence[Sequence[str]]) -> AlignedBatch:
         """Encode sentences, each a list of words; cut on the right at ``max_length``."""
@@ -130,6 +120,20 @@ class WordAligner:
         truncated[word[is_first & ~is_kept]] = True
         return AlignedBatch(
             tokens, token_offsets, positions, word_offsets, truncated, counts > kept
+        )
+
+
+def check_max_length(tokenizer: Any, max_length: int) -> None:
+    """Raise :class:`EncodingError` if there is no room for a piece, or int16 is too small."""
+    shortest = tokenizer.backend_tokenizer.num_special_tokens_to_add(False) + 1
+    if not shortest <= max_length <= LONGEST:
+        raise EncodingError(
+            Problem(
+                "the maximum length is out of range",
+                "max_length",
+                str(max_length),
+                f"Use {shortest} to {LONGEST}",
+            )
         )
 
 

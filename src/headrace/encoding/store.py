@@ -97,7 +97,7 @@ def read_meta(
 def open_array(folder: Path, meta: Mapping[str, Any], name: str) -> NDArray[Any]:
     """A read-only view of a mapped array of a folder whose meta has been read."""
     entry = meta["arrays"][name]
-    return _mapped(folder / f"{name}.npy", entry["dtype"], entry["length"], entry["hash"])
+    return _mapped(str(folder), name, entry["dtype"], entry["length"], entry["hash"])
 
 
 @contextmanager
@@ -115,9 +115,11 @@ def writing_problems(folder: Path) -> Iterator[None]:
         ) from error
 
 
-# The hash is part of the key, so that a folder that was made again is mapped again.
+# The hash is part of the key, so that a folder that was made again is mapped again.  Strings hash
+# many times faster than paths, and this is called for every shard of every batch.
 @lru_cache(maxsize=OPEN_ARRAYS)
-def _mapped(path: Path, dtype: str, length: int, content_hash: str) -> NDArray[Any]:
+def _mapped(folder: str, name: str, dtype: str, length: int, content_hash: str) -> NDArray[Any]:
+    path = Path(folder) / f"{name}.npy"
     try:
         array = _load(path)
     except (OSError, ValueError, EOFError) as error:

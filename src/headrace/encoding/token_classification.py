@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.encoding.alignment import AlignedBatch, WordAligner, join_batches
+from headrace.encoding.alignment import AlignedBatch, WordAligner, check_max_length, join_batches
 from headrace.encoding.report import EncodingReport
 from headrace.encoding.task_encoder import EncodedSamples
 from headrace.errors import Problem, ShardError
@@ -37,14 +38,21 @@ class TokenClassificationEncoder:
 
     def __init__(self, tokenizer: Any, label_set: LabelSet, max_length: int) -> None:
         """Raise :class:`EncodingError` if `max_length` is out of range."""
-        self._aligner = WordAligner(tokenizer, max_length)
+        check_max_length(tokenizer, max_length)
+        self._tokenizer = tokenizer
+        self._max_length = max_length
         self._labels = label_set
-        self._token_type = np.uint16 if self._aligner.vocab_size <= 2**16 else np.uint32
+        self._token_type = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
         self._begins = np.array([tag.startswith("B-") for tag in label_set.tags])
         types = {name: number for number, name in enumerate(label_set.types)}
         self._types = np.array([types.get(tag[2:], -1) for tag in label_set.tags])
         self._unknown: dict[str, tuple[str, int]] = {}
         self._malformed: list[Problem] = []
+
+    @cached_property
+    def _aligner(self) -> WordAligner:
+        # Copying a large tokenizer takes a while and is needed only where something is encoded.
+        return WordAligner(self._tokenizer, self._max_length)
 
     @property
     def _has_problems(self) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer
 
 from headrace.encoding.tokenizer_training import train_tokenizer
@@ -64,10 +64,12 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     That is the serialised backend without truncation and padding, which are settings of a call.
     Neither the path nor the name takes part.
     """
-    document = json.loads(tokenizer.backend_tokenizer.to_str())
-    document["truncation"] = document["padding"] = None
-    text = json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))
+    backend = tokenizer.backend_tokenizer
+    if backend.truncation is not None or backend.padding is not None:
+        backend = Tokenizer.from_str(backend.to_str())
+        backend.no_truncation()
+        backend.no_padding()
+    return xxhash.xxh3_128_hexdigest(backend.to_str().encode("utf-8"))
 
 
 def needs_space_before_words(backend: Any) -> bool:
@@ -76,30 +78,33 @@ def needs_space_before_words(backend: Any) -> bool:
     True for a ``tokenizers.Tokenizer`` with a byte-level or Metaspace pre-tokenizer that marks the
     beginning of a word by the space before it and does not add that space by itself.
     """
-    document = json.loads(backend.to_str())
-    before = document["pre_tokenizer"] or {}
-    normalizer = document["normalizer"] or {}
+    before, normalizer = _state(backend.pre_tokenizer), _state(backend.normalizer)
     parts = [before, *before.get("pretokenizers", [])]
     steps = [normalizer, *normalizer.get("normalizers", [])]
-    if any(step["type"] == "Prepend" for step in steps if step):
+    if any(step.get("type") == "Prepend" for step in steps):
         return False
-    for part in filter(None, parts):
-        if part["type"] == "ByteLevel":
+    for part in parts:
+        if part.get("type") == "ByteLevel":
             return not part["add_prefix_space"]
-        if part["type"] == "Metaspace":
+        if part.get("type") == "Metaspace":
             return bool(part.get("prepend_scheme", "always") == "never")
     return False
 
 
 def _set_prefix_space(tokenizer: Any) -> None:
     backend = tokenizer.backend_tokenizer
-    part = json.loads(backend.to_str())["pre_tokenizer"] or {}
+    part = _state(backend.pre_tokenizer)
     if part.get("type") == "ByteLevel" and not part["add_prefix_space"]:
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(
             add_prefix_space=True, use_regex=part.get("use_regex", True)
         )
         tokenizer.add_prefix_space = True
         tokenizer.init_kwargs["add_prefix_space"] = True
+
+
+def _state(component: Any) -> dict[str, Any]:
+    """The settings of a pre-tokenizer or normalizer as in ``tokenizer.json``; {} for None."""
+    return {} if component is None else dict(json.loads(component.__getstate__()))
 
 
 def _not_loaded(name: str, is_folder: bool, error: Exception) -> Problem:
