@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from math import ceil, floor
 
 from headrace.report import numbers
 from headrace.report.palette import scale_step
@@ -58,6 +60,9 @@ class HeatMap:
 
     languages: tuple[str, ...]
     families: tuple[Family, ...]
+    low: float
+    """The score (a fraction) at the low end of the colour scale."""
+    high: float
 
 
 def readable_type(name: str) -> str:
@@ -71,52 +76,75 @@ def heat_map(run: RunFolder) -> HeatMap | None:
     results = [result for result in language_results(run) if result.scores.by_type]
     if not results:
         return None
+    scale = _Scale.over(results)
     types = {type_ for result in results for type_ in result.scores.by_type}
     families = []
     for family, members in coarse_families(run.label_set, types):
         title = FAMILY_TITLES.get(family, family) if family else "Types"
         coarse = [result.scores.by_coarse_type.get(family or "") for result in results]
         rows = tuple(
-            _row(
+            scale.row(
                 readable_type(type_),
                 results,
                 [result.scores.by_type.get(type_) for result in results],
             )
             for type_ in members
         )
-        families.append(Family(_row(title, results, coarse), rows))
-    return HeatMap(tuple(result.language for result in results), tuple(families))
+        families.append(Family(scale.row(title, results, coarse), rows))
+    languages = tuple(result.language for result in results)
+    return HeatMap(languages, tuple(families), scale.low, scale.high)
 
 
-def _row(label: str, results: Sequence[LanguageResult], scores: Sequence[TypeScore | None]) -> Row:
-    cells = [
-        _cell(f"{label}, {result.language}", score)
-        for result, score in zip(results, scores, strict=True)
-    ]
-    average = mean(score.f1 for score in scores if score is not None and _counts(score))
-    cells.append(_coloured(average, f"{label}, mean over languages: F1 {numbers.percent(average)}"))
-    return Row(label, tuple(cells))
+@dataclass(frozen=True)
+class _Scale:
+    """The range of the colours: that of the scores, widened to full tens of percent."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def over(cls, results: Sequence[LanguageResult]) -> _Scale:
+        found = [
+            score.f1
+            for result in results
+            for score in chain(
+                result.scores.by_type.values(), result.scores.by_coarse_type.values()
+            )
+            if score.f1 is not None and _counts(score)
+        ]
+        low = floor(10 * min(found, default=0.0)) / 10
+        return cls(low, max(ceil(10 * max(found, default=1.0)) / 10, low + 0.1))
+
+    def row(
+        self, label: str, results: Sequence[LanguageResult], scores: Sequence[TypeScore | None]
+    ) -> Row:
+        cells = [
+            self._cell(f"{label}, {result.language}", score)
+            for result, score in zip(results, scores, strict=True)
+        ]
+        average = mean(score.f1 for score in scores if score is not None and _counts(score))
+        hover = f"{label}, mean over languages: F1 {numbers.percent(average)}"
+        return Row(label, (*cells, self._coloured(average, hover)))
+
+    def _cell(self, place: str, score: TypeScore | None) -> Cell:
+        if score is None or score.f1 is None:
+            return Cell(numbers.MISSING, None, f"{place}: no score")
+        if not _counts(score):
+            return Cell(numbers.MISSING, None, f"{place}: no entity in the data, none predicted")
+        hover = (
+            f"{place}: F1 {numbers.percent(score.f1)}, "
+            f"precision {numbers.percent(score.precision)}, "
+            f"recall {numbers.percent(score.recall)}; {numbers.count(score.gold)} in the data, "
+            f"{numbers.count(score.predicted)} predicted, {numbers.count(score.correct)} correct"
+        )
+        return self._coloured(score.f1, hover)
+
+    def _coloured(self, value: float | None, hover: str) -> Cell:
+        if value is None:
+            return Cell(numbers.MISSING, None, hover)
+        return Cell(numbers.percent(value, 0), scale_step(value, self.low, self.high), hover)
 
 
 def _counts(score: TypeScore) -> bool:
     """Whether there was anything to find or anything found: else its F1 means nothing."""
     return bool(score.gold or score.predicted or (score.gold is None and score.predicted is None))
-
-
-def _cell(place: str, score: TypeScore | None) -> Cell:
-    if score is None or score.f1 is None:
-        return Cell(numbers.MISSING, None, f"{place}: no score")
-    if not _counts(score):
-        return Cell(numbers.MISSING, None, f"{place}: no entity in the data, none predicted")
-    hover = (
-        f"{place}: F1 {numbers.percent(score.f1)}, precision {numbers.percent(score.precision)}, "
-        f"recall {numbers.percent(score.recall)}; {numbers.count(score.gold)} in the data, "
-        f"{numbers.count(score.predicted)} predicted, {numbers.count(score.correct)} correct"
-    )
-    return _coloured(score.f1, hover)
-
-
-def _coloured(value: float | None, hover: str) -> Cell:
-    if value is None:
-        return Cell(numbers.MISSING, None, hover)
-    return Cell(numbers.percent(value, 0), scale_step(value), hover)

@@ -42,6 +42,8 @@ class Share:
 
     language: str
     fraction: float
+    largest: float
+    """The largest share of the stage, whose bar has the full width."""
 
     @property
     def text(self) -> str:
@@ -50,8 +52,8 @@ class Share:
 
     @property
     def width(self) -> str:
-        """The share as a CSS width."""
-        return f"{100 * self.fraction:.3f}%"
+        """The width of its bar in CSS."""
+        return f"{100 * self.fraction / (self.largest or 1):.2f}%"
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,10 @@ def render_report(run: RunFolder, others: Sequence[RunFolder] = ()) -> str:
         comparisons=compared,
         config=json.dumps(run.config, indent=2, ensure_ascii=False) if run.config else None,
         command=reproduce_command(run),
+        ranks=next((_ranks(item.start.world_size) for item in run.branches if item.start), ""),
         count=numbers.count,
+        percent=numbers.percent,
+        created=numbers.moment(run.created) if run.created else None,
     )
 
 
@@ -255,7 +260,7 @@ def _planned(stage: Stage) -> PlannedStage:
         name=stage.name,
         origin=origin,
         facts=tuple((label, value) for label, value in facts if value),
-        shares=tuple(Share(language, fraction) for language, fraction in shares),
+        shares=tuple(Share(language, fraction, shares[0][1]) for language, fraction in shares),
         branches=stage.branches if fanned else (),
         status=statuses.pop() if len(statuses) == 1 else "unfinished",
     )
@@ -287,10 +292,6 @@ def reproduce_command(run: RunFolder) -> str | None:
     """
     if run.config is None:
         return None
-    sizes = [branch.start.world_size for branch in run.branches if branch.start]
-    words = ["deepspeed"]
-    if sizes and sizes[0]:
-        words += ["--num_gpus", f"{sizes[0]:.0f}"]
-    words += ["launch/train.py", "--ds_config", str(run.path / "config.json")]
+    words = ["deepspeed", "launch/train.py", "--ds_config", str(run.path / "config.json")]
     words += ["--set", f"headrace.output={run.path}-again"]
     return shlex.join(words)

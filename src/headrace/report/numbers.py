@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from headrace.report.summary import Spread
 
 MISSING = "–"
@@ -63,3 +65,12 @@ def duration(seconds: float | None) -> str:
     if minutes:
         return f"{minutes} min {whole % 60:02d} s"
     return f"{whole} s"
+
+
+def moment(iso: str) -> str:
+    """An ISO 8601 time to the minute: ``2026-02-11 09:14 UTC``; other text stays as it is."""
+    try:
+        time = datetime.fromisoformat(iso.replace("Z", "+00:00"))
+    except ValueError:
+        return iso
+    return f"{time:%Y-%m-%d %H:%M} {time.tzname() or ''}".rstrip()

@@ -2,8 +2,8 @@
 
 Series follow Okabe and Ito's palette, which people with colour-blindness can tell apart, darkened
 or lightened until each has a contrast of at least 3:1 with its background (WCAG 2.1, 1.4.11).
-The scale of the heat map has one hue and rises evenly in Oklab lightness, so that it reads the
-same without colour.
+The lightness of the heat map's scale changes in one direction only, so that it reads the same
+without colour.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SCALE_STEPS = 21
-"""Colours of the heat map: one for each five points of F1."""
+"""Colours of the heat map."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Theme:
     warning: str
     series: tuple[str, ...]
     scale: tuple[str, ...]
-    """Anchors of the heat map's scale from 0 to 1."""
+    """Anchors of the heat map's scale from its low end to its high end."""
 
 
 LIGHT = Theme(
@@ -42,7 +42,7 @@ LIGHT = Theme(
     good="#0a6b52",
     warning="#8a4b00",
     series=("#0a6aa6", "#c2570c", "#0a7f62", "#a3477f", "#8a6d00", "#5b5bb0"),
-    scale=("#f3f7f8", "#a9d0da", "#3f93ad", "#0d4d66", "#06283c"),
+    scale=("#f4f7f1", "#cfe6dd", "#8cc6cf", "#3d8fb0", "#134a78"),
 )
 DARK = Theme(
     paper="#0e1518",
@@ -54,7 +54,7 @@ DARK = Theme(
     good="#5fd0ab",
     warning="#f0b562",
     series=("#5cb4ee", "#f0913d", "#38c79d", "#e08fc0", "#d9bf4b", "#a3a3f5"),
-    scale=("#19262b", "#1d4a5b", "#2b83a0", "#7cc4d8", "#e2f4f8"),
+    scale=("#1a2529", "#1e4557", "#25748f", "#5fb6c4", "#d3f2dd"),
 )
 
 Rgb = tuple[float, float, float]
@@ -111,7 +111,7 @@ def _hexadecimal(lab: Rgb) -> str:
 
 
 def scale_colours(theme: Theme) -> list[tuple[str, str]]:
-    """(background, text) of the heat map's ``SCALE_STEPS`` steps, from 0 to 1.
+    """(background, text) of the heat map's ``SCALE_STEPS`` steps, low to high.
 
     The text is black or white, whichever has the better contrast.
     """
@@ -132,9 +132,10 @@ def _between(anchors: Sequence[str], position: float) -> str:
     return _hexadecimal((lightness, a, b))
 
 
-def scale_step(value: float) -> int:
-    """The step of the heat map's scale for a score from 0 to 1."""
-    return round(min(max(value, 0.0), 1.0) * (SCALE_STEPS - 1))
+def scale_step(value: float, low: float, high: float) -> int:
+    """The step of the heat map's scale for ``value``; the scale goes from ``low`` to ``high``."""
+    position = (value - low) / (high - low)
+    return round(min(max(position, 0.0), 1.0) * (SCALE_STEPS - 1))
 
 
 def css_variables(theme: Theme) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAXIMUM_POINTS = 160
 """A curve has at most this many points: a longer log is averaged in that many equal parts."""
+LONGEST_LABEL = 18
+"""Letters of a language's name beside a bar."""
 TRAINING_COLOUR, VALIDATION_COLOUR = 0, 1
 
 
@@ -31,8 +33,8 @@ class Size:
     height: int
 
 
-WIDE = Size(500, 280)
-SMALL = Size(310, 200)
+WIDE = Size(420, 250)
+SMALL = Size(200, 140)
 
 
 def _figure(size: Size) -> tuple[Figure, Axes]:
@@ -51,7 +53,23 @@ def _short_numbers(axes: Axes, steps: int) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=steps, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep="\N{NARROW NO-BREAK SPACE}"))
     axes.grid(visible=False, axis="x")
-    axes.set_xlabel("step")
+
+
+def _short_label(name: str) -> str:
+    """``name`` cut to a length that leaves room for the axes."""
+    cut = (
+        name
+        if len(name) <= LONGEST_LABEL
+        else name[: LONGEST_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )
+    return svg.printable(cut)
+
+
+def _tick(value: float) -> str:
+    """``20 k`` for large numbers, ``8e-7`` for small ones."""
+    if abs(value) >= 1000:
+        return f"{value / 1000:g}\N{NARROW NO-BREAK SPACE}k"
+    return f"{value:.3g}".replace("e-0", "e-")
 
 
 @dataclass(frozen=True)
@@ -128,7 +146,9 @@ def loss_plot(branch: Branch, *, name: str, size: Size, limit: float | None) -> 
             words = f"step {step:,}: validation loss {numbers.loss(loss)}"
             hover[f"validation-{number}"] = words + (" (best)" if best else "")
         axes.set_ylim(0, limit)
-        _short_numbers(axes, 5 if size.width > 400 else 4)
+        _short_numbers(axes, 5 if size is WIDE else 2)
+        if size is WIDE:
+            axes.set_xlabel("step")
         place = f"{branch.stage}, {branch.name}"
         return svg.to_svg(
             figure,
@@ -160,8 +180,6 @@ def stage_plot(
     stage: Stage, quantity: str, value_of: Callable[[TrainPoint], float | None], *, name: str
 ) -> str:
     """One quantity of the training log over steps, a line for each branch of the stage."""
-    from matplotlib.ticker import EngFormatter
-
     with svg.style(name):
         figure, axes = _figure(WIDE)
         alone = len(stage.branches) == 1
@@ -182,8 +200,9 @@ def stage_plot(
             hover[f"line-{number}"] = branch.name
             highest.append(max(curve.highs))
         axes.set_ylim(0, 1.08 * max(highest) if highest and max(highest) > 0 else None)
-        axes.yaxis.set_major_formatter(EngFormatter(sep="\N{NARROW NO-BREAK SPACE}"))
+        axes.yaxis.set_major_formatter(lambda value, _: _tick(value))
         _short_numbers(axes, 5)
+        axes.set_xlabel("step")
         top = f" It reaches {max(highest):.3g}." if highest else " Nothing is logged yet."
         return svg.to_svg(
             figure,
@@ -208,8 +227,8 @@ def f1_plot(
     languages = [result.language for result in results]
     thickness = 0.8 / max(len(series), 1)
     with svg.style(name):
-        pixels = 17 * len(series) + 8
-        figure, axes = _figure(Size(WIDE.width, 44 + max(pixels, 26) * max(len(languages), 1)))
+        pixels = 15 * len(series) + 8
+        figure, axes = _figure(Size(WIDE.width, 44 + max(pixels, 24) * max(len(languages), 1)))
         hover = {}
         for number, (stage, values) in enumerate(series.items()):
             for row, language in enumerate(languages):
@@ -234,7 +253,7 @@ def f1_plot(
                     fontsize=10.5,
                     color=svg.INK,
                 )
-        axes.set_yticks(range(len(languages)), [svg.printable(name) for name in languages])
+        axes.set_yticks(range(len(languages)), [_short_label(name) for name in languages])
         axes.tick_params(axis="y", labelcolor=svg.INK)
         axes.set_ylim(len(languages) - 0.5, -0.5)
         axes.set_xlim(0, 108)

@@ -18,9 +18,13 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 def as_number(value: object) -> float | None:
     """``value`` as a finite float, else None (booleans are no numbers)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return None
+    return number if math.isfinite(number) else None
 
 
 def as_text(value: object) -> str | None:

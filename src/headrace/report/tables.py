@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headrace.report import numbers
-from headrace.report.records import Branch
+from headrace.report.records import Branch, Scores
 from headrace.report.run_folder import RunFolder
 from headrace.report.summary import (
     FINE,
@@ -22,6 +22,8 @@ from headrace.report.summary import (
     run_labels,
     spread,
 )
+
+NO_SCORES = Scores(values={})
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,12 @@ def headline_table(run: RunFolder) -> Table:
         row = ["Mean"]
         if several:
             row += [
-                numbers.percent(mean(result.by_stage.get(stage) for result in results))
+                _mean_cell(FINE, [result.by_stage.get(stage) for result in results])
                 for stage in staged
             ]
             row.append(numbers.points(mean(result.gain for result in results)))
         row += [
-            _score(name, mean(result.scores.values.get(name) for result in results))
+            _mean_cell(name, [result.scores.values.get(name) for result in results])
             for name in score_names
         ]
         row += [numbers.loss(mean(result.loss for result in results)), ""]
@@ -137,6 +139,13 @@ def headline_table(run: RunFolder) -> Table:
 def _score(name: str, value: float | None) -> str:
     """F1 scores in percent; a score of another kind (a perplexity, say) as it is."""
     return numbers.percent(value) if name in SCORE_TITLES else numbers.amount(value)
+
+
+def _mean_cell(name: str, values: Sequence[float | None]) -> str:
+    """The mean of ``values``, with the number of languages where some have none."""
+    there = sum(value is not None for value in values)
+    text = _score(name, mean(values))
+    return text if there in (0, len(values)) else f"{text} ({there} of {len(values)})"
 
 
 def branches_table(run: RunFolder) -> Table:
@@ -177,17 +186,42 @@ def _branch_rows(branch: Branch, score_names: Sequence[str]) -> list[tuple[str, 
 
 
 def subsets_table(run: RunFolder) -> Table | None:
-    """Scores on the subsets of the validation data (clean, noisy), or None without subsets."""
-    titles = score_titles(run)
-    rows = []
-    for result in language_results(run):
-        for subset, scores in sorted(result.scores.subsets.items()):
-            values = [_score(name, scores.values.get(name)) for name in titles]
-            rows.append((result.language, subset, numbers.count(scores.sentences), *values))
-    if not rows:
+    """Scores on the subsets of the validation data (clean, noisy), or None without subsets.
+
+    With two subsets there is the difference of the first score, second subset minus first.
+    """
+    results = [result for result in language_results(run) if result.scores.subsets]
+    subsets = sorted({subset for result in results for subset in result.scores.subsets})
+    if not subsets:
         return None
-    columns = ("Language", "Subset", "Sentences", *titles.values())
-    return Table("Clean and noisy subsets", columns, tuple(rows), names=2)
+    columns = ["Language", *(f"Sentences, {subset}" for subset in subsets)]
+    rows = [[result.language] for result in results] + [["Mean"]]
+    for row, result in zip(rows, results, strict=False):
+        of_language = result.scores.subsets
+        row += [
+            numbers.count(of_language[subset].sentences if subset in of_language else None)
+            for subset in subsets
+        ]
+    rows[-1] += [""] * len(subsets)
+    for score, title in score_titles(run).items():
+        columns += [f"{title}, {subset}" for subset in subsets]
+        values = [
+            [result.scores.subsets.get(subset, NO_SCORES).values.get(score) for subset in subsets]
+            for result in results
+        ]
+        values.append([mean(column) for column in zip(*values, strict=True)])
+        for row, of_row in zip(rows, values, strict=True):
+            row += [_score(score, value) for value in of_row]
+        if len(subsets) == 2 and score == FINE:
+            columns.append("Difference")
+            for row, (first, second) in zip(rows, values, strict=True):
+                difference = None if first is None or second is None else second - first
+                row.append(numbers.points(difference))
+    if len(results) == 1:
+        rows.pop()
+    title = f"{' and '.join(subsets).capitalize()} subsets"
+    totals = int(len(results) > 1)
+    return Table(title, tuple(columns), tuple(map(tuple, rows)), totals=totals)
 
 
 def throughput_table(run: RunFolder) -> Table:
@@ -283,7 +317,7 @@ def results_markdown(run: RunFolder, others: Sequence[RunFolder] = ()) -> str:
     parts = [f"# Results of {_markdown_cell(run.name)}\n"]
     facts = [
         f"{label}: {_markdown_cell(value)}"
-        for label, value in (("Finished", run.created), ("Label set", run.label_set))
+        for label, value in (("Written", run.created), ("Label set", run.label_set))
         if value
     ]
     if facts:
