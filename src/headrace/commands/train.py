@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from pathlib import Path
 
 from headrace.config import load_run_config
 from headrace.errors import EXIT_DONE, HeadraceError, UserError
@@ -38,11 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, or show the plan."""
     from headrace.training.distributed import environment_rank
+    from headrace.training.logs import quiet_libraries
 
     main = environment_rank() == 0
     logging.basicConfig(level=logging.INFO if main else logging.WARNING, format="%(message)s")
-    for noisy in ("DeepSpeed", "httpx", "filelock", "fsspec"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    quiet_libraries()
     try:
         config = load_run_config(arguments.ds_config, arguments.set)
         if arguments.dry_run:
@@ -62,16 +63,17 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         return error.exit_code
     if main:
-        from headrace.report.tables import write_results_markdown
+        from headrace.report.write import write_results_markdown
 
         print(write_results_markdown(config.output).read_text(encoding="utf-8"))
         _write_page(config.output)
     return EXIT_DONE
 
 
-def _write_page(output) -> None:  # type: ignore[no-untyped-def]
+def _write_page(output: Path) -> None:
+    """Write ``report.html`` if the extra ``report`` is installed; say how to get it if not."""
     from headrace.errors import MissingExtraError
-    from headrace.report.html import write_report
+    from headrace.report.write import write_report
 
     try:
         print(f"report: {write_report(output)}")

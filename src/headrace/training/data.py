@@ -204,7 +204,7 @@ def collate(
     sources: list[EncodedSource], locations: Locations, pad: int
 ) -> dict[str, torch.Tensor]:
     """Return ``input_ids``, ``attention_mask`` and ``labels`` as int64[samples, tokens]."""
-    arrays = collate_token_classification(sources, locations, pad)
+    arrays = collate_token_classification(sources, locations, pad_id=pad)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 

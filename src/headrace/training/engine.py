@@ -85,18 +85,21 @@ def open_engine(
 def full_precision_state(engine: Any) -> dict[str, torch.Tensor]:
     """Return the whole model's weights in fp32 on the CPU, at any ZeRO stage.
 
-    A collective: every rank calls it, and every rank gets the weights of its buffers; the weights
-    themselves are gathered parameter by parameter, so that no more than one is whole on a device.
+    A collective: every rank calls it, the main rank gets the weights. They are gathered parameter
+    by parameter, so that no more than one is whole on a device.
     """
     from deepspeed.utils import safe_get_full_fp32_param
 
-    trained = engine.zero_optimization() or engine.fp16_enabled() or engine.bfloat16_enabled()
     keep = torch.distributed.get_rank() == 0
     state: dict[str, torch.Tensor] = {}
     for name, parameter in engine.module.named_parameters():
-        value = safe_get_full_fp32_param(parameter) if trained else parameter.detach()
+        value = safe_get_full_fp32_param(parameter)
+        if value is None:  # without ZeRO the parameter itself is whole
+            value = parameter
         if keep:
             state[name] = value.detach().float().cpu().clone()
+    persistent = engine.module.state_dict().keys()
     for name, buffer in engine.module.named_buffers():
-        state[name] = buffer.detach().cpu().clone()
+        if name in persistent:
+            state[name] = buffer.detach().cpu().clone()
     return state
