@@ -145,9 +145,12 @@ def _tiles(run: RunFolder) -> list[Tile]:
         if value is not None:
             note = f"mean of {len(results)} languages" if len(results) > 1 else results[0].language
             tiles.append(Tile(numbers.percent(value), title, note))
-    gain = mean(result.gain for result in results)
-    if gain is not None:
-        tiles.append(Tile(numbers.points(gain), "Gain", "fine macro F1, last stage − first stage"))
+    gains = [result.gain for result in results if result.gain is not None]
+    if gains:
+        note = "fine macro F1, last stage − first stage"
+        if len(gains) < len(results):
+            note += f", {len(gains)} of {len(results)} languages"
+        tiles.append(Tile(numbers.points(mean(gains)), "Gain", note))
     done = sum(branch.status == "finished" for branch in run.branches)
     if run.branches:
         steps = sum(branch.steps_done for branch in run.branches)

@@ -7,8 +7,10 @@ serves the light theme, the dark theme and print.
 from __future__ import annotations
 
 import io
+import logging
 import re
 import unicodedata
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -83,9 +85,6 @@ def to_svg(
     """
     buffer = io.BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    import logging
-    import warnings
-
     with warnings.catch_warnings():
         # Text stays text: the browser has the letters that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -140,7 +139,6 @@ def _clean(root: ElementTree.Element, name: str, hover: Mapping[str, str]) -> No
 
 def _themed(declarations: str) -> str:
     declarations = re.sub(r"font: ([\d.]+px)[^;]*", r"font-size: \1", declarations)
-    declarations = re.sub(r"url\(#", "url(#", declarations)
     return re.sub(
         r"#[0-9a-f]{6}",
         lambda found: f"var(--{_VARIABLES[found[0]]})" if found[0] in _VARIABLES else found[0],

@@ -126,7 +126,8 @@ def headline_table(run: RunFolder) -> Table:
                 _mean_cell(FINE, [result.by_stage.get(stage) for result in results])
                 for stage in staged
             ]
-            row.append(numbers.points(mean(result.gain for result in results)))
+            gains = [result.gain for result in results]
+            row.append(_with_count(numbers.points(mean(gains)), gains))
         row += [
             _mean_cell(name, [result.scores.values.get(name) for result in results])
             for name in score_names
@@ -143,8 +144,11 @@ def _score(name: str, value: float | None) -> str:
 
 def _mean_cell(name: str, values: Sequence[float | None]) -> str:
     """The mean of ``values``, with the number of languages where some have none."""
+    return _with_count(_score(name, mean(values)), values)
+
+
+def _with_count(text: str, values: Sequence[float | None]) -> str:
     there = sum(value is not None for value in values)
-    text = _score(name, mean(values))
     return text if there in (0, len(values)) else f"{text} ({there} of {len(values)})"
 
 
