@@ -124,7 +124,7 @@ class MetricsFile:
         def stays(line: Record) -> bool:
             if (line["stage"], line["branch"]) != branch:
                 return True
-            return line["kind"] != "start" and line["step"] <= first_step
+            return line["kind"] != "start" and int(line["step"]) <= first_step
 
         kept = [line for line in _complete_lines(self.path) if stays(line)]
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,14 +33,27 @@ class OpenedData:
     train: Mapping[str, ShardReader]
     validation: Mapping[str, ShardReader]
 
-    def plan(self, branch: Branch, seed: int) -> StagePlan:
-        """Return the order of the samples of a branch."""
+    def plan(
+        self, branch: Branch, seed: int, encoded: Mapping[str, EncodedSource] | None = None
+    ) -> StagePlan:
+        """Return the order of the samples of a branch.
+
+        With ``encoded`` the plan is also bound to the tokenizer and the maximum length, since
+        batches depend on lengths: a checkpoint refuses to go on with others.
+        """
         mixture = branch.stage.mixture
         weights = None
         if mixture.weights is not None:
             weights = [mixture.weights.get(language, 0.0) for language in branch.languages]
         return StagePlan(
-            [stream_source(language, self.train[language]) for language in branch.languages],
+            [
+                stream_source(
+                    language,
+                    self.train[language],
+                    encoded[language].fingerprint if encoded else None,
+                )
+                for language in branch.languages
+            ],
             seed=seed,
             stage=branch.title,
             temperature=mixture.temperature,
@@ -125,13 +138,13 @@ def encode_data(opened: OpenedData, config: RunConfig) -> RunData:
     return RunData(opened, train, validation)
 
 
-def stream_source(name: str, reader: ShardReader) -> Source:
-    """Describe a source of shards to the stream."""
+def stream_source(name: str, reader: ShardReader, fingerprint: str | None = None) -> Source:
+    """Describe a source of shards to the stream; its own fingerprint is that of the manifest."""
     return Source(
         name=name,
         url=reader.url,
         shard_sizes=tuple(entry.samples for entry in reader.manifest.shards),
-        fingerprint=reader.manifest.fingerprint,
+        fingerprint=fingerprint or reader.manifest.fingerprint,
     )
 
 

@@ -156,7 +156,7 @@ class BranchTrainer:
         progress.samples += batch.samples
         progress.seconds += seconds
         logged = progress.step % self.log_every == 0 or progress.step == self.total_steps
-        scaler = getattr(self.engine.optimizer, "loss_scale", None)
+        scale = self.engine.optimizer.loss_scale if self.engine.fp16_enabled() else None
         gradient_norm = self.engine.get_global_grad_norm()
         record = {
             "kind": "train",
@@ -170,7 +170,7 @@ class BranchTrainer:
             "tokens_per_s": batch.real_tokens / seconds,
             "samples_per_s": batch.samples / seconds,
             "padding_share": 1 - batch.real_tokens / max(1, sums.computed_tokens),
-            "loss_scale": float(scaler) if self.engine.fp16_enabled() else None,
+            "loss_scale": None if scale is None else float(scale),
             "time": time.time(),
         }
         self.callbacks.on_step(record, logged=logged)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from headrace.config import RunConfig
+from headrace.encoding.report import render_table
 from headrace.errors import ConfigError, Problem
 from headrace.stream.batching import BatchPlan
 from headrace.stream.feistel import derive_key
@@ -50,39 +51,45 @@ def train(config: RunConfig, *, stage: str | None = None, branch: str | None = N
         UserError: for everything that is wrong with the input, before any training.
         StopRequested: after a stop signal, with a checkpoint saved.
     """
-    every_branch = expand_stages(config)
-    chosen = choose_branches(every_branch, stage, branch)
+    chosen = choose_branches(expand_stages(config), stage, branch)
     with process_group() as world, StopFlag() as stop_flag:
-        with failing_together(world):
-            opened = open_data(config)
-            precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
-            deepspeed_section(config, world, precision)
-            check_same_run(config)
-            check_start_folders(chosen)
-        barrier(world)
-        if world.is_main:
-            write_json(config.output / "config.json", config.resolved())
-            logger.info("run folder: %s", config.output)
-            logger.info("precision: %s (%s)", precision.name, precision.reason)
-        with failing_together(world):
-            data = encode_data(opened, config)
-        if world.is_main:
-            report_truncation(data)
-        for item in chosen:
-            if item.result_file.exists():
-                if world.is_main:
-                    logger.info("%s is complete: %s", item.title, item.folder)
-                continue
-            train_branch(config, item, data, world, precision, stop_flag)
+        train_in_group(config, chosen, world, stop_flag)
+
+
+def train_in_group(
+    config: RunConfig, chosen: list[Branch], world: World, stop_flag: StopFlag
+) -> None:
+    """Train branches in a process group that exists; several runs can follow each other in it."""
+    with failing_together(world):
+        opened = open_data(config)
+        precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
+        deepspeed_section(config, world, precision)
+        check_same_run(config)
+        check_start_folders(chosen)
+    barrier(world)
+    if world.is_main:
+        write_json(config.output / "config.json", config.resolved())
+        logger.info("run folder: %s", config.output)
+        logger.info("precision: %s (%s)", precision.name, precision.reason)
+    with failing_together(world):
+        data = encode_data(opened, config)
+    if world.is_main:
+        report_truncation(data)
+    for branch in chosen:
+        if branch.result_file.exists():
             if world.is_main:
-                collect_results(
-                    config.name,
-                    config.output,
-                    every_branch,
-                    label_set=opened.task.label_set.name,
-                    environment_facts=environment(world.size, world.device),
-                )
-            barrier(world)
+                logger.info("%s is complete: %s", branch.title, branch.folder)
+            continue
+        train_branch(config, branch, data, world, precision, stop_flag)
+        if world.is_main:
+            collect_results(
+                config.name,
+                config.output,
+                expand_stages(config),
+                label_set=opened.task.label_set.name,
+                environment_facts=environment(world.size, world.device),
+            )
+        barrier(world)
 
 
 def train_branch(
@@ -98,7 +105,7 @@ def train_branch(
     opened = data.opened
     section = deepspeed_section(config, world, precision)
     plan = BatchPlan(
-        opened.plan(branch, headrace.seed),
+        opened.plan(branch, headrace.seed, data.train),
         token_lengths(data.train[language] for language in branch.languages),
         batch_size=section["train_batch_size"],
         window_batches=headrace.batching.window_batches,
@@ -294,10 +301,15 @@ def check_start_folders(chosen: list[Branch]) -> None:
 
 def report_truncation(data: RunData) -> None:
     """Log what the encoding cut off, by language; silent only where nothing was lost."""
-    for split, sources in (("train", data.train), ("validation", data.validation)):
-        for language, source in sources.items():
-            if not source.report.is_complete:
-                logger.warning("%s %s: %s", split, language, source.report)
+    rows = [
+        (f"{language} {split}", source.report)
+        for split, sources in (("train", data.train), ("validation", data.validation))
+        for language, source in sources.items()
+        if not source.report.is_complete
+    ]
+    if rows:
+        logger.warning("lost in encoding (raise headrace.task.max_length to keep it):")
+        logger.warning("%s", render_table(rows))
 
 
 def _differences(before: Any, now: Any, path: str) -> list[tuple[str, Any, Any]]:

@@ -1,9 +1,10 @@
 """Sentences in columns: MultiCoNER, CoNLL 2003 and the IOB2 files of Universal NER.
 
 MultiCoNER: a header ``# id ID<TAB>domain=NAME``, then ``TOKEN _ _ TAG``, a blank line between
-sentences (Malmasi et al. 2022, Fetahu et al. 2023).  CoNLL 2003: token first, tag last, any
-columns between, ``-DOCSTART-`` lines (Tjong Kim Sang and De Meulder 2003).  Universal NER: tab
-separated, ``INDEX TOKEN TAG ...``, ``#`` comments with ``sent_id`` (Mayhew et al. 2024).
+sentences (Malmasi et al. 2022, Fetahu et al. 2023); more ``name=value`` pairs in the header, such
+as ``subset=noisy``, become fields of the sample.  CoNLL 2003: token first, tag last, any columns
+between, ``-DOCSTART-`` lines (Tjong Kim Sang and De Meulder 2003).  Universal NER: tab separated,
+``INDEX TOKEN TAG ...``, ``#`` comments with ``sent_id`` (Mayhew et al. 2024).
 
 Tags are strict IOB2: ``O``, ``B-TYPE``, and ``I-TYPE`` only behind ``B-TYPE`` or ``I-TYPE``.
 """
@@ -22,7 +23,9 @@ from headrace.shards.sample import Sample, make_sample
 
 _TAG = re.compile(r"O|[BI]-\S+")
 _OTHER_SCHEME = re.compile(r"[ESLUM]-\S+")
-_MULTICONER_HEADER = re.compile(r"# id[ \t]+(\S+)(?:[ \t]+domain=(\S+))?[ \t]*")
+_MULTICONER_HEADER = re.compile(r"# id[ \t]+(\S+)((?:[ \t]+[A-Za-z_]+=\S+)*)[ \t]*")
+_RESERVED = frozenset({"id", "language", "tokens", "tags"})
+"""Fields of a sample that a header cannot set."""
 _SENTENCE_ID = re.compile(r"#\s*sent_id\s*=\s*(\S+)\s*")
 
 
@@ -50,7 +53,8 @@ LAYOUTS = {
 class _Sentence:
     line: int
     identifier: str | None = None
-    domain: str | None = None
+    fields: dict[str, str] = field(default_factory=dict)
+    """``name=value`` pairs of the header, such as ``domain`` and ``subset``."""
     tokens: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     broken: bool = False
@@ -70,8 +74,7 @@ def read_conll(
             "tokens": sentence.tokens,
             "tags": sentence.tags,
         }
-        if sentence.domain is not None:
-            metadata["domain"] = sentence.domain
+        metadata.update(sentence.fields)
         if subset is not None:
             metadata["subset"] = subset
         content = "\n".join([*sentence.tokens, *sentence.tags]).encode()
@@ -102,7 +105,7 @@ def _sentences(url: str, format: str, findings: Findings) -> Iterator[_Sentence]
                 sentence = None
             sentence = sentence or header
             sentence.identifier = header.identifier or sentence.identifier
-            sentence.domain = header.domain or sentence.domain
+            sentence.fields.update(header.fields)
             continue
         sentence = sentence or _Sentence(number)
         columns = _columns(line, format)
@@ -126,7 +129,9 @@ def _header(line: str, number: int, format: str, findings: Findings) -> _Sentenc
     if format == "multiconer" and line.startswith("# id"):
         match = _MULTICONER_HEADER.fullmatch(line)
         if match:
-            return _Sentence(number, match[1], match[2])
+            pairs = (pair.split("=", 1) for pair in match[2].split())
+            fields = {name: value for name, value in pairs if name not in _RESERVED}
+            return _Sentence(number, match[1], fields)
         if len(_columns(line, format)) == 4:
             return None
         findings.add(number, "not a sentence header", None, "Write # id ID<TAB>domain=NAME")

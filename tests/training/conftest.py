@@ -1,0 +1,88 @@
+"""Launching real ranks, and reading what they wrote."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def launch_command(script: Path, *arguments: str, ranks: int = 2) -> list[str]:
+    launcher = str(Path(sys.executable).parent / "deepspeed")
+    return [
+        launcher, "--num_gpus", str(ranks), "--master_port", str(free_port()),
+        str(script), *arguments,
+    ]  # fmt: skip
+
+
+class Launcher:
+    """Starts real ranks with DeepSpeed's launcher on the CPU."""
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+    def run(self, script: Path, *arguments: str, ranks: int = 2) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            launch_command(script, *arguments, ranks=ranks),
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+
+    def start(self, script: Path, *arguments: str, log: Path) -> subprocess.Popen:
+        with log.open("w") as stream:
+            return subprocess.Popen(
+                launch_command(script, *arguments),
+                env=self.environment,
+                cwd=ROOT,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Launcher:
+    return Launcher()
+
+
+@pytest.fixture(scope="session")
+def train_script() -> Path:
+    return ROOT / "launch" / "train.py"
+
+
+@pytest.fixture(scope="session")
+def read_losses():
+    """Losses of a run by stage, branch and step, in full precision."""
+
+    def read(run_folder: Path) -> dict[tuple, float]:
+        lines = (Path(run_folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        return {
+            (record["stage"], record["branch"], record["step"], record["kind"]): record["loss"]
+            for record in records
+            if record["kind"] in {"train", "validation"}
+        }
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def world():
+    """A process group of one in the process of the tests."""
+    from headrace.training.distributed import process_group
+
+    with process_group() as group:
+        yield group
