@@ -6,6 +6,7 @@ Each function returns one inline ``<svg>``.  Legends are part of the page, not o
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -111,7 +112,7 @@ def loss_limit(branches: Sequence[Branch]) -> float | None:
         if validation.loss is not None
     ]
     if training:
-        shown.append(training[int(0.98 * (len(training) - 1))])
+        shown.append(training[-1 - len(training) // 50])
     return 1.05 * max(shown) if shown and max(shown) > 0 else None
 
 
@@ -137,6 +138,7 @@ def loss_plot(branch: Branch, *, name: str, size: Size, limit: float | None) -> 
                 [step],
                 [loss],
                 marker="o",
+                clip_on=False,  # a ring at the end of the axis stays whole
                 markersize=9 if best else 4.5,
                 markerfacecolor=svg.CARD if best else colour,
                 markeredgecolor=colour,
@@ -256,8 +258,10 @@ def f1_plot(
         axes.set_yticks(range(len(languages)), [_short_label(name) for name in languages])
         axes.tick_params(axis="y", labelcolor=svg.INK)
         axes.set_ylim(len(languages) - 0.5, -0.5)
-        axes.set_xlim(0, 108)
-        axes.set_xticks(range(0, 101, 20))
+        highest = max((value for values in series.values() for value in values.values()), default=1)
+        # The axis starts at zero, so that lengths compare; it ends at full tens, plus room for
+        # the figures beside the bars.
+        axes.set_xlim(0, 108 * max(math.ceil(10 * highest) / 10, 0.1))
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"{score}, percent")
         return svg.to_svg(
