@@ -74,7 +74,23 @@ def _summary(url: str, manifest: Manifest) -> list[str]:
         f"{name:<{width}}  {format(value, ',') if isinstance(value, int) else value}"
         for name, value in rows
     ]
-    return lines + _repeated(metadata["repeated_ids"])
+    return [
+        *lines,
+        *_repeated(metadata["repeated_ids"]),
+        *_other_languages(metadata["domains"], metadata["language"]),
+    ]
+
+
+def _other_languages(domains: dict[str, int], language: str) -> list[str]:
+    """A note if MultiCoNER II headers, whose domain is a language, name another one."""
+    others = [
+        name for name in domains if len(name) == 2 and name != language.partition("-")[0].lower()
+    ]
+    return [
+        f"note: {domains[name]} sentences say domain={name}, but the source is built as "
+        f"{language}; if that is wrong, build it again with --language {name} --overwrite"
+        for name in others
+    ]
 
 
 def _repeated(repeated: list[dict[str, str | int]]) -> list[str]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 if TYPE_CHECKING:
     from headrace.shards import Sample, ShardReader
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         tags: Counter[str] = Counter()
         for sample in samples:
             metadata = sample.metadata if "json" in sample.fields else {}
-            print("\n".join(_shown(sample, metadata)))
+            print("\n".join(_harmless(line) for line in _shown(sample, metadata)))
             languages[str(metadata.get("language", "unknown"))] += 1
             tags.update(tag for tag in metadata.get("tags", []) if tag != "O")
         print(f"{len(reader):,} samples in {len(reader.manifest.shards)} shards")
@@ -71,6 +72,11 @@ def _shown(sample: Sample, metadata: dict[str, Any]) -> list[str]:
     others = [name for name in sample.fields if name not in ("txt", "json")]
     lines += [f"  {name}: {len(sample.fields[name]):,} bytes" for name in others]
     return [*lines, ""]
+
+
+def _harmless(line: str) -> str:
+    """The line without control characters: text of others must not steer the terminal."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(c) == "Cc" else c for c in line)
 
 
 def bracketed(tokens: list[str], tags: list[str]) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from typing import IO
-
-from webdataset.tariterators import base_plus_ext
 
 from headrace.errors import Problem, ShardError
 from headrace.shards.index import BLOCK_BYTES, TAR_BLOCK, BlockHasher, IndexBuilder, ShardIndex
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
+# The rule of webdataset.tariterators.base_plus_ext; importing it would import torch.
+_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 _FETCH_AGAIN = "Copy the shard again from where it came, or build it again"
 
 
@@ -104,8 +105,8 @@ def _split(member: tarfile.TarInfo, name: str) -> tuple[str, str]:
             member.name,
             "Write the tar again from plain files: tar --dereference --hard-dereference",
         )
-    key, field = base_plus_ext(member.name)
-    if not key or not field:
+    match = _NAME.fullmatch(member.name)
+    if not match or not match[2]:
         raise _error(
             "a member has no file extension, so it belongs to no sample",
             name,
@@ -113,8 +114,9 @@ def _split(member: tarfile.TarInfo, name: str) -> tuple[str, str]:
             ascii(member.name),
             "Name members KEY.FIELD, or remove this one",
         )
+    key, field = match[1], match[2]
     try:
-        key.encode("utf-8")
+        member.name.encode("utf-8")
     except UnicodeEncodeError as error:
         raise _error(
             "a member's name is not UTF-8", name, member.offset, ascii(member.name), "Rename it"

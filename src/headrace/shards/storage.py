@@ -8,6 +8,7 @@ such protocol, disk full, server not reachable) comes back as one :class:`ShardE
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -41,7 +42,9 @@ def local_path(url: str) -> Path:
 
 def join(url: str, *parts: str) -> str:
     """Append path parts to a URL with single slashes between them."""
-    return "/".join([url.rstrip("/") or "/" * url.startswith("/"), *parts])
+    head = url.rstrip("/")
+    # "memory://" and the like keep their two slashes.
+    return "/".join([f"{head}/" if head.endswith(":") else head, *parts])
 
 
 def name_of(url: str) -> str:
@@ -185,7 +188,8 @@ def open_atomically(url: str) -> Iterator[IO[bytes]]:
         target = local_path(url)
         with _translated(url, "write"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f".{target.name}{TEMPORARY_SUFFIX}")
+            token = secrets.token_hex(4)
+            temporary = target.with_name(f".{target.name}.{token}{TEMPORARY_SUFFIX}")
             file: IO[bytes] = temporary.open("w+b")
         try:
             with file, _translated(url, "write"):

@@ -10,7 +10,6 @@ from typing import Any
 
 import xxhash
 from filelock import FileLock, Timeout
-from webdataset import TarWriter
 
 from headrace.errors import Problem, ShardError
 from headrace.shards import storage
@@ -312,6 +311,9 @@ class _OpenShard:
     """The shard in flight: a tar that grows in a temporary file, and its index in memory."""
 
     def __init__(self, url: str) -> None:
+        # webdataset imports torch: reading and looking around should not pay for it.
+        from webdataset import TarWriter
+
         self._url = url
         self._stack = ExitStack()
         file = self._stack.enter_context(storage.open_atomically(url))
@@ -345,6 +347,7 @@ class _OpenShard:
         return ShardEntry(storage.name_of(self._url), len(index), index.tar_bytes, index.tar_hash)
 
     def discard(self) -> None:
+        self._tar.close()
         stop = ShardError(Problem("the shard is dropped", self._url))
         try:
             self._stack.__exit__(type(stop), stop, None)
@@ -354,20 +357,31 @@ class _OpenShard:
 
 
 def delete_source(url: str) -> None:
-    """Delete manifest, ledger, and the shards and indexes these two name; no other file."""
+    """Delete manifest, ledger, and the shards and indexes these two name; no other file.
+
+    The manifest goes first, so that the folder is never taken for a finished source; the ledger
+    goes last, with a copy of the manifest in it, so that a kill in between leaves no shard that
+    nothing accounts for.
+    """
     names = storage.list_files(url)
-    doomed = [name for name in (MANIFEST_NAME, LEDGER_NAME) if name in names]
-    shards: set[str] = set()
-    for name in doomed:
-        data = storage.read_bytes(storage.join(url, name))
-        shards |= {match.decode() for match in re.findall(rb'"name": "([^"/\\]+\.tar)"', data)}
-        build = re.search(rb'"name": "([\w-]+)", "samples_per_shard"', data)
-        if build:
-            pattern = re.compile(re.escape(build.group(1).decode()) + r"-\d{6}\.tar")
-            shards |= {name for name in names if pattern.fullmatch(name)}
-    # The manifest goes first: a folder without one is never taken for a finished source.
-    for name in [*doomed, *sorted(shards), *(index_url(name) for name in sorted(shards))]:
-        storage.delete(storage.join(url, name))
+    records = [name for name in (MANIFEST_NAME, LEDGER_NAME) if name in names]
+    if not records:
+        return
+    data = b"\n".join(storage.read_bytes(storage.join(url, name)) for name in records)
+    storage.write_atomically(storage.join(url, LEDGER_NAME), data)
+    storage.delete(storage.join(url, MANIFEST_NAME))
+    shards = {match.decode() for match in re.findall(rb'"name": "([^"/\\]+\.tar)"', data)}
+    for build in re.findall(rb'"name": "([\w-]+)", "samples_per_shard"', data):
+        pattern = re.compile(re.escape(build.decode()) + r"-\d{6}\.(tar|idx)")
+        shards |= {
+            name.removesuffix(INDEX_SUFFIX).removesuffix(".tar") + ".tar"
+            for name in names
+            if pattern.fullmatch(name)
+        }
+    for shard in sorted(shards):
+        storage.delete(storage.join(url, shard))
+        storage.delete(storage.join(url, index_url(shard)))
+    storage.delete(storage.join(url, LEDGER_NAME))
 
 
 def _check_options(name: str, samples_per_shard: int, fields: Sequence[str]) -> None:

@@ -50,7 +50,7 @@ class Findings:
         self.total = 0
         self._problems: list[Problem] = []
         self._label_set = label_set
-        self._unknown_tags: set[str] = set()
+        self._unknown_types: set[str] = set()
         self._ids: dict[str, tuple[int, int, int]] = {}
 
     def add(
@@ -60,10 +60,12 @@ class Findings:
         self._add(Problem(what, f"{self.url}:{line}", value, remedy))
 
     def check_label(self, tag: str, line: int) -> None:
-        """Record a tag that is not in the label set, once each."""
-        if self._label_set is None or tag in self._label_set.tag_ids or tag in self._unknown_tags:
+        """Record a tag that is not in the label set, once for each type."""
+        if self._label_set is None or tag in self._label_set.tag_ids:
             return
-        self._unknown_tags.add(tag)
+        if tag[2:] in self._unknown_types:
+            return
+        self._unknown_types.add(tag[2:])
         self._add(self._label_set.unknown_tag(tag, f"{self.url}:{line}"))
 
     def key_for(self, identifier: str, line: int, content: bytes) -> str:

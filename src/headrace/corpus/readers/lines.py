@@ -13,7 +13,7 @@ from headrace.corpus.readers.findings import (
     REPAIRED_LINE_END,
     Findings,
 )
-from headrace.errors import CorpusError, ShardError
+from headrace.errors import CorpusError, Problem, ShardError
 from headrace.shards import storage
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -31,7 +31,12 @@ def open_text(url: str) -> Iterator[IO[bytes]]:
             raw.seek(0)
             yield cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
     except ShardError as error:
-        raise CorpusError(error.problems) from error
+        raise CorpusError(
+            [
+                Problem(problem.what, problem.where, problem.value, "Check the path of the input")
+                for problem in error.problems
+            ]
+        ) from error
 
 
 def numbered_lines(url: str, findings: Findings) -> Iterator[tuple[int, str]]:
