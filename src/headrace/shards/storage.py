@@ -21,7 +21,6 @@ from fsspec.core import split_protocol, url_to_fs
 
 from headrace.errors import MissingExtraError, Problem, ShardError
 
-_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
 TEMPORARY_SUFFIX = ".part"
 """Ending of a file that is being written; such a file is never read and may be deleted."""
 
@@ -69,7 +68,9 @@ def read_range(url: str, start: int, length: int) -> bytes:
                 file.seek(start)
                 return file.read(length)
         filesystem, path = _filesystem(url)
-        return bytes(filesystem.cat_file(path, start=start, end=start + length))
+        data = bytes(filesystem.cat_file(path, start=start, end=start + length))
+        # A web server that knows no ranges answers with the whole file.
+        return data[start : start + length] if len(data) > length else data
 
 
 def size_of(url: str) -> int:
@@ -82,12 +83,17 @@ def size_of(url: str) -> int:
         return int(filesystem.size(path))
 
 
+def can_list(url: str) -> bool:
+    """Whether the files of a folder can be listed: everywhere but on web servers."""
+    return split_protocol(url)[0] not in ("http", "https")
+
+
 def sizes(url: str, names: list[str]) -> dict[str, int]:
     """Sizes in bytes of those of the named files that are in the folder ``url``.
 
-    One listing where the storage can list; web servers (``http``) are asked for each file.
+    One listing where the storage can list; a web server is asked for each file.
     """
-    if split_protocol(url)[0] not in ("http", "https"):
+    if can_list(url):
         found = list_files(url)
         return {name: found[name] for name in names if name in found}
     return {name: size_of(join(url, name)) for name in names if exists(join(url, name))}
@@ -249,8 +255,13 @@ def _filesystem(url: str) -> tuple[Any, str]:
     try:
         filesystem, path = url_to_fs(url)
     except ImportError as error:
-        package, extra = _EXTRAS.get(protocol or "", (f"for {protocol}://", protocol or "file"))
-        raise MissingExtraError(package, extra, f"reading {protocol}:// URLs") from error
+        if protocol in ("s3", "s3a"):
+            raise MissingExtraError("s3fs", "s3", f"reading {protocol}:// URLs") from error
+        raise ShardError(
+            Problem(
+                f"fsspec lacks a package for {protocol}:// URLs", url, None, f"{error} (with pip)"
+            )
+        ) from error
     except ValueError as error:
         known = ", ".join(sorted(set(fsspec.available_protocols()) & {"file", "s3", "gs", "http"}))
         raise ShardError(

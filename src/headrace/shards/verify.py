@@ -50,7 +50,7 @@ def verify_source(url: str) -> Verification:
     except ShardError as error:
         return Verification(url, None, 0, 0, 0, error.problems)
     problems = missing_files(url, manifest)
-    names = storage.list_files(url)
+    names = storage.list_files(url) if storage.can_list(url) else _listed(url, manifest)
     problems += _stray_tars(url, manifest, names)
     owners: dict[str, str] = {}
     bytes_read = 0
@@ -70,6 +70,11 @@ def verify_source(url: str) -> Verification:
         bytes_read,
         tuple(problems),
     )
+
+
+def _listed(url: str, manifest: Manifest) -> dict[str, int]:
+    tars = [entry.name for entry in manifest.shards]
+    return storage.sizes(url, [*tars, *(index_url(name) for name in tars)])
 
 
 def _stray_tars(url: str, manifest: Manifest, names: Mapping[str, int]) -> list[Problem]:
