@@ -1,0 +1,182 @@
+"""``headrace evaluate``: score an exported model, or the models of a run, on shards."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import EXIT_DONE, ConfigError, Problem, UserError
+
+if TYPE_CHECKING:
+    from headrace.report.tables import Table
+    from headrace.training.inference import TrainedModel
+
+HELP = "score an exported model, or the models of a run, on shards"
+EXAMPLE = "headrace evaluate runs/multiconer_xlmr_large --data hi=data/hi/test bn=data/bn/test"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL_OR_RUN",
+        help="folder in Hugging Face format, name on the hub, or run folder",
+    )
+    parser.add_argument(
+        "--data", nargs="+", required=True, metavar="LANG=URL", help="sources to score on"
+    )
+    parser.add_argument("--stage", help="stage of the run folder (default: the last)")
+    parser.add_argument(
+        "--branch",
+        help="branch of the stage, for every language (default: each language has its own)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="sentences at once (default: 32)"
+    )
+    parser.add_argument(
+        "--max-length",
+        type=int,
+        metavar="N",
+        help="tokens of a sentence at most (default: as the model was trained)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all scores to FILE, or - for stdout")
+    parser.add_argument(
+        "--cache",
+        default=".headrace/encoded",
+        metavar="DIR",
+        help="folder for encoded data (default: .headrace/encoded)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score every language with the model that serves it."""
+    from headrace.shards import storage
+    from headrace.training.inference import load_model
+    from headrace.training.logs import quiet_libraries
+    from headrace.training.models_of_run import is_run_folder, models_of_run
+
+    quiet_libraries()
+    urls = _by_language(arguments)
+    served: dict[str, list[str]] = {arguments.model: list(urls)}
+    if is_run_folder(Path(arguments.model)):
+        models = models_of_run(
+            Path(arguments.model), list(urls), stage=arguments.stage, branch=arguments.branch
+        )
+        served = {str(folder): languages for folder, languages in models.items()}
+    elif arguments.stage or arguments.branch:
+        raise ConfigError(
+            Problem(
+                "--stage and --branch choose a model of a run, and this is not a run folder",
+                arguments.model,
+                remedy="Leave them out, or give the run folder",
+            )
+        )
+    found: dict[str, dict[str, Any]] = {}
+    label_sets: dict[str, None] = {}
+    for name, languages in served.items():
+        model = load_model(name, max_length=arguments.max_length)
+        label_sets[model.task.label_set.name] = None
+        found |= _score(model, {language: urls[language] for language in languages}, arguments)
+    found = {language: found[language] for language in urls}
+    document = {
+        "model": arguments.model,
+        "label_set": ", ".join(label_sets),
+        "data": urls,
+        "languages": found,
+    }
+    if arguments.json == "-":
+        json.dump(document, sys.stdout, ensure_ascii=False, indent=1)
+        print()
+        return EXIT_DONE
+    print(table(found).text(), end="")
+    print("Scores are per cent. Entities that truncation took words from count as not found.")
+    if arguments.json:
+        text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+        storage.write_atomically(arguments.json, text.encode())
+    return EXIT_DONE
+
+
+def _score(
+    model: TrainedModel, urls: dict[str, str], arguments: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+    """Everything that is reported about some languages, by language."""
+    from headrace.training.inference import encode_for_model, score
+
+    sources = encode_for_model(model, urls, Path(arguments.cache))
+    title = f"evaluating {', '.join(urls)}"
+    result = score(model, sources, batch_size=arguments.batch_size, title=title)
+    return {
+        language: {
+            "model": model.name,
+            "loss": result.loss_by_language[language],
+            "metrics": result.metrics[language],
+            "encoding": sources[language].report.as_dict(),
+        }
+        for language in urls
+    }
+
+
+def _by_language(arguments: argparse.Namespace) -> dict[str, str]:
+    """``["en=URL", ...]`` as language -> URL, and the other options checked."""
+    urls: dict[str, str] = {}
+    problems = []
+    for item in arguments.data:
+        language, equals, url = item.partition("=")
+        if not (language and equals and url):
+            remedy = "Write the language before the source: en=data/en/dev"
+            problems.append(Problem("not LANG=URL", "--data", item, remedy))
+        elif language in urls:
+            remedy = "Give each language one source"
+            problems.append(Problem("the language is given twice", "--data", language, remedy))
+        urls[language] = url
+    if arguments.batch_size < 1:
+        value = str(arguments.batch_size)
+        problems.append(Problem("a positive whole number is needed", "--batch-size", value))
+    if problems:
+        raise UserError(problems)
+    return urls
+
+
+def table(found: dict[str, dict[str, Any]]) -> Table:
+    """One row a language; columns of subsets where there are any."""
+    from headrace.report import numbers
+    from headrace.report.summary import mean
+    from headrace.report.tables import Table
+
+    subsets = sorted({name for entry in found.values() for name in entry["metrics"]["subsets"]})
+    scores = ("fine_macro_f1", "coarse_macro_f1", "micro_f1")
+    rows = []
+    for language, entry in found.items():
+        metrics, encoding = entry["metrics"], entry["encoding"]
+        fine_of_subsets = (metrics["subsets"].get(name, {}).get(scores[0]) for name in subsets)
+        rows.append(
+            (
+                language,
+                numbers.count(metrics["sentences"]),
+                *(numbers.percent(metrics[name]) for name in scores),
+                *(numbers.percent(value) for value in fine_of_subsets),
+                numbers.loss(entry["loss"]),
+                numbers.count(encoding["entities_lost"] + encoding["entities_cut"]),
+            )
+        )
+    if len(found) > 1:
+        values = [[entry["metrics"][name] for entry in found.values()] for name in scores]
+        rows.append(
+            (
+                "Mean",
+                "",
+                *(numbers.percent(mean(column)) for column in values),
+                *("" for _ in subsets),
+                "",
+                "",
+            )
+        )
+    columns = (
+        *("Language", "Sentences", "Fine macro F1", "Coarse macro F1", "Micro F1"),
+        *(f"Fine, {name}" for name in subsets),
+        *("Loss", "Entities lost"),
+    )
+    return Table("Scores by language", columns, tuple(rows), totals=int(len(found) > 1))
