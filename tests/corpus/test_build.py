@@ -153,6 +153,17 @@ def test_a_key_in_two_inputs_names_both_lines(corpus: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+def test_an_input_named_twice(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="named twice"):
+        build_source([str(corpus), str(corpus)], str(tmp_path / "out"), "en")
+    copy = tmp_path / "copy.conll"
+    copy.write_bytes(corpus.read_bytes())
+    with pytest.raises(CorpusError) as caught:
+        build_source([str(corpus), str(copy)], str(tmp_path / "out"), "en")
+    assert len(caught.value.problems) == 21
+    assert caught.value.problems[-1].what.startswith("80 more keys")
+
+
 def test_unknown_tags_are_named_once_with_their_line(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError) as caught:
         build_source([str(corpus)], str(tmp_path / "out"), "en", labels="conll2003")

@@ -13,6 +13,7 @@ import xxhash
 from tqdm import tqdm
 
 from headrace.corpus.readers import FORMATS, Findings, detect_format, read
+from headrace.corpus.readers.findings import MOST_PROBLEMS
 from headrace.errors import CorpusError, Problem, ShardError
 from headrace.shards import storage
 from headrace.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -138,6 +139,9 @@ def _check_options(
     problems = []
     if not inputs:
         problems.append(Problem("no input files", "inputs", None, "Name at least one file"))
+    for url, times in Counter(inputs).items():
+        if times > 1:
+            problems.append(Problem("an input is named twice", url, None, "Name each input once"))
     if not _LANGUAGE.fullmatch(language):
         remedy = "Give a BCP-47 tag such as en, hi or pt-BR"
         problems.append(Problem("not a language tag", "language", repr(language), remedy))
@@ -176,6 +180,7 @@ def _check_inputs(
     statistics = _Statistics()
     formats: list[str] = []
     origins: dict[str, str] = {}
+    clashes = 0
     with tqdm(desc="check", unit=" sentences", disable=None) as bar:
         for url in inputs:
             findings = Findings(url, repair=repair, label_set=label_set)
@@ -186,8 +191,10 @@ def _check_inputs(
                 ):
                     bar.update()
                     first = origins.setdefault(sample.key, sample.origin)
-                    if first != sample.origin and len(problems) < 100:
-                        problems.append(_used_twice(sample, first))
+                    if first != sample.origin:
+                        clashes += 1
+                        if clashes <= MOST_PROBLEMS:
+                            problems.append(_used_twice(sample, first))
                     if limit is None or statistics.sentences < limit:
                         statistics.count(sample)
                 statistics.inputs.append(_identity(url))
@@ -197,6 +204,9 @@ def _check_inputs(
             statistics.repeated += [
                 {"input": storage.name_of(url), **vars(repeated)} for repeated in findings.repeated
             ]
+    if clashes > MOST_PROBLEMS:
+        what = f"{clashes - MOST_PROBLEMS} more keys are used by two sentences"
+        problems.append(Problem(what, "inputs", None, "Name each input once"))
     if problems:
         raise CorpusError(problems)
     return formats, statistics
