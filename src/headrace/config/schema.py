@@ -31,6 +31,9 @@ class TokenClassificationConfig(Section):
     label file, or `discover`: the types found in the training shards."""
     max_length: int = Field(128, ge=4, le=32767)
     """Pieces a sentence may have, special tokens included; what is cut off is counted."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target probability that is spread over all tags in training; validation
+    losses are without it."""
 
 
 class ModelConfig(Section):
@@ -112,8 +115,8 @@ class StageConfig(Section):
     schedule: ScheduleConfig | None = None
     """Takes the place of `headrace.schedule` in this stage."""
     keep_best: Literal["validation_loss", "last"] = "validation_loss"
-    """Which model is exported: that of the lowest validation loss (measured after every epoch),
-    or the last."""
+    """Which model is exported: that of the lowest validation loss, measured after every epoch and,
+    with `start_from`, before the first; or the last."""
 
 
 class ParamGroupsConfig(Section):

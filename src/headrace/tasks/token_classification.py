@@ -23,8 +23,9 @@ class TokenClassification:
     name = "token_classification"
     model_class = AutoModelForTokenClassification
 
-    def __init__(self, label_set: LabelSet) -> None:
+    def __init__(self, label_set: LabelSet, *, label_smoothing: float = 0.0) -> None:
         self.label_set = label_set
+        self.label_smoothing = label_smoothing
 
     def model_settings(self) -> dict[str, Any]:
         """Return the settings of a Hugging Face config that carry the labels."""
@@ -44,7 +45,8 @@ class TokenClassification:
             batch: ``input_ids``, ``attention_mask`` and ``labels``, int64[samples, tokens].
 
         The sum, not the mean, is what can be added over micro-batches and ranks: the caller divides
-        by the number of labelled tokens of the whole batch.  It is computed in fp32.
+        by the number of labelled tokens of the whole batch.  It is computed in fp32; label smoothing
+        is used in training mode only.
         """
         logits = network(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
@@ -54,6 +56,7 @@ class TokenClassification:
             batch["labels"].flatten(),
             ignore_index=IGNORED,
             reduction="sum",
+            label_smoothing=self.label_smoothing if network.training else 0.0,
         )
         return loss, logits
 

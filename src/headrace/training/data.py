@@ -105,7 +105,8 @@ def open_data(config: RunConfig) -> OpenedData:
         problems.extend(error.problems)
     if problems or tokenizer is None or label_set is None:
         raise UserError(problems)
-    return OpenedData(tokenizer, TokenClassification(label_set), train, validation)
+    task = TokenClassification(label_set, label_smoothing=headrace.task.label_smoothing)
+    return OpenedData(tokenizer, task, train, validation)
 
 
 def encode_data(opened: OpenedData, config: RunConfig) -> RunData:

@@ -103,6 +103,9 @@ class BranchTrainer:
         self._resume()
         first = self.progress.step
         self.callbacks.on_start(start_record, first)
+        if first == 0 and self.branch.start_folder is not None:
+            # the model of the earlier stage is a candidate too: training may only make it worse
+            self._end_epoch()
         with Prefetcher(self.batches.make, first, self.total_steps) as batches:
             for batch in batches:
                 started = time.perf_counter()
@@ -195,9 +198,10 @@ class BranchTrainer:
             )
 
     def _end_epoch(self) -> None:
+        """Validate, and export the model if it is the best so far."""
         progress = self.progress
         result: Validation | None = None
-        best = self.branch.stage.keep_best == "last"
+        best = self.branch.stage.keep_best == "last" and progress.step > 0
         if self.validation:
             result = validate(
                 self.engine,
@@ -207,7 +211,7 @@ class BranchTrainer:
                 batch_size=2 * self.batches.micro_batch_size,
                 pad=self.batches.pad,
             )
-            if not best:
+            if self.branch.stage.keep_best == "validation_loss":
                 best = progress.best_loss is None or result.loss < progress.best_loss
         if best:
             progress.best_step = progress.step

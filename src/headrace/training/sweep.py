@@ -235,7 +235,7 @@ def training_command(sweep: Sweep, item: Item) -> list[str]:
         arguments += ["--set", override]
     if not words:
         return [sys.executable, "-m", "headrace.cli", *arguments]
-    beside = Path(sys.executable).with_name(words[0])
+    beside = Path(sys.executable).parent / words[0]
     program = shutil.which(words[0]) or (str(beside) if beside.exists() else None)
     if program is None:
         raise ConfigError(
