@@ -30,7 +30,8 @@ def launch_command(script: Path, *arguments: str, ranks: int = 2) -> list[str]:
 class Launcher:
     """Starts real ranks with DeepSpeed's launcher on the CPU."""
 
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    def __init__(self) -> None:
+        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
     def run(self, script: Path, *arguments: str, ranks: int = 2) -> subprocess.CompletedProcess:
         return subprocess.run(

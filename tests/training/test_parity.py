@@ -54,9 +54,7 @@ def bare_loop(data, config):
     branch, _, batches = make_parts(data, config, 1)
     model = fresh_model(data, config).train()
     exempt = [p for n, p in model.named_parameters() if "bias" in n or "norm" in n.lower()]
-    others = [
-        p for n, p in model.named_parameters() if "bias" not in n and "norm" not in n.lower()
-    ]
+    others = [p for n, p in model.named_parameters() if "bias" not in n and "norm" not in n.lower()]
     optimizer = torch.optim.AdamW(
         [{"params": others, "weight_decay": 0.01}, {"params": exempt, "weight_decay": 0.0}]
     )
@@ -66,12 +64,8 @@ def bare_loop(data, config):
         (batch,) = batches.make(step).micro_batches
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * learning_rate_factor(branch.schedule, step, STEPS)
-        logits = model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-        ).logits
-        loss = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), batch["labels"].flatten()
-        )
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -96,9 +90,7 @@ def our_loop(data, config, world, accumulation):
             callbacks=Callbacks([]), stop_flag=None, export=None,
         )  # fmt: skip
         for step in range(STEPS):
-            set_learning_rate(
-                engine.optimizer, learning_rate_factor(branch.schedule, step, STEPS)
-            )
+            set_learning_rate(engine.optimizer, learning_rate_factor(branch.schedule, step, STEPS))
             batch = batches.make(step)
             losses.append(trainer.train_step(batch).item() / batch.labelled_tokens)
     return losses
