@@ -24,6 +24,10 @@ from transformers import PreTrainedTokenizerFast
 
 SPACE_SYMBOL = "▁"
 """U+2581, which SentencePiece writes in place of a space."""
+EXTENDING = r"(?<=[\s\S])(?=[\p{M}\x{200C}\x{200D}\x{1F3FB}-\x{1F3FF}])"
+"""Matches in front of characters that join the grapheme cluster before them, not at the start."""
+CLUSTER_BREAK = "\ufdd0"
+"""A noncharacter (never in interchanged text; dropped where it is) that keeps marks apart."""
 NORMAL_PIECE = 1
 """``ModelProto.SentencePiece.Type.NORMAL``: the only kind of piece that text may turn into."""
 UNREACHABLE_SCORE = -1e4
@@ -129,9 +133,22 @@ def _normalizer(proto: Any) -> Any:
     steps: list[Any] = []
     charsmap = proto.normalizer_spec.precompiled_charsmap
     if charsmap:
-        # `Precompiled` looks characters up one by one inside long grapheme clusters, so that
-        # it misses compositions (Bengali vowel signs, half-width kana): compose around it.
-        steps = [normalizers.NFC(), normalizers.Precompiled(charsmap), normalizers.NFC()]
-    if proto.normalizer_spec.remove_extra_whitespaces:
-        steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Strip()]
+        # `Precompiled` looks up a short grapheme cluster as a whole and then forgets what comes
+        # after the longest match: a mark on a mapped letter would be lost.  In long clusters it
+        # looks at each character alone and misses compositions.  So clusters are taken apart
+        # first, and composition is left to NFC.
+        steps = [
+            normalizers.NFC(),
+            normalizers.Replace(Regex(EXTENDING), CLUSTER_BREAK),
+            normalizers.Precompiled(charsmap),
+            normalizers.Replace(CLUSTER_BREAK, ""),
+            normalizers.NFC(),
+        ]
+    # A space symbol in the text itself is a space (with SentencePiece only under nmt_nfkc).
+    # `Strip` would also take other white space, which SentencePiece keeps.
+    steps += [
+        normalizers.Replace(SPACE_SYMBOL, " "),
+        normalizers.Replace(Regex(" {2,}"), " "),
+        normalizers.Replace(Regex(r"\A +| +\z"), ""),
+    ]
     return normalizers.Sequence(steps)

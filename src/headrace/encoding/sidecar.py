@@ -241,7 +241,7 @@ class _Work:
                 number = missing.popleft()
                 # Shards that other processes are at come last; only then is there a wait.
                 wait = -1 if busy > len(missing) else 0
-                lock = FileLock(self._path(entries[number]).with_suffix(".lock"))
+                lock = FileLock(f"{self._path(entries[number])}.lock")
                 try:
                     with lock.acquire(timeout=wait):
                         done[number] = self._open(entries[number]) or self._make(number, progress)

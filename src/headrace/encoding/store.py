@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import xxhash
@@ -48,7 +49,8 @@ def write_folder(folder: Path, arrays: Arrays, meta: Mapping[str, Any]) -> None:
             "hash": _hash_of(array),
         }
     with (temporary / META_FILE).open("w", encoding="utf-8") as text:
-        json.dump({**meta, "arrays": described}, text, ensure_ascii=False, indent=1)
+        document = {**meta, "made": uuid4().hex, "arrays": described}
+        json.dump(document, text, ensure_ascii=False, indent=1)
         text.write("\n")
         text.flush()
         os.fsync(text.fileno())
@@ -61,8 +63,11 @@ def write_folder(folder: Path, arrays: Arrays, meta: Mapping[str, Any]) -> None:
 
 def remove_parts(folder: Path) -> None:
     """Delete what a killed :func:`write_folder` left beside the folder."""
-    for part in folder.parent.glob(f".{folder.name}.part-*"):
-        shutil.rmtree(part)
+    if not folder.parent.is_dir():
+        return
+    for path in folder.parent.iterdir():
+        if path.name.startswith(f".{folder.name}.part-"):
+            shutil.rmtree(path)
 
 
 def read_meta(
@@ -80,8 +85,8 @@ def read_meta(
         for key, value in expected.items():
             if meta.get(key) != value:
                 raise DamagedFolderError(f"{key} has changed")
-        if set(meta["arrays"]) != set(types):
-            raise DamagedFolderError("other arrays than these are needed")
+        if not isinstance(meta.get("made"), str) or set(meta["arrays"]) != set(types):
+            raise DamagedFolderError("it does not list the arrays of this task")
         for name, dtype in types.items():
             entry = meta["arrays"][name]
             array = _load(folder / f"{name}.npy")
@@ -97,7 +102,7 @@ def read_meta(
 def open_array(folder: Path, meta: Mapping[str, Any], name: str) -> NDArray[Any]:
     """A read-only view of a mapped array of a folder whose meta has been read."""
     entry = meta["arrays"][name]
-    return _mapped(str(folder), name, entry["dtype"], entry["length"], entry["hash"])
+    return _mapped(str(folder), meta["made"], name, entry["dtype"], entry["length"])
 
 
 @contextmanager
@@ -115,10 +120,10 @@ def writing_problems(folder: Path) -> Iterator[None]:
         ) from error
 
 
-# The hash is part of the key, so that a folder that was made again is mapped again.  Strings hash
-# many times faster than paths, and this is called for every shard of every batch.
+# `made` differs each time that a folder is made: one that was made again is mapped again.  Strings
+# hash many times faster than paths, and this is called for every shard of every batch.
 @lru_cache(maxsize=OPEN_ARRAYS)
-def _mapped(folder: str, name: str, dtype: str, length: int, content_hash: str) -> NDArray[Any]:
+def _mapped(folder: str, made: str, name: str, dtype: str, length: int) -> NDArray[Any]:
     path = Path(folder) / f"{name}.npy"
     try:
         array = _load(path)

@@ -18,7 +18,7 @@ import sentencepiece
 import xxhash
 from tqdm import tqdm
 
-from headrace.encoding.sentencepiece_bridge import SPECIAL_TOKENS, to_fast_tokenizer
+from headrace.encoding.sentencepiece_bridge import SPACE_SYMBOL, SPECIAL_TOKENS, to_fast_tokenizer
 from headrace.errors import EncodingError, Problem
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def train_tokenizer(
             )
         )
     if not folder.exists():
-        lines = _sampled_lines(languages, draws, chosen.seed)
+        lines = _sampled_lines(languages, draws, chosen)
         _write_folder(folder, _train(lines, chosen), record)
     return folder
 
@@ -140,7 +140,7 @@ def _check(settings: TokenizerSettings) -> None:
 
 
 def _sampled_lines(
-    languages: dict[str, list[ShardReader]], draws: Sequence[int], seed: int
+    languages: dict[str, list[ShardReader]], draws: Sequence[int], settings: TokenizerSettings
 ) -> Iterator[str]:
     """Lines of the drawn samples, language by language, in the order of the shards."""
     total = sum(sum(r.manifest.samples for r in group) for group in languages.values())
@@ -149,22 +149,23 @@ def _sampled_lines(
             size = sum(reader.manifest.samples for reader in group)
             passes, rest = divmod(drawn, max(size, 1))
             key = xxhash.xxh3_64_intdigest(language.encode())
-            order = np.random.Generator(np.random.PCG64([seed, key])).permutation(size)
+            order = np.random.Generator(np.random.PCG64([settings.seed, key])).permutation(size)
             times = np.full(size, passes, dtype=np.int64)
             times[order[:rest]] += 1
             samples = (sample for reader in group for sample in reader)
             for sample, repeats in zip(samples, times, strict=True):
                 progress.update()
                 if repeats:
-                    lines = list(_lines(sample.text))
+                    lines = list(_lines(sample.text, composed=settings.normalization != "identity"))
                     for _ in range(repeats):
                         yield from lines
 
 
-def _lines(text: str) -> Iterator[str]:
-    # The fast tokenizer composes characters before it looks them up; training has to see the
-    # same composed text.
-    for line in unicodedata.normalize("NFC", text).splitlines():
+def _lines(text: str, *, composed: bool) -> Iterator[str]:
+    # The fast tokenizer composes characters and replaces space symbols before it looks anything
+    # up; training has to see the same text.
+    text = unicodedata.normalize("NFC", text) if composed else text
+    for line in text.replace(SPACE_SYMBOL, " ").splitlines():
         rest = line.strip()
         while len(rest) > LONGEST_LINE:
             cut = rest.rfind(" ", 1, LONGEST_LINE)
