@@ -36,17 +36,18 @@ class TokenClassification:
         }
 
     def loss_sum(
-        self, network: torch.nn.Module, batch: dict[str, torch.Tensor]
+        self, network: torch.nn.Module, batch: dict[str, torch.Tensor], *, training: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the summed cross-entropy over the labelled tokens, and the logits.
 
         Args:
             network: gives ``logits`` of shape [samples, tokens, tags].
             batch: ``input_ids``, ``attention_mask`` and ``labels``, int64[samples, tokens].
+            training: whether the labels are smoothed.  It is not asked of the network: DeepSpeed's
+                engine does not change its own ``training`` in ``eval()``.
 
         The sum, not the mean, is what can be added over micro-batches and ranks: the caller divides
-        by the number of labelled tokens of the whole batch.  It is computed in fp32; label smoothing
-        is used in training mode only.
+        by the number of labelled tokens of the whole batch.  It is computed in fp32.
         """
         logits = network(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
@@ -56,7 +57,7 @@ class TokenClassification:
             batch["labels"].flatten(),
             ignore_index=IGNORED,
             reduction="sum",
-            label_smoothing=self.label_smoothing if network.training else 0.0,
+            label_smoothing=self.label_smoothing if training else 0.0,
         )
         return loss, logits
 

@@ -103,6 +103,7 @@ class BranchTrainer:
         self._resume()
         first = self.progress.step
         self.callbacks.on_start(start_record, first)
+        self.engine.train()  # a model that was loaded from a folder comes in evaluation mode
         if first == 0 and self.branch.start_folder is not None:
             # the model of the earlier stage is a candidate too: training may only make it worse
             self._end_epoch()
@@ -132,7 +133,7 @@ class BranchTrainer:
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
         for tensors in batch.micro_batches:
             on_device = {name: tensor.to(self.world.device) for name, tensor in tensors.items()}
-            loss_sum, _ = self.task.loss_sum(self.engine, on_device)
+            loss_sum, _ = self.task.loss_sum(self.engine, on_device, training=True)
             self.engine.backward(loss_sum * scale)
             self.engine.step()
             total += loss_sum.detach()

@@ -78,7 +78,7 @@ def _share(
             part = whole.take(slice(0, 1))
         batch = collate([source], part, pad)
         on_device = {name: tensor.to(world.device) for name, tensor in batch.items()}
-        loss_sum, logits = task.loss_sum(network, on_device)
+        loss_sum, logits = task.loss_sum(network, on_device, training=False)
         if idle:
             continue
         loss += float(loss_sum)
