@@ -155,7 +155,7 @@ class TinyWorld:
                 self.urls[split][language] = url
         readers = [ShardReader(url) for url in self.urls["train"].values()]
         self.tokenizer = load_tokenizer(
-            train_tokenizer(readers, folder / "tokenizer", vocab_size=330)
+            train_tokenizer(readers, folder / "tokenizer", vocab_size=400)
         )
 
     def _write(
