@@ -113,8 +113,8 @@ def render(result: dict[str, Any]) -> str:
     seconds = {name: statistics.mean(values) for name, values in result["training_seconds"].items()}
     lines += [
         "",
-        f"Seeds {', '.join(map(str, result['seeds']))}; mean and sample standard deviation; the gain "
-        "is the mean of the differences seed by seed. Steps of a run over all languages: "
+        f"Seeds {', '.join(map(str, result['seeds']))}; mean and sample standard deviation; the "
+        "gain is the mean of the differences seed by seed. Steps of a run over all languages: "
         f"{result['steps']['two_stage']:,} in two stages, {result['steps']['baseline']:,} single "
         f"language; training time {seconds['two_stage']:,.0f} s and {seconds['baseline']:,.0f} s.",
         "",

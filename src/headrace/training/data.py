@@ -103,10 +103,25 @@ def open_data(config: RunConfig) -> OpenedData:
             label_set = discover_label_set(train.values())
     except UserError as error:
         problems.extend(error.problems)
+    if label_set is not None:
+        problems += _unknown_types(label_set, [*train.values(), *validation.values()])
     if problems or tokenizer is None or label_set is None:
         raise UserError(problems)
     task = TokenClassification(label_set, label_smoothing=headrace.task.label_smoothing)
     return OpenedData(tokenizer, task, train, validation)
+
+
+def _unknown_types(label_set: LabelSet, readers: Iterable[ShardReader]) -> list[Problem]:
+    """Find the entity types that manifests count and the label set lacks.
+
+    Sources whose manifest counts no types are checked tag by tag when they are encoded.
+    """
+    return [
+        label_set.unknown_tag(f"B-{name}", reader.url)
+        for reader in readers
+        for name in sorted(reader.manifest.metadata.get("entities", {}))
+        if name not in label_set.types
+    ]
 
 
 def encode_data(opened: OpenedData, config: RunConfig) -> RunData:
