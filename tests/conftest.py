@@ -105,9 +105,7 @@ def small_corpus(tmp_path_factory) -> SmallCorpus:
         ):
             file = folder / f"{language}_{name}.conll"
             write_conll(file, generate(language, split, count, seed=5))
-            build_source(
-                [str(file)], corpus.source(language, name), language, samples_per_shard=40
-            )
+            build_source([str(file)], corpus.source(language, name), language, samples_per_shard=40)
     readers = [ShardReader(corpus.source(name, "train")) for name in corpus.languages]
     train_tokenizer(readers, corpus.tokenizer, 1200)
     return corpus

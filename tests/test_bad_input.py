@@ -142,3 +142,9 @@ def test_an_unknown_model_type_is_named(dry_run):
     message = dry_run(**{"headrace.model.config.model_type": "bret"})
     assert "headrace.model.config" in message
     assert "bret" in message
+
+
+def test_a_length_beyond_the_models_positions_is_refused(dry_run):
+    message = dry_run(**{"headrace.task.max_length": 65})
+    assert "headrace.task.max_length" in message
+    assert "64" in message

@@ -9,6 +9,9 @@ WORKER = Path(__file__).parent / "workers" / "several_runs.py"
 
 pytestmark = pytest.mark.slow
 
+NO_DROPOUT = {"headrace.model.dropout": 0.0}
+FEW_STEPS = [{"name": "multilingual", "epochs": 1, "max_steps": 12}]
+
 
 @pytest.fixture(scope="module")
 def runs(small_corpus, launcher, read_losses, tmp_path_factory):
@@ -37,10 +40,31 @@ def runs(small_corpus, launcher, read_losses, tmp_path_factory):
             # the stop falls in the middle of an epoch, between two checkpoints
             jobs.append({"config": str(config), "stop_after": 7 if kind == "stopped" else None})
             outputs[zero, kind] = output
+    for kind in ("first", "stopped"):  # 16-bit weights, with fp32 copies sharded over the ranks
+        output = folder / f"bf16-{kind}"
+        config = small_corpus.write_config(
+            folder / f"bf16-{kind}.json",
+            output,
+            **{
+                "zero_optimization.stage": 2,
+                "bf16.enabled": True,
+                "headrace.stages": stages[:1],
+            },
+        )
+        jobs.append({"config": str(config), "stop_after": 7 if kind == "stopped" else None})
+        outputs["bf16", kind] = output
+    config = small_corpus.write_config(
+        folder / "two_ranks.json",
+        folder / "two_ranks",
+        **{**NO_DROPOUT, "train_batch_size": 5, "headrace.stages": FEW_STEPS},
+    )
+    jobs.append({"config": str(config), "stop_after": None})
+    outputs["two ranks"] = folder / "two_ranks"
     (folder / "jobs.json").write_text(json.dumps(jobs))
     finished = launcher.run(WORKER, str(folder / "jobs.json"))
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
-    return {key: read_losses(output) for key, output in outputs.items()}
+    losses = {key: read_losses(output) for key, output in outputs.items()}
+    return losses | {"folder": folder}
 
 
 @pytest.mark.parametrize("zero", range(4))
@@ -59,3 +83,41 @@ def test_every_zero_stage_trains_the_same_model(runs, zero):
     plain, sharded = runs[0, "first"], runs[zero, "first"]
     assert plain.keys() == sharded.keys()
     assert list(sharded.values()) == pytest.approx(list(plain.values()), rel=1e-4)
+
+
+def test_bf16_resumes_to_the_bit_too(runs):
+    assert len(runs["bf16", "first"]) > 20
+    assert runs["bf16", "first"] == runs["bf16", "stopped"]
+
+
+def test_bf16_exports_its_fp32_weights(runs):
+    from safetensors.torch import load_file
+
+    export = runs["folder"] / "bf16-first" / "multilingual" / "all" / "export"
+    weights = load_file(export / "model.safetensors")
+    assert {str(tensor.dtype) for tensor in weights.values()} == {"torch.float32"}
+    rounded = [tensor for tensor in weights.values() if not tensor.bfloat16().float().equal(tensor)]
+    assert rounded, "weights that were never more precise than bf16 are not the master copy"
+
+
+def test_the_number_of_ranks_does_not_change_the_losses(runs, small_corpus, world, read_losses):
+    """Batches of 5 samples on 2 ranks: the ranks have 3 and 2, with different token counts."""
+    from headrace.config import load_run_config
+    from headrace.training.run import train_in_group
+    from headrace.training.signals import StopFlag
+    from headrace.training.stages import expand_stages
+
+    output = runs["folder"] / "one_rank"
+    config = load_run_config(
+        small_corpus.write_config(
+            runs["folder"] / "one_rank.json",
+            output,
+            **{**NO_DROPOUT, "train_batch_size": 5, "headrace.stages": FEW_STEPS},
+        )
+    )
+    train_in_group(config, expand_stages(config), world, StopFlag())
+    one, two = read_losses(output), runs["two ranks"]
+    assert one.keys() == two.keys()
+    assert list(two.values()) == pytest.approx(list(one.values()), rel=1e-4)
+    first = ("multilingual", "all", 1, "train")
+    assert two[first] == pytest.approx(one[first], abs=1e-6)

@@ -9,7 +9,7 @@ from headrace.config.checks import batch_arithmetic
 from headrace.stream.plan import StagePlan
 from headrace.training.data import OpenedData, open_data
 from headrace.training.distributed import environment_world_size
-from headrace.training.model import empty_model
+from headrace.training.model import check_length, empty_model
 from headrace.training.param_groups import describe_groups, make_param_groups
 from headrace.training.precision import choose_precision
 from headrace.training.run import check_same_run, total_steps
@@ -35,6 +35,7 @@ def show_plan(config: RunConfig, *, ranks: int | None = None) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(config.headrace.precision, config.deepspeed, device)
     model = empty_model(config.headrace.model, opened.task, opened.tokenizer)
+    check_length(config.headrace.task.max_length, model.config)
     groups = make_param_groups(
         model,
         learning_rate=config.learning_rate,

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from headrace.encoding.alignment import LONGEST, WordAligner
+from headrace.encoding.alignment import WordAligner
 from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import ConfigError, LabelError, Problem, UserError
@@ -28,12 +28,11 @@ from headrace.tasks.spans import OUTSIDE
 from headrace.tasks.token_classification import TokenClassification
 from headrace.training.distributed import World
 from headrace.training.export import read_facts
+from headrace.training.model import usable_positions
 from headrace.training.models_of_run import is_run_folder
 from headrace.training.validation import Validation, validate
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
-_POSITIONS_BEHIND_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"}
-"""Kinds of networks that count positions from the padding id + 1."""
 _LONGEST = 512
 """Tokens of a sentence where neither the export, the tokenizer nor the network sets a limit."""
 _WINDOW = 1024
@@ -100,10 +99,10 @@ def load_model(
     label_set, order = label_set_of_model(settings.id2label, facts, name)
     task = TokenClassification(label_set)
     tokenizer = load_tokenizer(source)
-    if max_length is not None and max_length > _positions(settings):
+    if max_length is not None and max_length > usable_positions(settings):
         raise ConfigError(
             Problem(
-                f"the model takes at most {_positions(settings)} tokens",
+                f"the model takes at most {usable_positions(settings)} tokens",
                 "max_length",
                 str(max_length),
                 "Lower it",
@@ -206,17 +205,7 @@ def _reorder_logits(network: PreTrainedModel, order: Sequence[int]) -> None:
 def _max_length(facts: Mapping[str, Any], settings: Any, tokenizer: PreTrainedTokenizerFast) -> int:
     if "max_length" in facts:
         return int(facts["max_length"])
-    return min(_LONGEST, int(tokenizer.model_max_length), _positions(settings))
-
-
-def _positions(settings: Any) -> int:
-    """Tokens that a network has positions for."""
-    positions = getattr(settings, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions < 1:
-        return LONGEST  # relative or rotary positions
-    if settings.model_type in _POSITIONS_BEHIND_PADDING:
-        positions -= (settings.pad_token_id or 0) + 1
-    return positions
+    return min(_LONGEST, int(tokenizer.model_max_length), usable_positions(settings))
 
 
 def _check_folder(path: Path, name: str) -> None:

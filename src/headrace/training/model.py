@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -15,6 +16,8 @@ from headrace.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from headrace.tasks.token_classification import TokenClassification
 
+_POSITIONS_BEHIND_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"}
+"""Kinds of networks that count positions from the padding id + 1."""
 _DROPOUT_WORDS = ("dropout", "dropout_prob", "dropout_rate", "_pdrop")
 
 
@@ -56,6 +59,33 @@ def model_config(
             if name.endswith(_DROPOUT_WORDS) and isinstance(value, float | int):
                 setattr(network, name, config.dropout)
     return network
+
+
+def check_length(max_length: int, settings: PretrainedConfig) -> None:
+    """Check that a network has positions for the longest sample.
+
+    Raises:
+        ConfigError: naming both numbers.
+    """
+    if max_length > usable_positions(settings):
+        raise ConfigError(
+            Problem(
+                f"the model has positions for {usable_positions(settings)} tokens",
+                "headrace.task.max_length",
+                str(max_length),
+                "Lower it, or raise max_position_embeddings of a model from scratch",
+            )
+        )
+
+
+def usable_positions(settings: Any) -> int:
+    """Return the number of tokens that a network has positions for (very many if any number)."""
+    positions = getattr(settings, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return sys.maxsize  # relative or rotary positions
+    if settings.model_type in _POSITIONS_BEHIND_PADDING:
+        positions -= (settings.pad_token_id or 0) + 1
+    return positions
 
 
 def build_model(

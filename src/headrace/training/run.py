@@ -27,7 +27,7 @@ from headrace.training.distributed import World, barrier, failing_together, proc
 from headrace.training.engine import deepspeed_section, open_engine
 from headrace.training.export import finish_interrupted_export, write_export
 from headrace.training.loop import BranchTrainer, Progress
-from headrace.training.model import build_model
+from headrace.training.model import build_model, check_length, model_config
 from headrace.training.precision import Precision, choose_precision
 from headrace.training.results import collect_results, environment, write_json
 from headrace.training.signals import StopFlag
@@ -66,6 +66,8 @@ def train_in_group(
         deepspeed_section(config, world, precision)
         check_same_run(config)
         check_start_folders(chosen)
+        network = model_config(config.headrace.model, opened.task, opened.tokenizer)
+        check_length(config.headrace.task.max_length, network)
     barrier(world)
     if world.is_main:
         write_json(config.output / "config.json", config.resolved())

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from headrace.config import RunConfig, load_run_config
 from headrace.config.checks import batch_arithmetic

@@ -50,7 +50,8 @@ def validate(
     was_training = network.training
     network.eval()
     own: dict[str, Any] = {}
-    with torch.inference_mode():
+    # not inference mode: ZeRO-3 keeps gathered weights, and autograd refuses such tensors later
+    with torch.no_grad():
         for language, source in sources.items():
             own[language] = _share(network, source, task, world, batch_size, pad)
     network.train(was_training)

@@ -1,0 +1,76 @@
+"""Batches of a rank: all samples once over the ranks, also where a rank has none."""
+
+import json
+
+import pytest
+import torch
+
+from headrace.config import load_run_config
+from headrace.stream.batching import BatchPlan
+from headrace.training.data import IGNORED, BatchMaker, encode_data, open_data, token_lengths
+from headrace.training.stages import expand_stages
+
+
+@pytest.fixture(scope="module")
+def maker(small_corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    path = folder / "run.json"
+    path.write_text(json.dumps(small_corpus.config(folder / "run")))
+    config = load_run_config(path)
+    data = encode_data(open_data(config), config)
+    branch = expand_stages(config)[0]
+    plan = BatchPlan(
+        data.opened.plan(branch, 3, data.train),
+        token_lengths(data.train[language] for language in branch.languages),
+        batch_size=16,
+    )
+
+    def make(rank, world_size, accumulation=2):
+        micro = -(-16 // (world_size * accumulation))
+        return BatchMaker(
+            data, plan, branch,
+            rank=rank, world_size=world_size, micro_batch_size=micro, accumulation=accumulation,
+        )  # fmt: skip
+
+    return make
+
+
+def rows(batches):
+    """Every sample of the micro-batches that counts, as (ids, labels) without padding."""
+    found = []
+    for batch in batches:
+        for micro in batch.micro_batches:
+            for ids, mask, labels in zip(
+                micro["input_ids"], micro["attention_mask"], micro["labels"], strict=True
+            ):
+                if (labels != IGNORED).any():
+                    keep = mask.bool()
+                    found.append((tuple(ids[keep].tolist()), tuple(labels[keep].tolist())))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4, 20])
+@pytest.mark.parametrize("step", [0, 3, 18])  # 18: the smaller last batch of the epoch
+def test_any_number_of_ranks_takes_the_same_samples(maker, world_size, step):
+    alone = maker(0, 1).make(step)
+    shared = [maker(rank, world_size).make(step) for rank in range(world_size)]
+    assert rows(shared) == rows([alone])
+    assert len(rows([alone])) == alone.samples
+    assert {batch.labelled_tokens for batch in shared} == {alone.labelled_tokens}
+    counted = sum((micro["labels"] != IGNORED).sum() for b in shared for micro in b.micro_batches)
+    assert counted == alone.labelled_tokens
+
+
+def test_a_rank_without_samples_still_has_every_micro_batch(maker):
+    batch = maker(19, 20).make(0)
+    assert len(batch.micro_batches) == 2
+    for micro in batch.micro_batches:
+        assert micro["input_ids"].numel() > 0
+        assert torch.all(micro["labels"] == IGNORED)
+
+
+def test_counts_are_those_of_the_tensors(maker):
+    batch = maker(0, 1).make(0)
+    real = sum(int(micro["attention_mask"].sum()) for micro in batch.micro_batches)
+    assert batch.real_tokens == real
+    assert batch.computed_tokens == sum(m["input_ids"].numel() for m in batch.micro_batches)
