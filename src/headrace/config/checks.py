@@ -96,7 +96,9 @@ def _check_optimizer(optimizer: Any) -> list[Problem]:
             remedy = did_you_mean(key, known)
         else:
             continue
-        problems.append(Problem("unknown optimizer parameter", f"optimizer.params.{key}", None, remedy))
+        problems.append(
+            Problem("unknown optimizer parameter", f"optimizer.params.{key}", None, remedy)
+        )
     return problems
 
 
@@ -182,8 +184,12 @@ def _check_stage(
                 )
             )
     if stage.keep_best == "validation_loss":
-        wanted = languages if stage.for_each else tuple(
-            () if any(name in config.data.validation for name in languages) else languages[:1]
+        wanted = (
+            languages
+            if stage.for_each
+            else tuple(
+                () if any(name in config.data.validation for name in languages) else languages[:1]
+            )
         )
         problems += [
             Problem(

@@ -84,9 +84,9 @@ def _type_name(annotation: Any) -> str:
     origin = get_origin(annotation)
     arguments = get_args(annotation)
     if origin is None:
-        names = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
+        plain = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
         name = getattr(annotation, "__name__", str(annotation))
-        return "null" if name == "NoneType" else names.get(name, name)
+        return "null" if name == "NoneType" else plain.get(name, name)
     if origin is list:
         return f"list of {_type_name(arguments[0])}"
     if origin is dict:
