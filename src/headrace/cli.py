@@ -28,6 +28,7 @@ COMMANDS = (
     "predict",
     "lexicon",
     "report",
+    "benchmark",
 )
 """Every command, in the order in which a project uses them."""
 

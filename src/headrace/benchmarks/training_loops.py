@@ -1,0 +1,208 @@
+"""One epoch of our loop, and of the loop that anybody would write, with the time it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from unittest import mock
+
+import torch
+
+from headrace.benchmarks.training_setup import (
+    LEARNING_RATE,
+    LOG_EVERY,
+    MAX_GRADIENT_NORM,
+    WEIGHT_DECAY,
+    Setup,
+)
+from headrace.stream.feistel import derive_key
+from headrace.stream.loader import Prefetcher
+from headrace.tasks.token_classification import IGNORED
+from headrace.training.callbacks import Callbacks, MetricsFile, Record, TensorBoard
+from headrace.training.checkpoints import Checkpoints
+from headrace.training.distributed import World
+from headrace.training.engine import open_engine
+from headrace.training.loop import BranchTrainer
+from headrace.training.precision import choose_precision
+from headrace.training.schedules import learning_rate_factor
+from headrace.training.signals import StopFlag
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One epoch; times and tokens are those of all steps but the first."""
+
+    steps: int
+    seconds: float
+    cpu_seconds: float
+    """Of all threads of the process: what else runs on the machine hardly shows in it."""
+    real_tokens: int
+    padding_share: float
+    """Over the whole epoch."""
+    losses: list[float] = field(default_factory=list)
+    """Of every step, the first too; empty where they are not comparable."""
+    data_wait: float = 0.0
+    """Seconds in which the loop waited for a batch."""
+
+
+class StepClock:
+    """A callback that takes the time from the end of the first step to the end of the last."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.started = (0.0, 0.0)
+        self.ended = (0.0, 0.0)
+
+    def on_start(self, record: Record, first_step: int) -> None:
+        """Nothing to do: the first step is not timed."""
+
+    def on_step(self, record: Record, *, logged: bool) -> None:
+        """Take the time; this callback is the last, so that the writing of logs is in it."""
+        self.losses.append(record["loss"])
+        self.ended = (time.perf_counter(), time.process_time())
+        if len(self.losses) == 1:
+            self.started = self.ended
+
+    def on_validation(self, record: Record) -> None:
+        """Nothing to do: there is no validation."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class TimedPrefetcher(Prefetcher[Item]):
+    """The prefetcher of a run that adds up how long it is waited for."""
+
+    waits: list[float]
+
+    def __iter__(self) -> TimedPrefetcher[Item]:
+        self.waits = []
+        return self
+
+    def __next__(self) -> Item:
+        started = time.perf_counter()
+        item = super().__next__()
+        self.waits.append(time.perf_counter() - started)
+        return item
+
+
+def headrace_run(setup: Setup, world: World, numbers: Iterator[int], *, zero_stage: int) -> Run:
+    """Train for one epoch as a run does, with engine, prefetching, metrics file and TensorBoard.
+
+    There is no validation and no checkpoint within the time.
+    """
+    config = setup.config(f"run-{next(numbers)}", zero_stage)
+    precision = choose_precision("config", config.deepspeed, world.device)
+    branch, clock = setup.branch, StepClock()
+    metrics = MetricsFile(config.output / "metrics.jsonl")
+    prefetchers: list[TimedPrefetcher[Any]] = []
+
+    def timed(*arguments: Any) -> TimedPrefetcher[Any]:
+        prefetchers.append(TimedPrefetcher(*arguments))
+        return prefetchers[0]
+
+    with (
+        open_engine(
+            setup.new_model(), config, world, precision, learning_rate=LEARNING_RATE
+        ) as engine,
+        Callbacks([metrics, TensorBoard(config.output / "tensorboard"), clock]) as callbacks,
+        mock.patch("headrace.training.loop.Prefetcher", timed),
+    ):
+        checkpoints = Checkpoints(config.output / "checkpoints", world, keep_last=1)
+        trainer = BranchTrainer(
+            engine=engine,
+            branch=branch,
+            task=setup.data.opened.task,
+            world=world,
+            seed=setup.settings.seed,
+            plan=setup.plan,
+            batches=setup.batch_maker(),
+            validation={},
+            total_steps=setup.steps,
+            checkpoints=checkpoints,
+            checkpoint_every=setup.steps,
+            log_every=LOG_EVERY,
+            callbacks=callbacks,
+            stop_flag=StopFlag(),
+            export=lambda state, progress: None,
+        )
+        trainer.fit(
+            {
+                "kind": "start",
+                "stage": branch.stage.name,
+                "branch": branch.name,
+                "step": 0,
+                "steps": setup.steps,
+            }
+        )
+    checkpoints.remove_all()
+    return Run(
+        steps=setup.steps - 1,
+        seconds=clock.ended[0] - clock.started[0],
+        cpu_seconds=clock.ended[1] - clock.started[1],
+        real_tokens=sum(batch.real_tokens for batch in setup.batches[1:]),
+        padding_share=_padding_share(setup),
+        losses=clock.losses,
+        data_wait=sum(prefetchers[0].waits[1:]),
+    )
+
+
+def bare_run(setup: Setup) -> Run:
+    """Train for one epoch without DeepSpeed and without Headrace, on batches that are ready.
+
+    Each step draws the dropout masks of ours, so that the losses can be compared; setting the
+    seed for that is not timed.
+    """
+    branch, steps, batches = setup.branch, setup.steps, setup.batches
+    model = setup.new_model().train()
+    decay: list[torch.nn.Parameter] = []
+    no_decay: list[torch.nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        exempt = "bias" in name or "norm" in name.lower()
+        (no_decay if exempt else decay).append(parameter)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": decay, "weight_decay": WEIGHT_DECAY},
+            {"params": no_decay, "weight_decay": 0.0},
+        ],
+        fused=True,
+    )
+    losses = []
+    seconds = cpu_seconds = 0.0
+    for step in range(steps):
+        torch.manual_seed(derive_key("dropout", setup.settings.seed, branch.title, step, 0))
+        started = (time.perf_counter(), time.process_time())
+        (tensors,) = batches[step].micro_batches
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * learning_rate_factor(branch.schedule, step, steps)
+        logits = model(
+            input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"]
+        ).logits
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), tensors["labels"].flatten(), ignore_index=IGNORED
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        if step > 0:
+            seconds += time.perf_counter() - started[0]
+            cpu_seconds += time.process_time() - started[1]
+    return Run(
+        steps=steps - 1,
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        real_tokens=sum(batch.real_tokens for batch in batches[1:]),
+        padding_share=_padding_share(setup),
+        losses=losses,
+    )
+
+
+def _padding_share(setup: Setup) -> float:
+    real = sum(batch.real_tokens for batch in setup.batches)
+    return 1 - real / sum(batch.computed_tokens for batch in setup.batches)

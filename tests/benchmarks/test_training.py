@@ -1,0 +1,118 @@
+"""The benchmark of the training loop at a tiny size: what it writes, not how fast it is."""
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from headrace.benchmarks import training
+from headrace.benchmarks.frame import environment
+from headrace.benchmarks.training_setup import Settings
+from headrace.cli import main
+from headrace.errors import MissingExtraError
+
+TINY = Settings(("en", "zh"), 90, vocabulary=900, hidden_size=16, layers=1, batch_size=16, rounds=1)
+FIGURES = {
+    "overhead_vs_bare_loop", "tokens_vs_trainer", "tokens_vs_trainer_grouped", "padding_share",
+    "data_wait_share", "max_loss_difference",
+}  # fmt: skip
+needs_trainer = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("accelerate", "datasets")),
+    reason="the comparison with the Trainer needs the extra `bench`",
+)
+
+
+COMMAND = f"""
+import sys
+from headrace.benchmarks import training
+from headrace.benchmarks.training_setup import Settings
+from headrace.cli import main
+training.settings = lambda quick: {TINY}
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def finished():
+    """The command at the tiny size, in a process of its own: it makes a process group."""
+    words = ["benchmark", "training", "--quick", "--rounds", "2", "--json", "-"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def written(finished):
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
+
+
+@needs_trainer
+@pytest.mark.slow
+def test_the_file_has_the_promised_keys(written):
+    assert {"name", "command", "environment", "rounds", "rows", "figures"} <= written.keys()
+    assert written["name"] == "training"
+    assert written["command"] == "headrace benchmark training --quick --rounds 2"
+    assert written["environment"].keys() == environment(training.PACKAGES).keys()
+    assert written["figures"].keys() >= FIGURES
+    assert all(math.isfinite(value) for value in written["figures"].values())
+    for row in written["rows"]:
+        assert len(row["values"]) == written["rounds"] == 2
+        assert row["lowest"] <= row["median"] <= row["highest"]
+        assert min(row["values"]) > 0
+
+
+@needs_trainer
+@pytest.mark.slow
+def test_the_losses_of_the_loop_are_those_of_the_bare_loop(written):
+    assert written["figures"]["max_loss_difference"] < 1e-6
+
+
+@needs_trainer
+@pytest.mark.slow
+def test_shares_are_shares_and_grouping_saves_padding(written):
+    padding = {row["name"]: row["padding_share"] for row in written["rows"]}
+    assert padding[training.OURS] == padding[training.BARE] == written["figures"]["padding_share"]
+    assert 0 < padding[training.TRAINER_GROUPED] < padding[training.TRAINER] < 1
+    assert padding[training.OURS] < padding[training.TRAINER]
+    assert 0 <= written["figures"]["data_wait_share"] < 1
+
+
+@needs_trainer
+@pytest.mark.slow
+def test_with_json_on_standard_output_the_table_goes_to_the_other(finished, written):
+    assert all(f"\n{name} " in finished.stderr for name in written["figures"])
+    assert all(f"\n{row['name']} " in finished.stderr for row in written["rows"])
+
+
+def test_without_the_trainers_packages_the_extra_is_named(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "accelerate" else find(name)
+    )
+    with pytest.raises(MissingExtraError, match=r"headrace\[bench\]") as caught:
+        training.measure(TINY, 1)
+    assert caught.value.exit_code == 2
+
+
+def test_mistakes_are_listed_together_with_a_suggestion(capsys):
+    assert main(["benchmark", "trainig", "--rounds", "0"]) == 2
+    error = capsys.readouterr().err
+    assert "Did you mean 'training'?" in error
+    assert "--rounds" in error
+    assert "Traceback" not in error
+
+
+def test_a_result_file_that_cannot_be_written_is_found_before_measuring(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["benchmark", "training", "--json", str(tmp_path / "file" / "x.json")]) == 2
+    assert "--json" in capsys.readouterr().err
