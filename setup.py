@@ -1,4 +1,4 @@
-"""Thin entry point for tools that still call ``setup.py``; all metadata is in ``pyproject.toml``."""
+"""Thin entry point for tools that still call ``setup.py``; metadata is in ``pyproject.toml``."""
 
 from setuptools import setup
 

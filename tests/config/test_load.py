@@ -167,3 +167,27 @@ def test_batch_arithmetic_follows_deepspeed():
     assert batch_arithmetic(section, 2) == (64, 8, 4)
     with pytest.raises(ConfigError, match="train_batch_size"):
         batch_arithmetic({"train_batch_size": 10, "train_micro_batch_size_per_gpu": 4}, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda d: d["optimizer"].update(params=3), "optimizer.params"),
+        (lambda d: d.update(zero_optimization=3), "zero_optimization"),
+        (lambda d: d.update(bfloat16={"enabled": True}), "bfloat16"),
+        (lambda d: d["headrace"]["stages"][0].update(name="tensorboard"), "headrace.stages.0.name"),
+        (lambda d: d["headrace"]["stages"][0].update(languages=["en", "en"]),
+         "headrace.stages.0.languages"),
+        (lambda d: d["headrace"]["stages"].append(
+            {"name": "third", "for_each": "language", "start_from": "second"}),
+         "headrace.stages.3.languages"),
+    ],
+)  # fmt: skip
+def test_shapes_that_would_fail_late_are_met_early(load, change, where):
+    def with_second(data):
+        data["headrace"]["stages"].append(
+            {"name": "second", "for_each": "language", "languages": ["en"]}
+        )
+        change(data)
+
+    assert where in problems_of(lambda: load(with_second))

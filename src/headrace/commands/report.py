@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "Write report.html and results.md of a run and print its results"
+HELP = "write report.html and results.md of a run and print its results"
 EXAMPLE = "headrace report runs/multiconer --compare runs/multiconer-seed2 runs/multiconer-seed3"
 
 

@@ -49,7 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.dry_run:
             from headrace.training.dry_run import show_plan
 
-            show_plan(config, ranks=arguments.ranks)
+            if main:
+                show_plan(
+                    config,
+                    ranks=arguments.ranks,
+                    stage=arguments.stage,
+                    branch=arguments.branch,
+                )
             return EXIT_DONE
         from headrace.training.run import train
 

@@ -10,6 +10,9 @@ from headrace.config.messages import did_you_mean
 from headrace.config.schema import HeadraceConfig, StageConfig
 from headrace.errors import ConfigError, Problem
 
+_SECTIONS = ("zero_optimization", "fp16", "bf16", "activation_checkpointing", "checkpoint")
+_RESERVED_NAMES = frozenset({"tensorboard"})
+"""Folders of a run that no stage can be called after."""
 _BATCH_KEYS = (
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -22,7 +25,16 @@ def check_deepspeed_section(section: Mapping[str, Any]) -> list[Problem]:
     problems = [
         Problem("DeepSpeed knows no such key", key, remedy=did_you_mean(key, TOP_LEVEL_KEYS))
         for key in section
-        if key not in TOP_LEVEL_KEYS
+        if key not in TOP_LEVEL_KEYS and key != "bfloat16"
+    ]
+    if "bfloat16" in section:
+        problems.append(
+            Problem("DeepSpeed's old name of a section", "bfloat16", remedy="Write bf16")
+        )
+    problems += [
+        Problem("an object is needed", key, str(section[key]), f'For example {{"{key}": {{}}}}')
+        for key in _SECTIONS
+        if key in section and not isinstance(section[key], Mapping)
     ]
     problems += _check_optimizer(section.get("optimizer"))
     if "scheduler" in section:
@@ -69,6 +81,8 @@ def _check_optimizer(optimizer: Any) -> list[Problem]:
             )
         ]
     params = optimizer.get("params", {})
+    if not isinstance(params, Mapping):
+        return [Problem("an object is needed", "optimizer.params", str(params))]
     problems = []
     if not isinstance(params.get("lr"), (int, float)) or params["lr"] <= 0:
         problems.append(
@@ -148,6 +162,14 @@ def _check_stage(
     config: HeadraceConfig, stage: StageConfig, where: str, earlier: Mapping[str, StageConfig]
 ) -> list[Problem]:
     problems: list[Problem] = []
+    if stage.name in _RESERVED_NAMES:
+        problems.append(
+            Problem("the run folder uses this name itself", f"{where}.name", stage.name)
+        )
+    if stage.languages != "all" and len(set(stage.languages)) != len(stage.languages):
+        problems.append(
+            Problem("a language stands twice", f"{where}.languages", ", ".join(stage.languages))
+        )
     if stage.name in earlier:
         problems.append(Problem("two stages have the same name", f"{where}.name", stage.name))
     if stage.start_from is not None and stage.start_from not in earlier:
@@ -163,6 +185,16 @@ def _check_stage(
         )
     elif stage.start_from is not None:
         parent = earlier[stage.start_from]
+        missing = set(stage_languages(config, stage)) - set(stage_languages(config, parent))
+        if parent.for_each is not None and stage.for_each == parent.for_each and missing:
+            problems.append(
+                Problem(
+                    "the earlier stage has no model for every language of this stage",
+                    f"{where}.languages",
+                    ", ".join(sorted(missing)),
+                    f"Add the languages to stage {parent.name}, or leave them out here",
+                )
+            )
         if parent.for_each is not None and stage.for_each != parent.for_each:
             problems.append(
                 Problem(
@@ -240,7 +272,8 @@ def batch_arithmetic(section: Mapping[str, Any], world_size: int) -> tuple[int, 
                 f"({world_size} x {micro} x {accumulation} = {world_size * micro * accumulation})",
                 "train_batch_size",
                 str(batch),
-                "Change train_batch_size, train_micro_batch_size_per_gpu or the number of ranks",
+                f"With {world_size} ranks, make train_batch_size a multiple of "
+                f"{world_size * max(1, micro)}, or change train_micro_batch_size_per_gpu",
             )
         )
     return batch, int(micro), int(accumulation)

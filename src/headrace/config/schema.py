@@ -98,7 +98,7 @@ class StageConfig(Section):
 
     name: Name
     """Name of the stage; it becomes a folder of the run."""
-    languages: Literal["all"] | list[str] = "all"
+    languages: Literal["all"] | Annotated[list[str], Field(min_length=1)] = "all"
     """Languages of `data.train` that take part."""
     for_each: Literal["language"] | None = None
     """`language`: one branch a language, each trained on that language alone."""

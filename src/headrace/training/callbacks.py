@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from filelock import FileLock
 from tqdm import tqdm
 
 Record = dict[str, Any]
@@ -112,10 +113,15 @@ class ProgressBar:
 
 
 class MetricsFile:
-    """Writes ``metrics.jsonl``, one JSON object a line."""
+    """Writes ``metrics.jsonl``, one JSON object a line.
+
+    Branches that are trained side by side by several jobs share the file: a lock guards it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(path.with_name(f".{path.name}.lock"))
 
     def on_start(self, record: Record, first_step: int) -> None:
         """Drop the lines that a killed run wrote after the step from which training goes on."""
@@ -126,12 +132,12 @@ class MetricsFile:
                 return True
             return line["kind"] != "start" and int(line["step"]) <= first_step
 
-        kept = [line for line in _complete_lines(self.path) if stays(line)]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".partial")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.path)
-        self._write(record)
+        with self.lock:
+            kept = [line for line in _complete_lines(self.path) if stays(line)]
+            temporary = self.path.with_suffix(".partial")
+            text = "".join(json.dumps(line) + "\n" for line in [*kept, record])
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self.path)
 
     def on_step(self, record: Record, *, logged: bool) -> None:
         """Write a logged step."""
@@ -146,7 +152,7 @@ class MetricsFile:
         """Nothing to do: every line is on its way to disk when it is written."""
 
     def _write(self, record: Record) -> None:
-        with self.path.open("a", encoding="utf-8") as stream:
+        with self.lock, self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
 
 

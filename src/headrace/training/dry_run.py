@@ -6,32 +6,58 @@ import torch
 
 from headrace.config import RunConfig
 from headrace.config.checks import batch_arithmetic
+from headrace.errors import Problem, UserError
 from headrace.stream.plan import StagePlan
 from headrace.training.data import OpenedData, open_data
 from headrace.training.distributed import environment_world_size
 from headrace.training.model import check_length, empty_model
 from headrace.training.param_groups import describe_groups, make_param_groups
 from headrace.training.precision import choose_precision
-from headrace.training.run import check_same_run, total_steps
-from headrace.training.stages import Branch, expand_stages
+from headrace.training.run import check_same_run, check_start_folders, total_steps
+from headrace.training.stages import Branch, choose_branches, expand_stages
 
 _GIBIBYTE = 1 << 30
 
 
-def show_plan(config: RunConfig, *, ranks: int | None = None) -> None:
+def show_plan(
+    config: RunConfig,
+    *,
+    ranks: int | None = None,
+    stage: str | None = None,
+    branch: str | None = None,
+) -> None:
     """Check a run config against its data, tokenizer and model, and print what it would do.
 
     Args:
         config: checked run config.
         ranks: number of ranks to plan for; default: as many as were started.
+        stage: plan only this stage.
+        branch: plan only this branch.
 
     Raises:
         UserError: for everything that a real start would refuse.
     """
     ranks = ranks or environment_world_size()
-    batch, micro, accumulation = batch_arithmetic(config.deepspeed, ranks)
-    check_same_run(config)
-    opened = open_data(config)
+    problems: list[Problem] = []
+    opened: OpenedData | None = None
+    branches: list[Branch] = []
+    batch = micro = accumulation = 0
+    try:
+        batch, micro, accumulation = batch_arithmetic(config.deepspeed, ranks)
+    except UserError as error:
+        problems.extend(error.problems)
+    try:
+        branches = choose_branches(expand_stages(config), stage, branch)
+        check_same_run(config)
+        check_start_folders(branches)
+    except UserError as error:
+        problems.extend(error.problems)
+    try:
+        opened = open_data(config)
+    except UserError as error:
+        problems.extend(error.problems)
+    if problems or opened is None:
+        raise UserError(problems)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(config.headrace.precision, config.deepspeed, device)
     model = empty_model(config.headrace.model, opened.task, opened.tokenizer)
@@ -49,18 +75,20 @@ def show_plan(config: RunConfig, *, ranks: int | None = None) -> None:
     print(f"batch          {batch} = {ranks} ranks x {micro} x {accumulation} accumulation steps")
     print(f"precision      {precision.name}: {precision.reason}")
     print(f"\nparameter groups\n{describe_groups(groups)}")
-    print(f"\nstage plan\n{_stage_table(config, opened, batch)}")
+    print(f"\nstage plan\n{_stage_table(config, branches, opened, batch)}")
     print("\nmodel states a rank with Adam, in GiB (without activations)\n")
     print(_memory_table(parameters, ranks, precision.name, config.zero_stage))
     print("\nThe config is sound. Nothing was trained.")
 
 
-def _stage_table(config: RunConfig, opened: OpenedData, batch_size: int) -> str:
+def _stage_table(
+    config: RunConfig, branches: list[Branch], opened: OpenedData, batch_size: int
+) -> str:
     lines = [
         f"{'branch':<24}{'starts from':<16}{'samples':>9}{'epochs':>8}{'steps':>8}{'lr':>10}"
         "  shares"
     ]
-    for branch in expand_stages(config):
+    for branch in branches:
         plan = opened.plan(branch, config.headrace.seed)
         lines.append(_stage_line(branch, plan, batch_size))
     return "\n".join(lines)

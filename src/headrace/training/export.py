@@ -69,8 +69,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
 def _card(facts: dict[str, Any]) -> str:
     languages = "".join(f"- {language}\n" for language in facts["languages"])
     rows = "".join(
-        f"| {language} | {scores['fine_macro_f1']:.4f} | {scores['coarse_macro_f1']:.4f} "
-        f"| {scores['micro_f1']:.4f} |\n"
+        f"| {language} | {100 * scores['fine_macro_f1']:.2f} "
+        f"| {100 * scores['coarse_macro_f1']:.2f} | {100 * scores['micro_f1']:.2f} |\n"
         for language, scores in facts["metrics"].items()
     )
     table = (
@@ -84,7 +84,7 @@ def _card(facts: dict[str, Any]) -> str:
         f"# {facts['run']}: {facts['stage']} / {facts['branch']}\n\n"
         f"Trained with Headrace, exported after step {facts['step']}. "
         f"Label set: {facts['label_set']}.\n\n"
-        f"Scores on the validation shards (fractions):\n\n{table}\n"
+        f"Scores on the validation shards, in per cent:\n\n{table}\n"
         f"Config fingerprint: `{facts['config_fingerprint']}`. "
         f"Data fingerprint: `{facts['data_fingerprint']}`.\n"
     )

@@ -20,7 +20,8 @@ from headrace.training.stages import Branch
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".partial-{path.name}")
+    # several jobs may train branches of one run side by side and write the same file
+    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
     with temporary.open("w", encoding="utf-8") as stream:
         json.dump(value, stream, indent=1, ensure_ascii=False)
         stream.write("\n")

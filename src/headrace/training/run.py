@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from headrace.config import RunConfig
 from headrace.encoding.report import render_table
@@ -82,7 +85,8 @@ def train_in_group(
             if world.is_main:
                 logger.info("%s is complete: %s", branch.title, branch.folder)
             continue
-        train_branch(config, branch, data, world, precision, stop_flag)
+        with only_here(branch, world):
+            train_branch(config, branch, data, world, precision, stop_flag)
         if world.is_main:
             collect_results(
                 config.name,
@@ -92,6 +96,36 @@ def train_in_group(
                 environment_facts=environment(world.size, world.device),
             )
         barrier(world)
+
+
+@contextmanager
+def only_here(branch: Branch, world: World) -> Iterator[None]:
+    """Keep other jobs from training the same branch at the same time.
+
+    The lock belongs to the process: a killed job does not hold it.
+
+    Raises:
+        ConfigError: on every rank, if another job has it.
+    """
+    lock = FileLock(branch.folder / ".training.lock")
+    with failing_together(world):
+        if world.is_main:
+            branch.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                raise ConfigError(
+                    Problem(
+                        f"another process is training {branch.title}",
+                        str(branch.folder),
+                        remedy="Wait for it, or choose another headrace.output",
+                    )
+                ) from None
+    try:
+        yield
+    finally:
+        if world.is_main:
+            lock.release()
 
 
 def train_branch(
@@ -264,6 +298,8 @@ def check_same_run(config: RunConfig) -> None:
     for section in _MAY_CHANGE:
         before["headrace"].pop(section, None)
         now["headrace"].pop(section, None)
+    for side in (before, now):  # a run folder may be moved, or named in another way
+        side["headrace"].pop("output", None)
     different = _differences(before, json.loads(json.dumps(now)), "")
     if different:
         raise ConfigError(

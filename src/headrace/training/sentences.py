@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.corpus.readers import Findings, detect_format
-from headrace.corpus.readers.conll import LAYOUTS
+from headrace.corpus.readers.conll import LAYOUTS, parse_multiconer_header
 from headrace.corpus.readers.lines import numbered_lines
 from headrace.errors import CorpusError, Problem
 from headrace.shards import storage
@@ -23,7 +23,6 @@ from headrace.shards.reader import ShardReader
 FORMATS = (*LAYOUTS, "jsonl", "text", "shards")
 """What can be read, beside ``auto``."""
 
-_HEADER = re.compile(r"# id[ \t]+(\S+)(?:[ \t]+domain=(\S+))?[ \t]*")
 _SENTENCE_ID = re.compile(r"#\s*sent_id\s*=\s*(\S+)\s*")
 _SHAPE = 'Write one object a line: {"tokens": ["..."]} or {"text": "..."}'
 
@@ -134,8 +133,8 @@ def _from_columns(url: str, format: str, stem: str, findings: Findings) -> Itera
 def _header(line: str, format: str) -> tuple[str | None, str | None] | None:
     """Identifier and domain of a header line; None for any other line."""
     if format == "multiconer":
-        match = _HEADER.fullmatch(line)
-        return (match[1], match[2]) if match else None
+        header = parse_multiconer_header(line)
+        return (header[0], header[1].get("domain")) if header else None
     if format == "iob2" and line.startswith("#"):
         match = _SENTENCE_ID.fullmatch(line)
         return (match[1] if match else None, None)

@@ -124,14 +124,22 @@ def _sentences(url: str, format: str, findings: Findings) -> Iterator[_Sentence]
         yield sentence
 
 
+def parse_multiconer_header(line: str) -> tuple[str, dict[str, str]] | None:
+    """The identifier and the ``name=value`` pairs of a header line; None for any other line."""
+    match = _MULTICONER_HEADER.fullmatch(line)
+    if match is None:
+        return None
+    return match[1], dict(pair.split("=", 1) for pair in match[2].split())
+
+
 def _header(line: str, number: int, format: str, findings: Findings) -> _Sentence | None:
     """The header that a line is, or None if it is a token line."""
     if format == "multiconer" and line.startswith("# id"):
-        match = _MULTICONER_HEADER.fullmatch(line)
-        if match:
-            pairs = (pair.split("=", 1) for pair in match[2].split())
-            fields = {name: value for name, value in pairs if name not in _RESERVED}
-            return _Sentence(number, match[1], fields)
+        header = parse_multiconer_header(line)
+        if header is not None:
+            identifier, fields = header
+            kept = {name: value for name, value in fields.items() if name not in _RESERVED}
+            return _Sentence(number, identifier, kept)
         if len(_columns(line, format)) == 4:
             return None
         findings.add(number, "not a sentence header", None, "Write # id ID<TAB>domain=NAME")

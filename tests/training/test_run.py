@@ -1,0 +1,99 @@
+"""A run folder: one config, one process a branch, and results that name what was trained."""
+
+import json
+
+import pytest
+from filelock import FileLock
+
+from headrace.config import load_run_config
+from headrace.errors import ConfigError, UserError
+from headrace.training.run import check_same_run, only_here, train_in_group
+from headrace.training.signals import StopFlag
+from headrace.training.stages import choose_branches, expand_stages
+
+
+@pytest.fixture(scope="module")
+def finished(small_corpus, world, tmp_path_factory):
+    """A run of two short stages."""
+    folder = tmp_path_factory.mktemp("run")
+    stages = [
+        {"name": "multilingual", "max_steps": 3},
+        {
+            "name": "monolingual", "for_each": "language", "languages": ["en", "zh"],
+            "start_from": "multilingual", "max_steps": 2, "learning_rate": 1e-4,
+        },
+    ]  # fmt: skip
+    path = small_corpus.write_config(
+        folder / "run.json", folder / "out", **{"headrace.stages": stages}
+    )
+    config = load_run_config(path)
+    train_in_group(config, expand_stages(config), world, StopFlag())
+    return config
+
+
+def test_every_branch_has_its_place(finished):
+    results = json.loads((finished.output / "results.json").read_text())
+    branches = [(entry["stage"], entry["branch"]) for entry in results["stages"]]
+    assert branches == [("multilingual", "all"), ("monolingual", "en"), ("monolingual", "zh")]
+    assert set(results["stages"][0]["metrics"]) == {"en", "hi", "zh"}
+    assert set(results["stages"][2]["metrics"]) == {"zh"}
+    for stage, branch in branches:
+        export = finished.output / stage / branch / "export"
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
+            path.name for path in export.iterdir()
+        }
+        assert not (finished.output / stage / branch / "checkpoints").exists()
+
+
+def test_a_second_stage_starts_from_the_first_ones_model(finished):
+    lines = [
+        json.loads(line) for line in (finished.output / "metrics.jsonl").read_text().splitlines()
+    ]
+    first = next(line for line in lines if line["kind"] == "validation" and line["branch"] == "all")
+    start = next(
+        line
+        for line in lines
+        if line["kind"] == "validation" and line["branch"] == "zh" and line["step"] == 0
+    )
+    assert start["loss"] == pytest.approx(first["loss_by_language"]["zh"], rel=1e-5)
+
+
+def test_the_saved_config_starts_the_same_run(finished):
+    again = load_run_config(finished.output / "config.json")
+    assert again.resolved() == finished.resolved()
+    check_same_run(again)
+
+
+def test_another_config_in_the_same_folder_is_refused_by_key(finished):
+    other = load_run_config(
+        finished.output / "config.json", ["headrace.seed=99", "optimizer.params.lr=1e-5"]
+    )
+    with pytest.raises(ConfigError) as caught:
+        check_same_run(other)
+    assert {problem.where for problem in caught.value.problems} == {
+        "headrace.seed", "optimizer.params.lr"}  # fmt: skip
+
+
+def test_logging_may_change_between_two_starts(finished):
+    check_same_run(
+        load_run_config(finished.output / "config.json", ["headrace.logging.every_steps=7"])
+    )
+
+
+def test_two_processes_cannot_train_the_same_branch(finished, world):
+    branch = expand_stages(finished)[0]
+    held = FileLock(branch.folder / ".training.lock", is_singleton=False)
+    with held, pytest.raises(UserError, match="another process"), only_here(branch, world):
+        pytest.fail("the branch is being trained elsewhere")
+    with only_here(branch, world):
+        pass
+
+
+def test_unknown_stages_and_branches_are_refused(finished):
+    branches = expand_stages(finished)
+    with pytest.raises(ConfigError, match="multilingual"):
+        choose_branches(branches, "multilingal", None)
+    with pytest.raises(ConfigError, match="fr"):
+        choose_branches(branches, "monolingual", "fr")
+    assert [item.title for item in choose_branches(branches, "monolingual", "zh")] == [
+        "monolingual/zh"]  # fmt: skip
