@@ -4,7 +4,7 @@
 # Run it again and it goes on where it stopped; `rm -r demo` starts afresh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-folder=${1:-demo}
+folder=demo
 languages=(bn de en es fa fr hi it pt sv uk zh)
 
 if [ ! -e "$folder/conll/zh_dev.conll" ]; then
@@ -18,7 +18,7 @@ for language in "${languages[@]}"; do
     done
 done
 headrace preview "$folder/en/train" -n 2
-headrace tokenizer "$folder"/*/train --output "$folder/tokenizer" --vocab-size 8000
-deepspeed --num_gpus 2 launch/train.py --ds_config ds_configs/demo.json \
-    --set headrace.output="$folder/run"
+headrace tokenizer "$folder"/*/train --output "$folder/tokenizer" --vocab-size 6000
+deepspeed --num_gpus 2 launch/train.py --ds_config ds_configs/demo.json
+
 echo "open $folder/run/report.html in a browser"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeVar
 from unittest import mock
 
@@ -47,6 +48,8 @@ class Run:
     """Of every step, the first too; empty where they are not comparable."""
     data_wait: float = 0.0
     """Seconds in which the loop waited for a batch."""
+    step_cpu_seconds: list[float] = field(default_factory=list)
+    """``cpu_seconds`` step by step; empty where steps are not comparable."""
 
 
 class StepClock:
@@ -54,8 +57,10 @@ class StepClock:
 
     def __init__(self) -> None:
         self.losses: list[float] = []
-        self.started = (0.0, 0.0)
-        self.ended = (0.0, 0.0)
+        self.seconds: list[float] = []
+        """Wall time at the end of each step."""
+        self.cpu_seconds: list[float] = []
+        """CPU time of the process at the end of each step."""
 
     def on_start(self, record: Record, first_step: int) -> None:
         """Nothing to do: the first step is not timed."""
@@ -63,9 +68,8 @@ class StepClock:
     def on_step(self, record: Record, *, logged: bool) -> None:
         """Take the time; this callback is the last, so that the writing of logs is in it."""
         self.losses.append(record["loss"])
-        self.ended = (time.perf_counter(), time.process_time())
-        if len(self.losses) == 1:
-            self.started = self.ended
+        self.seconds.append(time.perf_counter())
+        self.cpu_seconds.append(time.process_time())
 
     def on_validation(self, record: Record) -> None:
         """Nothing to do: there is no validation."""
@@ -142,12 +146,13 @@ def headrace_run(setup: Setup, world: World, numbers: Iterator[int], *, zero_sta
     checkpoints.remove_all()
     return Run(
         steps=setup.steps - 1,
-        seconds=clock.ended[0] - clock.started[0],
-        cpu_seconds=clock.ended[1] - clock.started[1],
+        seconds=clock.seconds[-1] - clock.seconds[0],
+        cpu_seconds=clock.cpu_seconds[-1] - clock.cpu_seconds[0],
         real_tokens=sum(batch.real_tokens for batch in setup.batches[1:]),
         padding_share=_padding_share(setup),
         losses=clock.losses,
         data_wait=sum(prefetchers[0].waits[1:]),
+        step_cpu_seconds=[end - start for start, end in pairwise(clock.cpu_seconds)],
     )
 
 
@@ -171,8 +176,8 @@ def bare_run(setup: Setup) -> Run:
         ],
         fused=True,
     )
-    losses = []
-    seconds = cpu_seconds = 0.0
+    losses, step_cpu_seconds = [], []
+    seconds = 0.0
     for step in range(steps):
         torch.manual_seed(derive_key("dropout", setup.settings.seed, branch.title, step, 0))
         started = (time.perf_counter(), time.process_time())
@@ -192,14 +197,15 @@ def bare_run(setup: Setup) -> Run:
         losses.append(loss.item())
         if step > 0:
             seconds += time.perf_counter() - started[0]
-            cpu_seconds += time.process_time() - started[1]
+            step_cpu_seconds.append(time.process_time() - started[1])
     return Run(
         steps=steps - 1,
         seconds=seconds,
-        cpu_seconds=cpu_seconds,
+        cpu_seconds=sum(step_cpu_seconds),
         real_tokens=sum(batch.real_tokens for batch in batches[1:]),
         padding_share=_padding_share(setup),
         losses=losses,
+        step_cpu_seconds=step_cpu_seconds,
     )
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from headrace.encoding.task_encoder import Arrays
 from headrace.errors import EncodingError, Problem
+from headrace.shards import storage
 
 META_FILE = "meta.json"
 OPEN_ARRAYS = 512
@@ -54,11 +55,11 @@ def write_folder(folder: Path, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         text.write("\n")
         text.flush()
         os.fsync(text.fileno())
-    _sync(temporary)
+    storage.sync(temporary)
     if folder.exists():
         shutil.rmtree(folder)
     temporary.rename(folder)
-    _sync(folder.parent)
+    storage.sync(folder.parent)
 
 
 def remove_parts(folder: Path) -> None:
@@ -145,11 +146,3 @@ def _load(path: Path) -> NDArray[Any]:
 
 def _hash_of(array: NDArray[Any]) -> str:
     return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array).data)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -204,7 +204,7 @@ def open_atomically(url: str) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
             with _translated(url, "write"):
                 temporary.replace(target)
-                _sync_folder(target.parent)
+                sync(target.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -240,9 +240,9 @@ def delete_leftovers(url: str) -> list[str]:
     return leftovers
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable: the name is in the folder, and the folder is a file of its own."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Force a local file or folder to disk; a rename is durable once its folder is."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

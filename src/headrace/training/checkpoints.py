@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from headrace.errors import HeadraceError, Problem, UserError
+from headrace.shards import storage
 from headrace.training.distributed import World, barrier, failing_together, gather_json
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Checkpoints:
         files = {}
         for path in sorted(partial.rglob("*")):
             if path.is_file():
-                _flush(path)
+                storage.sync(path)
                 files[str(path.relative_to(partial))] = path.stat().st_size
         marker = {
             "step": step,
@@ -82,12 +82,12 @@ class Checkpoints:
             "files": files,
         }
         (partial / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
-        _flush(partial / MARKER)
+        storage.sync(partial / MARKER)
         if final.exists():
             # the same step saved again, for example after a stop right behind a checkpoint
             self._remove(final)
         partial.rename(final)
-        _flush(self.folder)
+        storage.sync(self.folder)
 
     def _drop_old(self) -> None:
         for path in self._steps()[: -self.keep_last]:
@@ -164,12 +164,3 @@ def _incomplete(path: Path) -> str | None:
         if file.stat().st_size != size:
             return f"{name} has {file.stat().st_size} bytes instead of {size}"
     return None
-
-
-def _flush(path: Path) -> None:
-    """Force a file or folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
