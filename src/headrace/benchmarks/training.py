@@ -97,8 +97,8 @@ def _figures(found: dict[str, list[Run]], setup: Setup) -> dict[str, float]:
 
     def cpu_seconds(name: str) -> float:
         """Sum over the steps of the fastest round of each, as noise only ever adds to a step."""
-        steps = zip(*(run.step_cpu_seconds for run in found[name]), strict=True)
-        return sum(min(rounds) for rounds in steps)
+        rounds = [run.step_cpu_seconds for run in found[name]]
+        return sum(map(min, zip(*rounds, strict=True)), start=0.0)
 
     def tokens(name: str) -> float:
         return _median(run.real_tokens / run.seconds for run in found[name])
