@@ -28,7 +28,7 @@ class RunConfig:
     headrace: HeadraceConfig
     """Our own section, with every default filled in."""
     name: str
-    """Name of the run: the last part of the run folder."""
+    """Name of the run in reports."""
     output: Path
     """The run folder."""
 
@@ -85,7 +85,8 @@ def load_run_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfi
     if problems or headrace is None:
         raise ConfigError(problems)
     output = Path(headrace.output or f"runs/{path.stem}")
-    return RunConfig(deepspeed=data, headrace=headrace, name=output.name, output=output)
+    name = headrace.name or output.name
+    return RunConfig(deepspeed=data, headrace=headrace, name=name, output=output)
 
 
 def _read_hjson(path: Path) -> dict[str, Any]:

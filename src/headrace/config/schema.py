@@ -147,6 +147,8 @@ class LoggingConfig(Section):
 class HeadraceConfig(Section):
     """Everything that Headrace adds to a DeepSpeed config."""
 
+    name: str | None = None
+    """Name of the run in reports. Default: the last part of `output`."""
     output: str | None = None
     """Run folder. Default: `runs/` and the name of the config file."""
     seed: int = Field(0, ge=0, lt=2**63)

@@ -129,15 +129,7 @@ class BatchPlan:
 
     def lengths_of(self, locations: Locations) -> NDArray[np.int32]:
         """Tokens of each of the samples; int32, as long as ``locations``."""
-        found = np.empty(len(locations), dtype=np.int32)
-        order = np.lexsort((locations.sample, locations.shard, locations.source))
-        ordered = locations.take(order)
-        changes = (np.diff(ordered.source) != 0) | (np.diff(ordered.shard) != 0)
-        for members in np.split(order, np.flatnonzero(changes) + 1):
-            if members.size:
-                source, shard = locations.source[members[0]], locations.shard[members[0]]
-                found[members] = self._lengths[source][shard][locations.sample[members]]
-        return found
+        return look_up(self._lengths, locations)
 
     def _plan_window(self, epoch: int, window: int) -> Locations:
         """The samples of a window in the order of its batches."""
@@ -157,6 +149,24 @@ class BatchPlan:
         order = Permutation(full, key)(np.arange(full, dtype=np.int64))
         batches = others.reshape(full, self.batch_size)[order]
         return locations.take(np.concatenate((batches.ravel(), small)))
+
+
+def look_up(
+    arrays: Sequence[Sequence[NDArray[np.int32]]], locations: Locations
+) -> NDArray[np.int32]:
+    """One number a sample from ``arrays[source][shard]``, each shard read once.
+
+    Returns int32, as long as ``locations``.
+    """
+    found = np.empty(len(locations), dtype=np.int32)
+    order = np.lexsort((locations.sample, locations.shard, locations.source))
+    ordered = locations.take(order)
+    changes = (np.diff(ordered.source) != 0) | (np.diff(ordered.shard) != 0)
+    for members in np.split(order, np.flatnonzero(changes) + 1):
+        if members.size:
+            source, shard = locations.source[members[0]], locations.shard[members[0]]
+            found[members] = arrays[source][shard][locations.sample[members]]
+    return found
 
 
 def _check_lengths(plan: StagePlan, lengths: Sequence[Sequence[NDArray[np.int32]]]) -> None:

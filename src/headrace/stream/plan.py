@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -111,8 +111,8 @@ class StagePlan:
         self.block = block
         self.shard_window = shard_window
         self._orders = [
-            SourceOrder(source.shard_sizes, shard_window, seed, stage, source.url)
-            for source in self.sources
+            SourceOrder(source.shard_sizes, shard_window, seed, stage, *identity)
+            for source, identity in zip(self.sources, _identities(sources), strict=True)
         ]
         self._samples = np.array([order.samples for order in self._orders], dtype=np.int64)
         sizes = self._samples.tolist()
@@ -132,7 +132,9 @@ class StagePlan:
         return {
             "order version": ORDER_VERSION,
             "seed": self.seed,
-            "sources": digest([asdict(source) for source in self.sources]),
+            "sources": digest(
+                [[source.name, source.shard_sizes, source.fingerprint] for source in self.sources]
+            ),
             "mixture": digest(self._mixture.weights),
             "mixture block": self.block,
             "shard window": self.shard_window,
@@ -233,6 +235,19 @@ class StagePlan:
             shard[members] = order.shards[slot]
             sample[members] = shuffled[members] - order.starts[slot]
         return Locations(source, shard, sample)
+
+
+def _identities(sources: Sequence[Source]) -> list[tuple[str, int]]:
+    """What the order of each source is drawn from: its name, and its number among that name.
+
+    The URL has no part in it: data that is moved or copied keeps its order.
+    """
+    seen: Counter[str] = Counter()
+    identities = []
+    for source in sources:
+        identities.append((source.name, seen[source.name]))
+        seen[source.name] += 1
+    return identities
 
 
 def digest(content: object) -> str:

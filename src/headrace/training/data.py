@@ -17,7 +17,7 @@ from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import Problem, UserError
 from headrace.shards.reader import ShardReader
-from headrace.stream.batching import BatchPlan
+from headrace.stream.batching import BatchPlan, look_up
 from headrace.stream.plan import Locations, Source, StagePlan
 from headrace.tasks.labels import LabelSet, discover_label_set, load_label_set
 from headrace.tasks.token_classification import IGNORED, TokenClassification
@@ -196,6 +196,9 @@ class BatchMaker:
         accumulation: int,
     ) -> None:
         self.sources = [data.train[language] for language in branch.languages]
+        self.label_counts = [
+            [shard.label_counts for shard in source.shards] for source in self.sources
+        ]
         self.plan = plan
         self.pad = data.opened.tokenizer.pad_token_id
         self.rank = rank
@@ -214,8 +217,8 @@ class BatchMaker:
             step=step,
             micro_batches=micro_batches,
             samples=len(whole),
-            labelled_tokens=int(_look_up(self.sources, whole, "label_counts").sum()),
-            real_tokens=int(_look_up(self.sources, whole, "lengths").sum()),
+            labelled_tokens=int(look_up(self.label_counts, whole).sum()),
+            real_tokens=int(self.plan.lengths_of(whole).sum()),
             computed_tokens=sum(batch["input_ids"].numel() for batch in micro_batches),
         )
 
@@ -235,19 +238,6 @@ def collate(
     """Return ``input_ids``, ``attention_mask`` and ``labels`` as int64[samples, tokens]."""
     arrays = collate_token_classification(sources, locations, pad_id=pad)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def _look_up(sources: list[EncodedSource], locations: Locations, name: str) -> NDArray[np.int32]:
-    """Return one number a sample: an array of the encoded shards, by location."""
-    return np.array(
-        [
-            getattr(sources[source].shards[shard], name)[sample]
-            for source, shard, sample in zip(
-                locations.source, locations.shard, locations.sample, strict=True
-            )
-        ],
-        dtype=np.int32,
-    )
 
 
 def token_lengths(sources: Iterable[EncodedSource]) -> list[list[NDArray[np.int32]]]:

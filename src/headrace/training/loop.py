@@ -125,9 +125,7 @@ class BranchTrainer:
         the accumulation steps and averaged over the ranks, the gradient is that of the mean loss
         over all labelled tokens of the global batch, however it was divided.
         """
-        torch.manual_seed(
-            derive_key("dropout", self.seed, self.branch.title, batch.step, self.world.rank)
-        )
+        self._seed_dropout(batch.step)
         shares = self.world.size * len(batch.micro_batches)
         scale = shares / max(1, batch.labelled_tokens)
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
@@ -138,6 +136,17 @@ class BranchTrainer:
             self.engine.step()
             total += loss_sum.detach()
         return total
+
+    def _seed_dropout(self, step: int) -> None:
+        """Seed the generators that the network draws from, anew for every step.
+
+        Nothing has to be saved for a resume.  ``torch.manual_seed`` would look for devices of
+        every kind, which costs about a millisecond.
+        """
+        seed = derive_key("dropout", self.seed, self.branch.title, step, self.world.rank)
+        torch.default_generator.manual_seed(seed)
+        if self.world.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _sum_over_ranks(self, loss_sum: torch.Tensor, batch: RankBatch) -> StepSums:
         """Add up loss, work and stop requests in the one collective that every step makes."""

@@ -299,7 +299,8 @@ def check_same_run(config: RunConfig) -> None:
         before["headrace"].pop(section, None)
         now["headrace"].pop(section, None)
     for side in (before, now):  # a run folder may be moved, or named in another way
-        side["headrace"].pop("output", None)
+        for key in ("name", "output"):
+            side["headrace"].pop(key, None)
     different = _differences(before, json.loads(json.dumps(now)), "")
     if different:
         raise ConfigError(
