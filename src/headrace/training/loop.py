@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -38,12 +38,13 @@ class Progress:
     """Finished steps."""
     best_loss: float | None = None
     best_step: int | None = None
+    best_metrics: dict[str, Any] = field(default_factory=dict)
+    """Scores of the best model by language."""
     real_tokens: int = 0
     computed_tokens: int = 0
     samples: int = 0
     seconds: float = 0.0
     """Time spent in training steps, without validation and saving."""
-    best_metrics: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,44 +56,30 @@ class StepSums:
     stop: bool
 
 
+@dataclass(kw_only=True)
 class BranchTrainer:
     """Trains one branch of a stage with an engine that is already made."""
 
-    def __init__(
-        self,
-        *,
-        engine: Any,
-        branch: Branch,
-        task: TokenClassification,
-        world: World,
-        seed: int,
-        plan: BatchPlan,
-        batches: BatchMaker,
-        validation: Mapping[str, EncodedSource],
-        total_steps: int,
-        checkpoints: Checkpoints,
-        checkpoint_every: int,
-        log_every: int,
-        callbacks: Callbacks,
-        stop_flag: StopFlag,
-        export: Any,
-    ) -> None:
-        self.engine = engine
-        self.branch = branch
-        self.task = task
-        self.world = world
-        self.seed = seed
-        self.plan = plan
-        self.batches = batches
-        self.validation = validation
-        self.total_steps = total_steps
-        self.checkpoints = checkpoints
-        self.checkpoint_every = checkpoint_every
-        self.log_every = log_every
-        self.callbacks = callbacks
-        self.stop_flag = stop_flag
-        self.export = export
-        self.progress = Progress()
+    engine: Any
+    """DeepSpeed engine."""
+    branch: Branch
+    task: TokenClassification
+    world: World
+    seed: int
+    plan: BatchPlan
+    batches: BatchMaker
+    validation: Mapping[str, EncodedSource]
+    """Validation data by language; empty: no validation."""
+    total_steps: int
+    checkpoints: Checkpoints
+    checkpoint_every: int
+    """Steps between checkpoints; there is one at the end of each epoch as well."""
+    log_every: int
+    callbacks: Callbacks
+    stop_flag: StopFlag
+    export: Callable[[dict[str, torch.Tensor], Progress], None]
+    """Writes the weights of the best model so far; called on the main rank."""
+    progress: Progress = field(default_factory=Progress)
 
     def fit(self, start_record: Record) -> Progress:
         """Train from the newest complete checkpoint, or from the start, to the last step.
