@@ -1,6 +1,7 @@
 """Batches of a rank: all samples once over the ranks, also where a rank has none."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,3 +75,37 @@ def test_counts_are_those_of_the_tensors(maker):
     real = sum(int(micro["attention_mask"].sum()) for micro in batch.micro_batches)
     assert batch.real_tokens == real
     assert batch.computed_tokens == sum(m["input_ids"].numel() for m in batch.micro_batches)
+
+
+def test_remote_shards_give_the_same_tensors(small_corpus, tmp_path):
+    """The same source, copied to another file system of fsspec."""
+    import fsspec
+
+    from headrace.encoding.sidecar import encode_source
+    from headrace.encoding.tokenizer import load_tokenizer
+    from headrace.shards.reader import ShardReader
+    from headrace.tasks.labels import load_label_set
+
+    local = Path(small_corpus.source("zh", "train"))
+    memory = fsspec.filesystem("memory")
+    for file in local.iterdir():
+        if file.is_file():
+            memory.pipe_file(f"/remote/zh/{file.name}", file.read_bytes())
+    sources = [
+        encode_source(
+            ShardReader(url),
+            load_tokenizer(str(small_corpus.tokenizer)),
+            load_label_set("multiconer_v2"),
+            max_length=48,
+            cache_dir=tmp_path / name,
+            language="zh",
+        )
+        for name, url in (("local", str(local)), ("memory", "memory://remote/zh"))
+    ]
+    assert sources[0].fingerprint == sources[1].fingerprint
+    count = sources[0].samples
+    assert count == sources[1].samples == 60
+    for mine, theirs in zip(sources[0].shards, sources[1].shards, strict=True):
+        for sample in range(len(mine)):
+            assert mine.tokens(sample).tolist() == theirs.tokens(sample).tolist()
+            assert mine.labels(sample).tolist() == theirs.labels(sample).tolist()

@@ -24,7 +24,9 @@ def finished(small_corpus, world, tmp_path_factory):
         },
     ]  # fmt: skip
     path = small_corpus.write_config(
-        folder / "run.json", folder / "out", **{"headrace.stages": stages}
+        folder / "run.json",
+        folder / "out",
+        **{"headrace.stages": stages, "headrace.logging.tensorboard": True},
     )
     config = load_run_config(path)
     train_in_group(config, expand_stages(config), world, StopFlag())
@@ -97,3 +99,20 @@ def test_unknown_stages_and_branches_are_refused(finished):
         choose_branches(branches, "monolingual", "fr")
     assert [item.title for item in choose_branches(branches, "monolingual", "zh")] == [
         "monolingual/zh"]  # fmt: skip
+
+
+def test_tensorboard_has_the_losses_of_every_step(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished.output / "tensorboard" / "multilingual" / "all"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
+    assert [event.step for event in events.Scalars("validation/loss")] == [3]
+    assert "validation_fine_macro_f1/hi" in events.Tags()["scalars"]
+
+
+def test_the_report_of_the_run_names_every_language(finished):
+    from headrace.report.write import results_markdown
+
+    text = results_markdown(finished.output)
+    assert all(f"| {language} |" in text for language in ("en", "hi", "zh"))

@@ -1,0 +1,54 @@
+"""``--dry-run``: the plan of a run, without a trace of it on disk."""
+
+import pytest
+
+from headrace.cli import main
+
+
+@pytest.fixture
+def plan(small_corpus, tmp_path, capsys):
+    def show(*options, **changes):
+        config = small_corpus.write_config(tmp_path / "run.json", tmp_path / "run", **changes)
+        code = main(["train", "--ds_config", str(config), "--dry-run", *options])
+        assert not (tmp_path / "run").exists()
+        return code, capsys.readouterr()
+
+    return show
+
+
+def test_the_plan_shows_batch_groups_stages_and_memory(plan):
+    code, captured = plan("--ranks", "2", **{"zero_optimization.stage": 2})
+    assert code == 0
+    text = captured.out
+    assert "16 = 2 ranks x 8 x 1 accumulation steps" in text
+    assert "no_decay" in text
+    # 150 + 90 + 60 sentences in batches of 16; shares with temperature 0.5
+    (stage,) = [line for line in text.splitlines() if line.startswith("multilingual ")]
+    assert stage.split()[1:5] == ["model", "300", "1", "19"]
+    share = 150**0.5 / (150**0.5 + 90**0.5 + 60**0.5)
+    assert f"en {share:.1%}" in stage
+    assert "monolingual/zh" in text
+    assert "ZeRO 2:" in text
+    assert "<- configured" in text
+
+
+def test_labels_can_be_discovered_in_the_shards(plan):
+    code, captured = plan("--ranks", "1", **{"headrace.task.labels": "discover"})
+    assert code == 0
+    assert "67 tags" in captured.out
+
+
+def test_one_branch_needs_the_stage_before_it(plan):
+    code, captured = plan("--stage", "monolingual", "--branch", "zh", "--ranks", "1")
+    assert code == 2
+    assert "--stage multilingual" in captured.err
+
+
+def test_everything_that_is_wrong_is_listed(plan, tmp_path):
+    code, captured = plan(
+        "--ranks", "3", "--branch", "xx",
+        **{"headrace.data.train.en": str(tmp_path / "nowhere")},
+    )  # fmt: skip
+    assert code == 2
+    for part in ("train_batch_size", "--branch", "nowhere"):
+        assert part in captured.err
