@@ -2,7 +2,8 @@
 
 ``python scripts/multiconer_small_table.py RUNS OUTPUT`` reads what
 ``scripts/reproduce_multiconer_small.sh`` left in RUNS and writes ``multiconer_small.json`` and
-``multiconer_small.md`` to OUTPUT.  ``--render JSON`` prints the Markdown of a result that is there.
+``multiconer_small.md`` to OUTPUT.  ``--readme README.md`` also puts the first table between the
+markers ``<!-- multiconer_small -->`` there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 COMMAND = "HEADRACE_DATA=... make reproduce-multiconer-small"
+MARKER = "<!-- multiconer_small -->"
 SCORES = ("fine_macro_f1", "coarse_macro_f1")
 METHODS = {
     "lexicon_own": "lexicon, own language",
@@ -78,34 +80,18 @@ def collect(runs: Path) -> dict[str, Any]:
 
 def render(result: dict[str, Any]) -> str:
     """Return the tables as Markdown, scores in per cent, mean and sample standard deviation."""
-    cells = {(row["language"], row["method"]): row for row in result["rows"]}
-    languages = sorted({language for language, _ in cells})
+    cells = cells_of(result)
     lines = []
     for score in SCORES:
         title = score.replace("_", " ").replace("f1", "F1").capitalize()
-        lines += [
-            f"{title}, per cent, on the dev files:",
-            "",
-            "| language | " + " | ".join(METHODS.values()) + " | gain of two stages |",
-            "|:--|" + "--:|" * (len(METHODS) + 1),
-        ]
-        for language in languages:
-            row = [cells[language, method][score] for method in METHODS]
-            pairs = zip(
-                cells[language, "two_stage"][score], cells[language, "baseline"][score], strict=True
-            )
-            gains = [two - one for two, one in pairs]
-            lines.append(
-                f"| {language} | " + " | ".join(map(spread, row)) + f" | {spread(gains, True)} |"
-            )
-        lines.append("")
+        lines += [f"{title}, per cent, on the dev files:", "", *score_table(result, score), ""]
     lines += [
         "Validation loss, nats a labelled word:",
         "",
         "| language | single language | two stages |",
         "|:--|--:|--:|",
     ]
-    for language in languages:
+    for language in sorted({language for language, _ in cells}):
         one, two = (
             cells[language, method]["validation_loss"] for method in ("baseline", "two_stage")
         )
@@ -123,6 +109,38 @@ def render(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def cells_of(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the rows by language and method."""
+    return {(row["language"], row["method"]): row for row in result["rows"]}
+
+
+def score_table(result: dict[str, Any], score: str) -> list[str]:
+    """Return the lines of one table: a row a language, a column a method."""
+    cells = cells_of(result)
+    lines = [
+        "| language | " + " | ".join(METHODS.values()) + " | gain of two stages |",
+        "|:--|" + "--:|" * (len(METHODS) + 1),
+    ]
+    for language in sorted({language for language, _ in cells}):
+        row = [cells[language, method][score] for method in METHODS]
+        pairs = zip(
+            cells[language, "two_stage"][score], cells[language, "baseline"][score], strict=True
+        )
+        gains = [two - one for two, one in pairs]
+        lines.append(
+            f"| {language} | " + " | ".join(map(spread, row)) + f" | {spread(gains, True)} |"
+        )
+    return lines
+
+
+def put_into(text: str, result: dict[str, Any]) -> str:
+    """Return a page with the first table between its markers."""
+    before, rest = text.split(MARKER, 1)
+    _, after = rest.split(MARKER, 1)
+    table = "\n".join(score_table(result, SCORES[0]))
+    return f"{before}{MARKER}\n\n{table}\n\n{MARKER}{after}"
+
+
 def spread(values: list[float], signed: bool = False) -> str:
     """Return mean and standard deviation in per cent."""
     mean = f"{100 * statistics.mean(values):{'+' if signed else ''}.1f}"
@@ -137,21 +155,21 @@ def plain(values: list[float]) -> str:
 
 
 def main() -> None:
-    """Collect and write, or render."""
+    """Collect, write and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=Path, help="folder with the runs; a JSON file with --render")
-    parser.add_argument("output", type=Path, nargs="?", help="folder for JSON and Markdown")
-    parser.add_argument("--render", action="store_true")
+    parser.add_argument("runs", type=Path, help="folder with the runs")
+    parser.add_argument("output", type=Path, help="folder for JSON and Markdown")
+    parser.add_argument("--readme", type=Path, help="page to put the first table into")
     arguments = parser.parse_args()
-    if arguments.render:
-        print(render(json.loads(arguments.runs.read_text(encoding="utf-8"))), end="")
-        return
     result = collect(arguments.runs)
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "multiconer_small.json").write_text(
         json.dumps(result, indent=1) + "\n", encoding="utf-8"
     )
     (arguments.output / "multiconer_small.md").write_text(render(result), encoding="utf-8")
+    if arguments.readme:
+        page = arguments.readme.read_text(encoding="utf-8")
+        arguments.readme.write_text(put_into(page, result), encoding="utf-8")
     print(render(result))
 
 

@@ -32,4 +32,4 @@ for method in two_stage baseline; do
     headrace sweep --ds_config "ds_configs/multiconer_${method}_small.json" --seeds 1,2,3 \
         --output "$runs/$method" --ranks 2
 done
-python scripts/multiconer_small_table.py "$runs" docs/results
+python scripts/multiconer_small_table.py "$runs" docs/results --readme README.md
