@@ -148,3 +148,17 @@ def test_a_length_beyond_the_models_positions_is_refused(dry_run):
     message = dry_run(**{"headrace.task.max_length": 65})
     assert "headrace.task.max_length" in message
     assert "64" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("hiden_size", 64, "hidden_size"),
+        ("hidden_size", "wide", "headrace.model.config"),
+        ("num_attention_heads", 3, "headrace.model.config"),
+        ("hidden_act", "gelux", "headrace.model.config"),
+        ("vocab_size", 100, "vocabulary"),
+    ],
+)
+def test_a_model_that_cannot_be_made_is_met_before_training(key, value, says, dry_run):
+    assert says in dry_run(**{f"headrace.model.config.{key}": value})

@@ -57,6 +57,8 @@ class UserError(HeadraceError):
         self.problems: tuple[Problem, ...] = (
             (problems,) if isinstance(problems, Problem) else tuple(problems)
         )
+        self.joint = False
+        """Whether every rank of the run raises it: the main rank alone prints it then."""
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

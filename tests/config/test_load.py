@@ -155,6 +155,11 @@ def test_overrides_reach_every_kind_of_value(load, override, value):
     assert value(load(overrides=[override]))
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "1_000", "2024-11"])
+def test_words_that_only_look_like_numbers_stay_words(load, text):
+    assert load(overrides=[f"headrace.output={text}"]).headrace.output == text
+
+
 def test_bad_overrides_name_themselves(load):
     problems = problems_of(lambda: load(overrides=["headrace.stages.7.epochs=1", "nonsense"]))
     assert "2 items" in problems["--set headrace.stages.7.epochs=1"].what
@@ -175,6 +180,11 @@ def test_batch_arithmetic_follows_deepspeed():
         (lambda d: d["optimizer"].update(params=3), "optimizer.params"),
         (lambda d: d.update(zero_optimization=3), "zero_optimization"),
         (lambda d: d.update(bfloat16={"enabled": True}), "bfloat16"),
+        (lambda d: d.update(zero_optimization={"stage": 5}), "zero_optimization.stage"),
+        (lambda d: d.update(zero_optimization={"stag": 1}), "zero_optimization.stag"),
+        (lambda d: d.update(fp16={"enabled": True, "los_scale": 0}), "fp16.los_scale"),
+        (lambda d: d["headrace"]["data"]["train"].update({"a/b": "x"}),
+         "headrace.data.train.a/b"),
         (lambda d: d["headrace"]["stages"][0].update(name="tensorboard"), "headrace.stages.0.name"),
         (lambda d: d["headrace"]["stages"][0].update(languages=["en", "en"]),
          "headrace.stages.0.languages"),

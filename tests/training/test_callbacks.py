@@ -45,6 +45,25 @@ def test_other_branches_are_left_alone(tmp_path):
     ]
 
 
+def test_a_branch_that_starts_again_from_nothing_drops_its_validation_of_the_start(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    first = MetricsFile(path)
+    first.on_start(record("start", 0), 0)
+    first.on_validation(record("validation", 0))
+    MetricsFile(path).on_start(record("start", 0), 0)
+    assert [line["kind"] for line in read(path)] == ["start"]
+
+
+def test_a_line_torn_by_another_job_costs_no_other_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    mine = MetricsFile(path)
+    mine.on_start(record("start", 0, "hi"), 0)
+    with path.open("a") as stream:
+        stream.write('{"kind": "train", "stage": "s", "branch": "en"')
+    mine.on_step(record("train", 1, "hi"), logged=True)
+    assert json.loads(path.read_text().splitlines()[-1])["branch"] == "hi"
+
+
 def test_steps_that_are_not_logged_are_not_written(tmp_path):
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
     metrics.on_start(record("start", 0), 0)

@@ -16,13 +16,20 @@ class FileEngine:
     has to be chosen.
     """
 
-    def __init__(self, crash=False, stage=0):
+    def __init__(self, crash=False, stage=0, bf16=False):
         self.crash = crash
+        self.bf16 = bf16
         self.stage = stage
         self.loaded = None
 
     def zero_optimization_stage(self):
         return self.stage
+
+    def fp16_enabled(self):
+        return False
+
+    def bfloat16_enabled(self):
+        return self.bf16
 
     def save_checkpoint(self, folder, tag, client_state, save_latest):
         state = Path(folder) / tag
@@ -98,6 +105,28 @@ def test_another_zero_stage_is_refused_by_name(checkpoints):
     checkpoints.save(FileEngine(), 5, {})
     with pytest.raises(UserError, match="zero_stage 0, this run has 2"):
         checkpoints.load(FileEngine(stage=2), checkpoints.agree_on_newest())
+
+
+def test_another_precision_is_refused_by_name(checkpoints):
+    checkpoints.save(FileEngine(), 5, {})
+    with pytest.raises(UserError, match="precision fp32, this run has bf16"):
+        checkpoints.load(FileEngine(bf16=True), checkpoints.agree_on_newest())
+
+
+def test_steps_are_ordered_as_numbers(checkpoints):
+    for step in (999_998, 999_999, 1_000_000):
+        checkpoints.save(FileEngine(), step, {"step": step})
+    assert checkpoints.agree_on_newest().name == "step-1000000"
+    assert names(checkpoints) == ["step-1000000", "step-999999"]
+
+
+def test_a_damaged_later_checkpoint_does_not_push_out_good_ones(checkpoints):
+    checkpoints.keep_last = 1
+    checkpoints.save(FileEngine(), 10, {})
+    (checkpoints.folder / "step-000010" / MARKER).unlink()
+    assert checkpoints.agree_on_newest() is None
+    checkpoints.save(FileEngine(), 5, {"step": 5})
+    assert checkpoints.agree_on_newest().name == "step-000005"
 
 
 def test_no_checkpoint_is_no_error(checkpoints):

@@ -40,19 +40,20 @@ def runs(small_corpus, launcher, read_losses, tmp_path_factory):
             # the stop falls in the middle of an epoch, between two checkpoints
             jobs.append({"config": str(config), "stop_after": 7 if kind == "stopped" else None})
             outputs[zero, kind] = output
-    for kind in ("first", "stopped"):  # 16-bit weights, with fp32 copies sharded over the ranks
-        output = folder / f"bf16-{kind}"
+    # 16-bit weights; stage 2 shards the fp32 copies over the ranks, without ZeRO each has them all
+    for zero, kind in ((2, "first"), (2, "stopped"), (0, "first")):
+        output = folder / f"bf16-{zero}-{kind}"
         config = small_corpus.write_config(
-            folder / f"bf16-{kind}.json",
+            folder / f"bf16-{zero}-{kind}.json",
             output,
             **{
-                "zero_optimization.stage": 2,
+                "zero_optimization.stage": zero,
                 "bf16.enabled": True,
                 "headrace.stages": stages[:1],
             },
         )
         jobs.append({"config": str(config), "stop_after": 7 if kind == "stopped" else None})
-        outputs["bf16", kind] = output
+        outputs[f"bf16-{zero}", kind] = output
     config = small_corpus.write_config(
         folder / "two_ranks.json",
         folder / "two_ranks",
@@ -86,14 +87,15 @@ def test_every_zero_stage_trains_the_same_model(runs, zero):
 
 
 def test_bf16_resumes_to_the_bit_too(runs):
-    assert len(runs["bf16", "first"]) > 20
-    assert runs["bf16", "first"] == runs["bf16", "stopped"]
+    assert len(runs["bf16-2", "first"]) > 20
+    assert runs["bf16-2", "first"] == runs["bf16-2", "stopped"]
 
 
-def test_bf16_exports_its_fp32_weights(runs):
+@pytest.mark.parametrize("zero", [0, 2])
+def test_bf16_exports_its_fp32_weights(runs, zero):
     from safetensors.torch import load_file
 
-    export = runs["folder"] / "bf16-first" / "multilingual" / "all" / "export"
+    export = runs["folder"] / f"bf16-{zero}-first" / "multilingual" / "all" / "export"
     weights = load_file(export / "model.safetensors")
     assert {str(tensor.dtype) for tensor in weights.values()} == {"torch.float32"}
     rounded = [tensor for tensor in weights.values() if not tensor.bfloat16().float().equal(tensor)]

@@ -1,12 +1,13 @@
 """A run folder: one config, one process a branch, and results that name what was trained."""
 
 import json
+import signal
 
 import pytest
 from filelock import FileLock
 
 from headrace.config import load_run_config
-from headrace.errors import ConfigError, UserError
+from headrace.errors import ConfigError, StopRequested, UserError
 from headrace.training.run import check_same_run, only_here, train_in_group
 from headrace.training.signals import StopFlag
 from headrace.training.stages import choose_branches, expand_stages
@@ -74,6 +75,46 @@ def test_another_config_in_the_same_folder_is_refused_by_key(finished):
         check_same_run(other)
     assert {problem.where for problem in caught.value.problems} == {
         "headrace.seed", "optimizer.params.lr"}  # fmt: skip
+
+
+def test_a_folder_that_is_no_run_is_refused(finished):
+    folder = finished.output / "multilingual" / "all" / "export"  # has a config.json as well
+    foreign = load_run_config(finished.output / "config.json", [f"headrace.output={folder}"])
+    with pytest.raises(ConfigError, match="something else than a run"):
+        check_same_run(foreign)
+
+
+def test_a_start_after_the_last_branch_mends_the_results(finished, world):
+    """A crash between the last result of a branch and the results of the run."""
+    results = finished.output / "results.json"
+    before = json.loads(results.read_text())["stages"]
+    results.unlink()
+    leftover = finished.output / "monolingual" / "zh" / "checkpoints" / "step-000002"
+    leftover.mkdir(parents=True)
+    train_in_group(finished, expand_stages(finished), world, StopFlag())
+    assert json.loads(results.read_text())["stages"] == before
+    assert not leftover.exists()
+
+
+def test_a_config_that_the_data_refuses_leaves_no_trace(small_corpus, world, tmp_path):
+    labels = tmp_path / "labels.json"
+    labels.write_text('{"name": "mine", "types": {"Artist": "PER"}}')
+    path = small_corpus.write_config(
+        tmp_path / "run.json", tmp_path / "out", **{"headrace.task.labels": str(labels)}
+    )
+    config = load_run_config(path)
+    with pytest.raises(UserError, match="Scientist"):
+        train_in_group(config, expand_stages(config), world, StopFlag())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_signal_between_two_branches_is_heard(small_corpus, world, tmp_path):
+    config = load_run_config(small_corpus.write_config(tmp_path / "run.json", tmp_path / "out"))
+    flag = StopFlag()
+    flag.received = signal.SIGTERM
+    with pytest.raises(StopRequested):
+        train_in_group(config, expand_stages(config), world, flag)
+    assert not (tmp_path / "out" / "multilingual").exists()
 
 
 def test_logging_may_change_between_two_starts(finished):

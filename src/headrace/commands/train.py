@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from headrace.config import load_run_config
-from headrace.errors import EXIT_DONE, HeadraceError, UserError
+from headrace.errors import EXIT_DONE, ConfigError, StopRequested, UserError
 
 HELP = "train the stages of a run config under DeepSpeed; run it again to go on where it stopped"
 EXAMPLE = "deepspeed --num_gpus 2 launch/train.py --ds_config ds_configs/demo.json"
@@ -46,6 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     quiet_libraries()
     try:
         config = load_run_config(arguments.ds_config, arguments.set)
+    except ConfigError as error:
+        if main:
+            raise
+        return error.exit_code  # every rank reads the same file; the main rank prints
+    try:
         if arguments.dry_run:
             from headrace.training.dry_run import show_plan
 
@@ -61,10 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         train(config, stage=arguments.stage, branch=arguments.branch)
     except UserError as error:
-        if main:
+        if main or not error.joint:
             raise
-        return error.exit_code  # every rank has the same problems; the main rank prints them
-    except HeadraceError as error:
+        return error.exit_code  # the main rank prints what the ranks found together
+    except StopRequested as error:
         if main:
             raise
         return error.exit_code

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from pydantic import ValidationError
 
 from headrace.config.deepspeed_keys import OPTIMIZER_PARAMS, TOP_LEVEL_KEYS
 from headrace.config.messages import did_you_mean
 from headrace.config.schema import HeadraceConfig, StageConfig
 from headrace.errors import ConfigError, Problem
 
+_FLOATS = ("fp16", "bf16")
 _SECTIONS = ("zero_optimization", "fp16", "bf16", "activation_checkpointing", "checkpoint")
 _RESERVED_NAMES = frozenset({"tensorboard"})
 """Folders of a run that no stage can be called after."""
@@ -36,6 +41,7 @@ def check_deepspeed_section(section: Mapping[str, Any]) -> list[Problem]:
         for key in _SECTIONS
         if key in section and not isinstance(section[key], Mapping)
     ]
+    problems += _check_sections(section)
     problems += _check_optimizer(section.get("optimizer"))
     if "scheduler" in section:
         problems.append(
@@ -47,7 +53,7 @@ def check_deepspeed_section(section: Mapping[str, Any]) -> list[Problem]:
         )
     enabled = [
         key
-        for key in ("fp16", "bf16")
+        for key in _FLOATS
         if isinstance(section.get(key), Mapping) and section[key].get("enabled")
     ]
     if len(enabled) == 2:
@@ -71,6 +77,36 @@ def check_deepspeed_section(section: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
+def _check_sections(section: Mapping[str, Any]) -> list[Problem]:
+    """Check ZeRO and precision with DeepSpeed's own models, which would raise only at the start."""
+    if not any(isinstance(section.get(name), Mapping) for name in ("zero_optimization", *_FLOATS)):
+        return []
+    from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    models = {
+        "zero_optimization": DeepSpeedZeroConfig,
+        "fp16": DeepSpeedFP16Config,
+        "bf16": DeepSpeedBF16Config,
+    }
+    problems = []
+    for name, model in models.items():
+        if not isinstance(section.get(name), Mapping):
+            continue
+        try:
+            model(**section[name])
+        except ValidationError as error:
+            for item in error.errors(include_url=False):
+                where = ".".join([name, *map(str, item["loc"])])
+                if item["type"] == "extra_forbidden":
+                    key = str(item["loc"][-1])
+                    remedy = did_you_mean(key, model.model_fields)
+                    problems.append(Problem("DeepSpeed knows no such key", where, remedy=remedy))
+                else:
+                    problems.append(Problem(str(item["msg"]), where, str(item["input"])[:80]))
+    return problems
+
+
 def _check_optimizer(optimizer: Any) -> list[Problem]:
     if not isinstance(optimizer, Mapping) or "type" not in optimizer:
         return [
@@ -84,7 +120,8 @@ def _check_optimizer(optimizer: Any) -> list[Problem]:
     if not isinstance(params, Mapping):
         return [Problem("an object is needed", "optimizer.params", str(params))]
     problems = []
-    if not isinstance(params.get("lr"), (int, float)) or params["lr"] <= 0:
+    rate = params.get("lr")
+    if not isinstance(rate, (int, float)) or not (0 < rate < math.inf):
         problems.append(
             Problem(
                 "the base learning rate must be a positive number",
@@ -141,6 +178,16 @@ def check_stages(config: HeadraceConfig) -> list[Problem]:
                     remedy="Make one with `headrace tokenizer` and give its folder",
                 )
             )
+    problems += [
+        Problem(
+            "this cannot be the name of a language: it becomes the name of a folder",
+            f"headrace.data.train.{language}",
+            language,
+            "Use a BCP-47 tag such as en or pt-BR",
+        )
+        for language in config.data.train
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", language) or language == "all"
+    ]
     for language in config.data.validation:
         if language not in config.data.train:
             problems.append(

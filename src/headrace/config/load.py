@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from headrace.config.schema import HeadraceConfig
 from headrace.errors import ConfigError, Problem
 
 SECTION = "headrace"
+_LOOSE_NUMBER = re.compile(r"[+-]?([0-9]+\.|[0-9]*\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""Numbers that JSON does not know: ``1.``, ``.5``, ``1.e-6``."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class RunConfig:
     """A whole run config, checked."""
 
     deepspeed: Mapping[str, Any]
-    """Everything outside ``"headrace"``; goes to DeepSpeed unchanged."""
+    """Everything outside ``"headrace"``, as it was written."""
     headrace: HeadraceConfig
     """Our own section, with every default filled in."""
     name: str
@@ -54,7 +57,7 @@ def load_run_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfi
 
     Args:
         path: Hjson (or JSON) file.
-        overrides: ``dotted.path=value`` texts; values are read as Hjson.
+        overrides: ``dotted.path=value`` texts; a value that is not JSON is plain text.
 
     Raises:
         ConfigError: with every problem that was found, each with its JSON path.
@@ -130,7 +133,7 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]
     node: Any = data
     for part in parents:
         if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
+            if not part.isdecimal() or int(part) >= len(node):
                 problems.append(Problem(f"the list has {len(node)} items", where, part))
                 return
             node = node[int(part)]
@@ -141,7 +144,7 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]
     value = _override_value(text)
     if isinstance(node, dict):
         node[last] = value
-    elif isinstance(node, list) and last.isdigit() and int(last) < len(node):
+    elif isinstance(node, list) and last.isdecimal() and int(last) < len(node):
         node[int(last)] = value
     else:
         problems.append(Problem("the path leads to no place in the config", where, last))
@@ -158,10 +161,7 @@ def _override_value(text: str) -> Any:
             return hjson.loads(text, object_pairs_hook=dict)
         except hjson.HjsonDecodeError:
             return text
-    try:
-        return float(text)  # JSON knows 1e-6 but not 1.e-6 or .5
-    except ValueError:
-        return text
+    return float(text) if _LOOSE_NUMBER.fullmatch(text) else text
 
 
 def _schema_problems(error: ValidationError, section: Mapping[str, Any]) -> list[Problem]:

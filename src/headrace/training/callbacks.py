@@ -7,6 +7,7 @@ where they go.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -130,7 +131,7 @@ class MetricsFile:
         def stays(line: Record) -> bool:
             if (line["stage"], line["branch"]) != branch:
                 return True
-            return line["kind"] != "start" and int(line["step"]) <= first_step
+            return first_step > 0 and line["kind"] != "start" and int(line["step"]) <= first_step
 
         with self.lock:
             kept = [line for line in _complete_lines(self.path) if stays(line)]
@@ -152,8 +153,12 @@ class MetricsFile:
         """Nothing to do: every line is on its way to disk when it is written."""
 
     def _write(self, record: Record) -> None:
-        with self.lock, self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
+        with self.lock, self.path.open("ab+") as stream:
+            if stream.tell():
+                stream.seek(-1, os.SEEK_END)
+                if stream.read(1) != b"\n":  # a killed job of another branch tore its last line
+                    stream.write(b"\n")
+            stream.write(json.dumps(record).encode() + b"\n")
 
 
 def _complete_lines(path: Path) -> list[Record]:
@@ -180,7 +185,8 @@ class TensorBoard:
         """Open the event file; events after the first step are from a killed run and are hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(self.folder), purge_step=first_step + 1)
+        purge = first_step + 1 if first_step else 0
+        self.writer = SummaryWriter(str(self.folder), purge_step=purge)
 
     def on_step(self, record: Record, *, logged: bool) -> None:
         """Write the numbers of a logged step."""

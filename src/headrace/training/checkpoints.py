@@ -64,12 +64,12 @@ class Checkpoints:
         )
         barrier(self.world)
         if self.world.is_main:
-            self._commit(partial, final, step, engine.zero_optimization_stage())
-            self._drop_old()
+            self._commit(partial, final, step, engine)
+            self._drop_old(final)
         barrier(self.world)
         return final
 
-    def _commit(self, partial: Path, final: Path, step: int, zero_stage: int) -> None:
+    def _commit(self, partial: Path, final: Path, step: int, engine: Any) -> None:
         files = {}
         for path in sorted(partial.rglob("*")):
             if path.is_file():
@@ -77,20 +77,36 @@ class Checkpoints:
                 files[str(path.relative_to(partial))] = path.stat().st_size
         marker = {
             "step": step,
-            "world_size": self.world.size,
-            "zero_stage": zero_stage,
+            **self._layout(engine),
             "files": files,
         }
         (partial / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
-        storage.sync(partial / MARKER)
-        if final.exists():
-            # the same step saved again, for example after a stop right behind a checkpoint
+        for path in (partial / MARKER, *(path for path in partial.rglob("*") if path.is_dir())):
+            storage.sync(path)
+        storage.sync(partial)
+        if final.exists():  # a damaged checkpoint of this step, which the start left out
             self._remove(final)
         partial.rename(final)
         storage.sync(self.folder)
 
-    def _drop_old(self) -> None:
-        for path in self._steps()[: -self.keep_last]:
+    def _layout(self, engine: Any) -> dict[str, Any]:
+        """What a checkpoint can be loaded into: it is cut up by ranks, ZeRO stage and precision."""
+        precision = "fp32"
+        if engine.fp16_enabled():
+            precision = "fp16"
+        elif engine.bfloat16_enabled():
+            precision = "bf16"
+        return {
+            "world_size": self.world.size,
+            "zero_stage": engine.zero_optimization_stage(),
+            "precision": precision,
+        }
+
+    def _drop_old(self, saved: Path) -> None:
+        """Keep the last ones up to the one just saved; later ones are damaged leftovers."""
+        steps = self._steps()
+        end = steps.index(saved) + 1
+        for path in [*steps[end:], *steps[:end][: -self.keep_last]]:
             self._remove(path)
 
     def _remove(self, path: Path) -> None:
@@ -99,7 +115,9 @@ class Checkpoints:
         shutil.rmtree(removed)
 
     def _steps(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*"))
+        return sorted(
+            self.folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-"))
+        )
 
     def newest(self) -> Path | None:
         """Return the newest complete checkpoint; incomplete ones are named in a warning."""
@@ -114,19 +132,21 @@ class Checkpoints:
         """Load a checkpoint into the engine and return the state that was saved with it.
 
         Raises:
-            UserError: if it was written by another number of ranks or at another ZeRO stage.
+            UserError: if it was written by another number of ranks, at another ZeRO stage or in
+                another precision.
         """
         marker = json.loads((path / MARKER).read_text(encoding="utf-8"))
-        here = {"world_size": self.world.size, "zero_stage": engine.zero_optimization_stage()}
+        here = self._layout(engine)
         with failing_together(self.world):
             problems = [
                 Problem(
-                    f"the checkpoint was written with {key} {marker[key]}, this run has {value}",
+                    f"the checkpoint was written with {key} {marker.get(key)}, "
+                    f"this run has {value}",
                     str(path),
-                    remedy=f"Start with {key} {marker[key]}, or use another headrace.output",
+                    remedy=f"Start with {key} {marker.get(key)}, or use another headrace.output",
                 )
                 for key, value in here.items()
-                if marker[key] != value
+                if marker.get(key) != value
             ]
             if problems:
                 raise UserError(problems)

@@ -103,6 +103,15 @@ def open_data(config: RunConfig) -> OpenedData:
             label_set = discover_label_set(train.values())
     except UserError as error:
         problems.extend(error.problems)
+    if tokenizer is not None and tokenizer.pad_token_id is None:
+        problems.append(
+            Problem(
+                "the tokenizer has no padding token",
+                "headrace.model.tokenizer",
+                str(headrace.model.tokenizer or headrace.model.pretrained),
+                "Add one: tokenizer.add_special_tokens, then save_pretrained",
+            )
+        )
     if label_set is not None:
         problems += _unknown_types(label_set, [*train.values(), *validation.values()])
     if problems or tokenizer is None or label_set is None:

@@ -115,7 +115,7 @@ def gather_json(value: Any, world: World) -> list[Any]:
 
 @contextmanager
 def failing_together(world: World) -> Iterator[None]:
-    """Raise on every rank if the block raised a :class:`UserError` on any rank.
+    """Raise on every rank if the block raised a :class:`UserError` or ``OSError`` on any rank.
 
     Without this the ranks whose input is fine would wait in the next collective for the one that
     left.  The problems of all ranks are joined; those that not all ranks have carry their rank.
@@ -125,6 +125,8 @@ def failing_together(world: World) -> Iterator[None]:
         yield
     except UserError as error:
         mine = error.problems
+    except OSError as error:  # a full disk, a folder that cannot be written
+        mine = (Problem(error.strerror or str(error), str(error.filename or "file system")),)
     gathered = gather_json([asdict(problem) for problem in mine], world)
     by_problem: dict[Problem, list[int]] = {}
     for rank, problems in enumerate(gathered):
@@ -139,7 +141,9 @@ def failing_together(world: World) -> Iterator[None]:
         else:
             where = f"rank {', '.join(map(str, sorted(set(ranks))))}: {problem.where}"
             joined.append(Problem(problem.what, where, problem.value, problem.remedy))
-    raise UserError(joined)
+    together = UserError(joined)
+    together.joint = True
+    raise together
 
 
 def barrier(world: World) -> None:

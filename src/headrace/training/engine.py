@@ -62,6 +62,7 @@ def open_engine(
 ) -> Iterator[Any]:
     """Give a DeepSpeed engine for a model, and free it at the end of the ``with`` block."""
     import deepspeed
+    from deepspeed.runtime.zero import parameter_offload
 
     section = deepspeed_section(config, world, precision)
     groups = make_param_groups(
@@ -80,6 +81,8 @@ def open_engine(
         yield engine
     finally:
         engine.destroy()
+        # DeepSpeed keeps every module that ZeRO-3 ever trained in this list of its own
+        parameter_offload.FWD_MODULE_STACK.clear()
 
 
 def full_precision_state(engine: Any) -> dict[str, torch.Tensor]:
@@ -91,15 +94,34 @@ def full_precision_state(engine: Any) -> dict[str, torch.Tensor]:
     from deepspeed.utils import safe_get_full_fp32_param
 
     keep = torch.distributed.get_rank() == 0
+    masters = _master_weights(engine.optimizer) if engine.zero_optimization_stage() == 0 else {}
     state: dict[str, torch.Tensor] = {}
     for name, parameter in engine.module.named_parameters():
         value = safe_get_full_fp32_param(parameter)
-        if value is None:  # without ZeRO the parameter itself is whole
-            value = parameter
+        if value is None:  # without ZeRO every rank has the whole parameter
+            value = masters.get(parameter, parameter)
         if keep:
             state[name] = value.detach().float().cpu().clone()
     persistent = engine.module.state_dict().keys()
     for name, buffer in engine.module.named_buffers():
         if name in persistent:
-            state[name] = buffer.detach().cpu().clone()
+            value = buffer.detach().cpu().clone()
+            state[name] = value.float() if value.is_floating_point() else value
     return state
+
+
+def _master_weights(optimizer: Any) -> dict[torch.nn.Parameter, torch.Tensor]:
+    """Return the fp32 copies of 16-bit parameters without ZeRO, by parameter.
+
+    DeepSpeed's accessor for full-precision weights does not know these optimizers.
+    """
+    copies: dict[torch.nn.Parameter, torch.Tensor] = {}
+    for number, group in enumerate(getattr(optimizer, "fp16_groups", ())):
+        if hasattr(optimizer, "fp32_groups"):  # torch's Adam: one tensor a parameter
+            own = optimizer.fp32_groups[number]
+        else:  # DeepSpeed's fused Adam: one flat tensor a group
+            sizes = [parameter.numel() for parameter in group]
+            parts = optimizer.fp32_groups_flat[number][: sum(sizes)].split(sizes)
+            own = [part.view_as(parameter) for part, parameter in zip(parts, group, strict=True)]
+        copies.update(zip(group, own, strict=True))
+    return copies

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from headrace.shards import storage
+
 FACTS_FILE = "headrace.json"
 """What Headrace knows about an exported model."""
 
@@ -40,11 +42,14 @@ def write_export(
     tokenizer.save_pretrained(str(partial))
     (partial / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     (partial / "README.md").write_text(_card(facts), encoding="utf-8")
+    for path in (*partial.rglob("*"), partial):
+        storage.sync(path)
     replaced = folder.with_name(f".replaced-{folder.name}")
     shutil.rmtree(replaced, ignore_errors=True)
     if folder.exists():
         folder.rename(replaced)
     partial.rename(folder)
+    storage.sync(folder.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 

@@ -108,13 +108,13 @@ class BranchTrainer:
     def train_step(self, batch: RankBatch) -> torch.Tensor:
         """Take one optimizer step and return this rank's summed loss (fp64 scalar).
 
-        Each micro-batch contributes its summed loss, scaled so that, after DeepSpeed has divided by
-        the accumulation steps and averaged over the ranks, the gradient is that of the mean loss
-        over all labelled tokens of the global batch, however it was divided.
+        The gradient is that of the mean loss over all labelled tokens of the global batch, however
+        it was divided: the sum over ranks and micro-batches of (summed loss / labelled tokens).
+        DeepSpeed divides by the ranks and by the accumulation steps, which is undone beforehand.
         """
         self._seed_dropout(batch.step)
-        shares = self.world.size * len(batch.micro_batches)
-        scale = shares / max(1, batch.labelled_tokens)
+        divisor_of_deepspeed = self.world.size * len(batch.micro_batches)
+        scale = divisor_of_deepspeed / max(1, batch.labelled_tokens)
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
         for tensors in batch.micro_batches:
             on_device = {name: tensor.to(self.world.device) for name, tensor in tensors.items()}
@@ -174,6 +174,11 @@ class BranchTrainer:
             "time": time.time(),
         }
         self.callbacks.on_step(record, logged=logged)
+        self._stop_if_diverged(sums)
+
+    def _stop_if_diverged(self, sums: StepSums) -> None:
+        """End a run whose loss is no number; in fp16 the loss scaler skips such steps instead."""
+        progress = self.progress
         if not math.isfinite(sums.loss) and not self.engine.fp16_enabled():
             raise HeadraceError(
                 f"{self.branch.title}: the loss of step {progress.step} is {sums.loss}. "
@@ -209,7 +214,9 @@ class BranchTrainer:
                 pad=self.batches.pad,
             )
             if self.branch.stage.keep_best == "validation_loss":
-                best = progress.best_loss is None or result.loss < progress.best_loss
+                # a loss that is no number (an overflow in fp16) is never the best for good
+                none_yet = progress.best_loss is None or not math.isfinite(progress.best_loss)
+                best = none_yet or result.loss < (progress.best_loss or math.inf)
         if best:
             progress.best_step = progress.step
             progress.best_loss = result.loss if result else None

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from headrace.config.messages import did_you_mean
 from headrace.config.schema import ModelConfig
 from headrace.errors import ConfigError, Problem
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 _POSITIONS_BEHIND_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"}
 """Kinds of networks that count positions from the padding id + 1."""
+_REFUSED = (OSError, ValueError, TypeError, KeyError, StrictDataclassError)
+"""What transformers raises for names, values and folders that it cannot use."""
 _DROPOUT_WORDS = ("dropout", "dropout_prob", "dropout_rate", "_pdrop")
 
 
@@ -32,7 +36,7 @@ def model_config(
     if config.pretrained is not None:
         try:
             network = AutoConfig.from_pretrained(config.pretrained, **task.model_settings())
-        except (OSError, ValueError) as error:
+        except _REFUSED as error:
             raise _unknown_model("headrace.model.pretrained", config.pretrained, error) from None
     else:
         settings = dict(config.config or {})
@@ -43,17 +47,30 @@ def model_config(
                 settings.setdefault(name, getattr(tokenizer, name))
         try:
             network = AutoConfig.for_model(kind, **settings, **task.model_settings())
-        except (ValueError, TypeError) as error:
+            known = {*vars(AutoConfig.for_model(kind)), *network.attribute_map}
+        except _REFUSED as error:
             raise _unknown_model("headrace.model.config", kind, error) from None
-        if network.vocab_size < len(tokenizer):
-            raise ConfigError(
-                Problem(
-                    f"the tokenizer has {len(tokenizer)} entries, the model's vocabulary fewer",
-                    "headrace.model.config.vocab_size",
-                    str(network.vocab_size),
-                    "Remove the key or raise it",
-                )
+        unknown = [
+            Problem(
+                f"the config of {kind} has no such key",
+                f"headrace.model.config.{key}",
+                remedy=did_you_mean(key, known),
             )
+            for key in settings
+            if key not in known
+        ]
+        if unknown:
+            raise ConfigError(unknown)
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= network.vocab_size:
+        raise ConfigError(
+            Problem(
+                f"the tokenizer has token ids up to {largest}, the model's vocabulary fewer",
+                "headrace.model",
+                str(network.vocab_size),
+                "Use the model's own tokenizer, or leave vocab_size out of a model from scratch",
+            )
+        )
     if config.dropout is not None:
         for name, value in vars(network).copy().items():
             if name.endswith(_DROPOUT_WORDS) and isinstance(value, float | int):
@@ -112,11 +129,28 @@ def build_model(
     if config.pretrained is None:
         return task.model_class.from_config(settings, dtype=torch.float32)
     try:
-        return task.model_class.from_pretrained(
-            config.pretrained, config=settings, dtype=torch.float32, ignore_mismatched_sizes=True
+        network, loading = task.model_class.from_pretrained(
+            config.pretrained,
+            config=settings,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # a head for other labels is replaced by a new one
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except _REFUSED as error:
         raise _unknown_model("headrace.model.pretrained", config.pretrained, error) from None
+    missing = [
+        name for name in loading["missing_keys"] if name.startswith(network.base_model_prefix + ".")
+    ]
+    if missing:
+        raise ConfigError(
+            Problem(
+                "the folder lacks weights of this network, they would be random",
+                "headrace.model.pretrained",
+                ", ".join(sorted(missing)[:5]),
+                "Give a folder whose weights belong to its config",
+            )
+        )
+    return network
 
 
 def empty_model(
@@ -124,12 +158,15 @@ def empty_model(
 ) -> PreTrainedModel:
     """Return the network without memory for its weights, to look at names and sizes."""
     settings = model_config(config, task, tokenizer)
-    with torch.device("meta"):
-        return task.model_class.from_config(settings)
+    try:
+        with torch.device("meta"):
+            return task.model_class.from_config(settings)
+    except _REFUSED as error:
+        raise _unknown_model("headrace.model.config", settings.model_type, error) from None
 
 
 def _unknown_model(where: str, name: str, error: Exception) -> ConfigError:
-    first_line = str(error).strip().splitlines()[0][:200]
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     remedy = "Give a local folder in Hugging Face format or a name on the hub"
     if os.environ.get("HF_HUB_OFFLINE"):
         remedy += " (HF_HUB_OFFLINE is set: only local folders and cached models can be used)"

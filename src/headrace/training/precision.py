@@ -55,6 +55,7 @@ def choose_precision(
     major, minor = torch.cuda.get_device_capability(device)
     capability = f"compute capability {major}.{minor}"
     if major >= 8:
-        return Precision("bf16", f"auto: {capability} has bf16", {**off, "bf16": {"enabled": True}})
+        bf16 = {**deepspeed_section.get("bf16", {}), "enabled": True}
+        return Precision("bf16", f"auto: {capability} has bf16", {**off, "bf16": bf16})
     fp16 = {**FP16_DEFAULTS, **deepspeed_section.get("fp16", {}), "enabled": True}
     return Precision("fp16", f"auto: {capability} has no native bf16", {**off, "fp16": fp16})

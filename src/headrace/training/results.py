@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from headrace import __version__
+from headrace.shards import storage
 from headrace.training.stages import Branch
 
 
@@ -28,6 +30,7 @@ def write_json(path: Path, value: Any) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
+    storage.sync(path.parent)
 
 
 def environment(world_size: int, device: torch.device) -> dict[str, str]:
@@ -56,6 +59,17 @@ def collect_results(
     environment_facts: dict[str, str],
 ) -> dict[str, Any]:
     """Write ``results.json`` from the branches that are finished, and return its content."""
+    with FileLock(output / ".results.lock"):  # other jobs may finish branches at the same time
+        return _collect(run, output, branches, label_set, environment_facts)
+
+
+def _collect(
+    run: str,
+    output: Path,
+    branches: Sequence[Branch],
+    label_set: str,
+    environment_facts: dict[str, str],
+) -> dict[str, Any]:
     results = {
         "run": run,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -14,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from headrace.config import RunConfig
 from headrace.encoding.report import render_table
-from headrace.errors import ConfigError, Problem
+from headrace.errors import ConfigError, Problem, StopRequested
 from headrace.stream.batching import BatchPlan
 from headrace.stream.feistel import derive_key
 from headrace.training.callbacks import Callback, Callbacks, MetricsFile, ProgressBar, TensorBoard
@@ -26,11 +27,17 @@ from headrace.training.data import (
     open_data,
     token_lengths,
 )
-from headrace.training.distributed import World, barrier, failing_together, process_group
+from headrace.training.distributed import (
+    World,
+    barrier,
+    failing_together,
+    gather_json,
+    process_group,
+)
 from headrace.training.engine import deepspeed_section, open_engine
 from headrace.training.export import finish_interrupted_export, write_export
 from headrace.training.loop import BranchTrainer, Progress
-from headrace.training.model import build_model, check_length, model_config
+from headrace.training.model import build_model, check_length, empty_model
 from headrace.training.precision import Precision, choose_precision
 from headrace.training.results import collect_results, environment, write_json
 from headrace.training.signals import StopFlag
@@ -54,8 +61,9 @@ def train(config: RunConfig, *, stage: str | None = None, branch: str | None = N
         UserError: for everything that is wrong with the input, before any training.
         StopRequested: after a stop signal, with a checkpoint saved.
     """
-    chosen = choose_branches(expand_stages(config), stage, branch)
-    with process_group() as world, StopFlag() as stop_flag:
+    with StopFlag() as stop_flag, process_group() as world:
+        with failing_together(world):
+            chosen = choose_branches(expand_stages(config), stage, branch)
         train_in_group(config, chosen, world, stop_flag)
 
 
@@ -69,24 +77,32 @@ def train_in_group(
         deepspeed_section(config, world, precision)
         check_same_run(config)
         check_start_folders(chosen)
-        network = model_config(config.headrace.model, opened.task, opened.tokenizer)
-        check_length(config.headrace.task.max_length, network)
-    barrier(world)
-    if world.is_main:
-        write_json(config.output / "config.json", config.resolved())
-        logger.info("run folder: %s", config.output)
-        logger.info("precision: %s (%s)", precision.name, precision.reason)
+        network = empty_model(config.headrace.model, opened.task, opened.tokenizer)
+        check_length(config.headrace.task.max_length, network.config)
     with failing_together(world):
         data = encode_data(opened, config)
+    with failing_together(world):
+        # only now: a config that the data refuses leaves no trace and can be corrected
+        if world.is_main:
+            write_json(config.output / "config.json", config.resolved())
     if world.is_main:
+        logger.info("run folder: %s", config.output)
+        logger.info("precision: %s (%s)", precision.name, precision.reason)
         report_truncation(data)
     for branch in chosen:
-        if branch.result_file.exists():
-            if world.is_main:
-                logger.info("%s is complete: %s", branch.title, branch.folder)
-            continue
-        with only_here(branch, world):
-            train_branch(config, branch, data, world, precision, stop_flag)
+        if any(gather_json(stop_flag.received is not None, world)):
+            raise StopRequested(
+                f"stopped by a signal before {branch.title}, start the same command again to go on"
+            )
+        if not is_complete(branch, world):
+            with only_here(branch, world):
+                # another job may have finished it while this one waited for the lock
+                if not is_complete(branch, world):
+                    train_branch(config, branch, data, world, precision, stop_flag)
+            gc.collect()  # the engine is in reference cycles: free it before the next one is made
+        elif world.is_main:
+            logger.info("%s is complete: %s", branch.title, branch.folder)
+        Checkpoints(branch.folder / "checkpoints", world, keep_last=1).remove_all()
         if world.is_main:
             collect_results(
                 config.name,
@@ -96,6 +112,11 @@ def train_in_group(
                 environment_facts=environment(world.size, world.device),
             )
         barrier(world)
+
+
+def is_complete(branch: Branch, world: World) -> bool:
+    """Whether a branch has its result; one answer for all ranks, that of the main rank."""
+    return bool(gather_json(world.is_main and branch.result_file.exists(), world)[0])
 
 
 @contextmanager
@@ -223,7 +244,6 @@ def train_branch(
         progress = trainer.fit(start_record)
     if world.is_main:
         write_json(branch.result_file, branch_result(branch, progress, steps))
-    checkpoints.remove_all()
 
 
 def total_steps(branch: Branch, steps_per_epoch: int) -> int:
@@ -294,7 +314,19 @@ def check_same_run(config: RunConfig) -> None:
     path = config.output / "config.json"
     if not path.exists():
         return
-    before, now = json.loads(path.read_text(encoding="utf-8")), config.resolved()
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        before["headrace"]["stages"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(
+            Problem(
+                "the folder holds something else than a run",
+                "headrace.output",
+                str(config.output),
+                "Choose another folder",
+            )
+        ) from None
+    now = config.resolved()
     for section in _MAY_CHANGE:
         before["headrace"].pop(section, None)
         now["headrace"].pop(section, None)
