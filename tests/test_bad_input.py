@@ -123,6 +123,7 @@ def test_a_batch_that_does_not_divide_is_explained(dry_run):
     message = dry_run(**{"train_batch_size": 15, "train_micro_batch_size_per_gpu": 4})
     assert "train_batch_size" in message
     assert "2 x 4" in message
+    assert "multiple of 8" in message
 
 
 def test_an_unknown_first_stage_is_met_with_a_suggestion(dry_run):

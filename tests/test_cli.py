@@ -1,6 +1,9 @@
 """The command line as a whole."""
 
 import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,42 @@ def test_a_users_mistake_is_printed_without_a_traceback(capsys, tmp_path):
     assert error.startswith("error: ")
     assert "nowhere.json" in error
     assert "Traceback" not in error
+
+
+def test_a_closed_pipe_is_no_traceback(small_corpus):
+    command = (
+        f"{sys.executable} -m headrace.cli preview {small_corpus.source('en', 'train')} -n 150"
+    )
+    finished = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | true"], capture_output=True, text=True
+    )
+    assert finished.returncode in {0, 141}
+    assert finished.stderr == ""
+
+
+def test_a_terminal_without_unicode_shows_escapes(small_corpus):
+    environment = {
+        **os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
+        "PYTHONIOENCODING": "ascii",
+    }  # fmt: skip
+    finished = subprocess.run(
+        [sys.executable, "-m", "headrace.cli", "preview", small_corpus.source("hi", "train")],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert "\\u09" in finished.stdout
+
+
+@pytest.mark.parametrize("output", ["s3://bucket/run", "memory://run", ""])
+def test_a_run_folder_is_local(small_corpus, tmp_path, capsys, output):
+    config = small_corpus.write_config(tmp_path / "run.json", tmp_path / "run")
+    arguments = ["train", "--ds_config", str(config), "--dry-run", "--ranks", "1"]
+    assert main([*arguments, "--set", f'headrace.output="{output}"']) == 2
+    assert "headrace.output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ranks", ["0", "-3"])
+def test_ranks_are_counted_from_one(small_corpus, tmp_path, capsys, ranks):
+    config = small_corpus.write_config(tmp_path / "run.json", tmp_path / "run")
+    assert main(["train", "--ds_config", str(config), "--dry-run", "--ranks", ranks]) == 2
+    assert "--ranks" in capsys.readouterr().err

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -37,7 +39,11 @@ def _overview() -> str:
     lines = ["usage: headrace COMMAND [options]", "", "commands:"]
     for name in COMMANDS:
         lines.append(f"  {name:<12}{_module(name).HELP}")
-    lines += ["", "`headrace COMMAND --help` shows the options of a command and an example."]
+    lines += [
+        "",
+        "`headrace COMMAND --help` shows the options of a command and an example,",
+        "`headrace --version` the version.",
+    ]
     return "\n".join(lines)
 
 
@@ -48,8 +54,28 @@ def _module(name: str):  # type: ignore[no-untyped-def]  # a command module is t
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see :mod:`headrace.errors`).
 
-    A user's mistake is printed as one line for each problem, without a traceback.
+    A user's mistake is printed as one line for each problem, without a traceback; so are Ctrl-C
+    and an output that nobody reads any more.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no terminal is too poor for a name
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("headrace: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the interpreter flushes once more at its end, and would complain there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a program that the closed pipe has ended: `headrace verify | head` failed
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in {"-h", "--help"}:
         print(_overview())
@@ -83,11 +109,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HeadraceError as error:
         print(f"headrace: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("headrace: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 0
 
 
 if __name__ == "__main__":

@@ -313,14 +313,18 @@ def batch_arithmetic(section: Mapping[str, Any], world_size: int) -> tuple[int, 
     if accumulation is None:
         accumulation = batch // (world_size * micro) if micro else 0
     if batch != world_size * micro * accumulation:
+        given = [f"{key} {section[key]}" for key in _BATCH_KEYS[1:] if section.get(key) is not None]
+        step = world_size
+        for key in _BATCH_KEYS[1:]:
+            step *= section.get(key) or 1
+        with_what = " and ".join([f"{world_size} ranks", *given])
         raise ConfigError(
             Problem(
                 f"the global batch is not ranks x micro-batch x accumulation "
                 f"({world_size} x {micro} x {accumulation} = {world_size * micro * accumulation})",
                 "train_batch_size",
                 str(batch),
-                f"With {world_size} ranks, make train_batch_size a multiple of "
-                f"{world_size * max(1, micro)}, or change train_micro_batch_size_per_gpu",
+                f"With {with_what}, make train_batch_size a multiple of {step}",
             )
         )
     return batch, int(micro), int(accumulation)

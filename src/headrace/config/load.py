@@ -88,6 +88,16 @@ def load_run_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfi
     if problems or headrace is None:
         raise ConfigError(problems)
     output = Path(headrace.output or f"runs/{path.stem}")
+    problems = [
+        problem
+        for where, folder in (
+            ("headrace.output", headrace.output if headrace.output is not None else str(output)),
+            ("headrace.data.cache_dir", headrace.data.cache_dir),
+        )
+        for problem in _local_folder_problems(where, folder)
+    ]
+    if problems:
+        raise ConfigError(problems)
     name = headrace.name or output.name
     return RunConfig(deepspeed=data, headrace=headrace, name=name, output=output)
 
@@ -115,9 +125,25 @@ def _read_hjson(path: Path) -> dict[str, Any]:
         raise ConfigError(
             Problem(f"not valid Hjson: {error.msg}", f"{path}:{error.lineno}:{error.colno}")
         ) from None
-    if not isinstance(data, dict):
-        raise ConfigError(Problem("a run config is an object", str(path), type(data).__name__))
+    if not isinstance(data, dict) or not data:
+        raise ConfigError(
+            Problem(
+                "a run config is an object with keys",
+                str(path),
+                type(data).__name__ if data else "empty",
+                "Start from one of ds_configs/",
+            )
+        )
     return cast(dict[str, Any], data)
+
+
+def _local_folder_problems(where: str, text: str) -> list[Problem]:
+    """Check that a text can be the path of a folder on this machine."""
+    if not text or "://" in text:
+        return [Problem("a local folder is needed", where, repr(text), "Give a path")]
+    if Path(text).exists() and not Path(text).is_dir():
+        return [Problem("a file is in the way", where, text, "Choose another folder")]
+    return []
 
 
 def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]) -> None:

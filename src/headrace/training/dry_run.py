@@ -37,7 +37,9 @@ def show_plan(
     Raises:
         UserError: for everything that a real start would refuse.
     """
-    ranks = ranks or environment_world_size()
+    if ranks is not None and ranks < 1:
+        raise UserError(Problem("a positive whole number is needed", "--ranks", str(ranks)))
+    ranks = environment_world_size() if ranks is None else ranks
     problems: list[Problem] = []
     opened: OpenedData | None = None
     branches: list[Branch] = []
@@ -72,7 +74,9 @@ def show_plan(
     print(f"run            {config.name} -> {config.output}")
     print(f"model          {type(model).__name__}, {parameters:,} parameters")
     print(f"labels         {opened.task.label_set.name}, {len(opened.task.label_set.tags)} tags")
-    print(f"batch          {batch} = {ranks} ranks x {micro} x {accumulation} accumulation steps")
+    print(
+        f"batch          {batch} = {ranks} rank{'s' * (ranks > 1)} x {micro} x {accumulation} accumulation steps"
+    )
     print(f"precision      {precision.name}: {precision.reason}")
     print(f"\nparameter groups\n{describe_groups(groups)}")
     print(f"\nstage plan\n{_stage_table(config, branches, opened, batch)}")

@@ -229,7 +229,14 @@ def training_command(sweep: Sweep, item: Item) -> list[str]:
     Raises:
         ConfigError: if there is no such launcher.
     """
-    words = shlex.split(sweep.launcher.replace("{ranks}", str(sweep.ranks)))
+    try:
+        words = shlex.split(sweep.launcher.replace("{ranks}", str(sweep.ranks)))
+    except ValueError as error:
+        raise ConfigError(
+            Problem(
+                f"not a command line: {error}", "--launcher", sweep.launcher, "Close the quotes"
+            )
+        ) from None
     arguments = ["train", "--ds_config", str(sweep.config_path)]
     for override in item.overrides:
         arguments += ["--set", override]
