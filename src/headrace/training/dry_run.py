@@ -74,9 +74,8 @@ def show_plan(
     print(f"run            {config.name} -> {config.output}")
     print(f"model          {type(model).__name__}, {parameters:,} parameters")
     print(f"labels         {opened.task.label_set.name}, {len(opened.task.label_set.tags)} tags")
-    print(
-        f"batch          {batch} = {ranks} rank{'s' * (ranks > 1)} x {micro} x {accumulation} accumulation steps"
-    )
+    started = "1 rank" if ranks == 1 else f"{ranks} ranks"
+    print(f"batch          {batch} = {started} x {micro} x {accumulation} accumulation steps")
     print(f"precision      {precision.name}: {precision.reason}")
     print(f"\nparameter groups\n{describe_groups(groups)}")
     print(f"\nstage plan\n{_stage_table(config, branches, opened, batch)}")
