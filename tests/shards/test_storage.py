@@ -77,8 +77,67 @@ def test_missing_file_is_a_shard_error(url: str, tmp_path: Path) -> None:
 
 def test_a_file_where_a_folder_is_needed_is_a_shard_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ShardError, match=r"Not a directory|File exists"):
+    with pytest.raises(ShardError, match="a file is in the way"):
         storage.write_atomically(str(tmp_path / "file" / "a"), b"x")
+    with pytest.raises(ShardError, match="a file is in the way"):
+        storage.make_folder(str(tmp_path / "file" / "a" / "b"))
+
+
+@pytest.mark.parametrize("url", ["", "  ", "file://"])
+def test_an_empty_url_is_never_the_root_or_the_working_folder(url: str) -> None:
+    for operation in (
+        lambda: storage.join(url, "manifest.json"),
+        lambda: storage.list_files(url),
+        lambda: storage.make_folder(url),
+        lambda: storage.write_atomically(url, b""),
+        lambda: storage.local_folder(url, "--output"),
+    ):
+        with pytest.raises(ShardError, match="the path is empty"):
+            operation()
+
+
+def test_a_local_folder_is_no_url_and_has_no_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for text in (str(tmp_path), str(tmp_path / "new" / "one"), f"file://{tmp_path}/new"):
+        assert tmp_path in (path := storage.local_folder(text, "--cache"), *path.parents)
+    for text in ("s3://bucket/x", "memory://x", "http://host/x"):
+        with pytest.raises(ShardError, match="--cache: not a folder on this machine"):
+            storage.local_folder(text, "--cache")
+    for text in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+        with pytest.raises(ShardError, match="--cache: a file is in the way"):
+            storage.local_folder(str(text), "--cache")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_file_to_write_is_checked_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for good in (tmp_path / "file", tmp_path / "new" / "x.json", "memory://x/y.json"):
+        assert storage.output_file_problems(str(good), "--json") == []
+    for bad, says in (
+        ("", "empty"),
+        (tmp_path, "a folder"),
+        (f"{tmp_path}/new/", "a folder"),
+        (tmp_path / "file" / "x.json", "in the way"),
+        ("ftpx://host/x.json", "not known"),
+    ):
+        (problem,) = storage.output_file_problems(str(bad), "--json")
+        assert problem.where == "--json"
+        assert says in problem.what
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The rights of the user who runs the tests may be those of root, who may write anywhere.
+    monkeypatch.setattr("os.access", lambda *_: False)
+    (problem,) = storage.output_file_problems(str(tmp_path / "x.json"), "--json")
+    assert "no permission" in problem.what
+
+
+def test_a_server_that_does_not_answer() -> None:
+    pytest.importorskip("aiohttp")
+    for operation in (storage.read_bytes, storage.size_of, storage.exists):
+        with pytest.raises(ShardError, match="the server is not reachable"):
+            operation("http://127.0.0.1:9/manifest.json")
 
 
 def test_unknown_protocol_names_the_known_ones() -> None:

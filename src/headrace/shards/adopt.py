@@ -34,6 +34,10 @@ def index_source(
     there are none.
     """
     names = storage.list_files(url)
+    if not names and not storage.exists(url):
+        raise ShardError(
+            Problem("no such folder", url, None, "Give the folder that holds *.tar files")
+        )
     if LEDGER_NAME in names:
         raise ShardError(
             Problem("a build was interrupted here", url, None, "Run the same build again")

@@ -19,10 +19,14 @@ from typing import IO, Any
 import fsspec
 from fsspec.core import split_protocol, url_to_fs
 
-from headrace.errors import MissingExtraError, Problem, ShardError
+from headrace.errors import MissingExtraError, Problem, ShardError, UserError
 
 TEMPORARY_SUFFIX = ".part"
 """Ending of a file that is being written; such a file is never read and may be deleted."""
+NO_SUCH_FILE = "no such file"
+"""What is wrong, in the problem of a file that is not there."""
+_LIBRARIES = {"botocore", "aiobotocore", "aiohttp"}
+"""Client libraries of object stores and web servers, with exception families of their own."""
 
 
 def is_local(url: str) -> bool:
@@ -32,15 +36,81 @@ def is_local(url: str) -> bool:
 
 
 def local_path(url: str) -> Path:
-    """The path of a local URL, with ``~`` expanded; ``ValueError`` if it is not local."""
+    """The path of a local URL, with ``~`` expanded; ``ValueError`` if it is not local.
+
+    Raises :class:`ShardError` for an empty path, which would be the working folder.
+    """
     if not is_local(url):
         raise ValueError(f"{url} is not a local path")
+    _refuse_empty(url)
     _, path = split_protocol(url)
     return Path(path).expanduser()
 
 
+def is_empty(url: str) -> bool:
+    """Whether the URL names nothing: no text, blanks, or ``file://`` with nothing behind it."""
+    return not url.strip() or (is_local(url) and not split_protocol(url)[1].strip())
+
+
+def local_folder(text: str, where: str) -> Path:
+    """The path of an option that needs a folder on this machine; it need not exist yet.
+
+    ``where`` is the name of the option.  Raises :class:`ShardError` if the text is empty, is the
+    URL of a store, or if a file is where the folder or one of its parents has to be.
+    """
+    if is_empty(text):
+        raise ShardError(Problem("the path is empty", where, remedy="Name a folder"))
+    if not is_local(text):
+        raise ShardError(
+            Problem("not a folder on this machine", where, text, "Give a local path, not a URL")
+        )
+    path = local_path(text)
+    if not _nearest(path).is_dir():
+        raise ShardError(Problem("a file is in the way", where, text, "Choose another folder"))
+    return path
+
+
+def output_file_problems(text: str, where: str) -> list[Problem]:
+    """What keeps a file from being written at a URL, as far as that shows before the work.
+
+    ``where`` is the name of the option.  A local file may be new or there already, in a folder
+    that is writable or can be made; of other URLs only the protocol is checked.
+    """
+    if is_empty(text):
+        return [Problem("the path is empty", where, remedy="Name a file")]
+    if not is_local(text):
+        try:
+            _filesystem(text)
+        except UserError as error:
+            return [Problem(p.what, where, text, p.remedy) for p in error.problems]
+        return []
+    path = local_path(text)
+    if path.is_dir() or text.endswith("/"):
+        return [Problem("a folder, where a file is to be written", where, text, "Name a file")]
+    folder = _nearest(path.parent)
+    if not folder.is_dir():
+        return [Problem("a file is in the way", where, text, "Choose another folder")]
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return [Problem("no permission to write there", where, text, "Choose another folder")]
+    return []
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest of its parents that is there."""
+    return next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+
+
+def _refuse_empty(url: str) -> None:
+    if is_empty(url):
+        raise ShardError(Problem("the path is empty", repr(url), remedy="Name a file or folder"))
+
+
 def join(url: str, *parts: str) -> str:
-    """Append path parts to a URL with single slashes between them."""
+    """Append path parts to a URL with single slashes between them.
+
+    Raises :class:`ShardError` for an empty URL: the parts would lie in the root folder.
+    """
+    _refuse_empty(url)
     head = url.rstrip("/")
     # "memory://" and the like keep their two slashes.
     return "/".join([f"{head}/" if head.endswith(":") else head, *parts])
@@ -53,7 +123,7 @@ def name_of(url: str) -> str:
 
 def read_bytes(url: str) -> bytes:
     """The whole content of a file."""
-    with _translated(url, "read"):
+    with _translated(url, "read it"):
         if is_local(url):
             return local_path(url).read_bytes()
         filesystem, path = _filesystem(url)
@@ -62,7 +132,7 @@ def read_bytes(url: str) -> bytes:
 
 def read_range(url: str, start: int, length: int) -> bytes:
     """``length`` bytes from byte ``start``; fewer where the file ends before."""
-    with _translated(url, "read"):
+    with _translated(url, "read it"):
         if is_local(url):
             with local_path(url).open("rb") as file:
                 file.seek(start)
@@ -75,7 +145,7 @@ def read_range(url: str, start: int, length: int) -> bytes:
 
 def size_of(url: str) -> int:
     """Size of a file in bytes."""
-    with _translated(url, "read"):
+    with _translated(url, "read it"):
         if is_local(url):
             return local_path(url).stat().st_size
         filesystem, path = _filesystem(url)
@@ -102,18 +172,26 @@ def sizes(url: str, names: list[str]) -> dict[str, int]:
 def make_folder(url: str) -> None:
     """Make a local folder and its parents; object stores need none."""
     if is_local(url):
-        with _translated(url, "write"):
-            local_path(url).mkdir(parents=True, exist_ok=True)
+        _make_local_folder(local_path(url), url)
 
 
 def exists(url: str) -> bool:
     """Whether a file or folder is there."""
-    with _translated(url, "look up"):
+    with _translated(url, "look it up"):
         if is_local(url):
             return local_path(url).exists()
         filesystem, path = _filesystem(url)
         filesystem.invalidate_cache()
-        return bool(filesystem.exists(path))
+        if can_list(url):
+            return bool(filesystem.exists(path))
+        # exists() of fsspec's web client takes a server that is not there for a missing file.
+        try:
+            filesystem.info(path)
+        except FileNotFoundError as error:
+            if _is_unreachable(error):
+                raise
+            return False
+        return True
 
 
 def list_files(url: str, suffix: str = "") -> dict[str, int]:
@@ -121,7 +199,7 @@ def list_files(url: str, suffix: str = "") -> dict[str, int]:
 
     A folder that does not exist is an empty one: object stores know no other kind.
     """
-    with _translated(url, "list"):
+    with _translated(url, "list it"):
         if is_local(url):
             folder = local_path(url)
             if not folder.is_dir():
@@ -146,7 +224,7 @@ def list_files(url: str, suffix: str = "") -> dict[str, int]:
 
 def delete(url: str) -> None:
     """Delete one file; nothing happens where there is none."""
-    with _translated(url, "delete"):
+    with _translated(url, "delete it"):
         if is_local(url):
             local_path(url).unlink(missing_ok=True)
             return
@@ -159,7 +237,7 @@ def delete(url: str) -> None:
 @contextmanager
 def open_for_reading(url: str) -> Iterator[IO[bytes]]:
     """A seekable binary stream over a file, read ahead in blocks where it is remote."""
-    with _translated(url, "read"):
+    with _translated(url, "read it"):
         if is_local(url):
             file: Any = local_path(url).open("rb")
         else:
@@ -177,7 +255,7 @@ def open_local(url: str) -> Iterator[IO[bytes]]:
             yield source
             return
         with tempfile.TemporaryFile() as copy:
-            with _translated(url, "read"):
+            with _translated(url, "read it"):
                 shutil.copyfileobj(source, copy, 1 << 20)
             copy.seek(0)
             yield copy
@@ -192,17 +270,17 @@ def open_atomically(url: str) -> Iterator[IO[bytes]]:
     """
     if is_local(url):
         target = local_path(url)
-        with _translated(url, "write"):
-            target.parent.mkdir(parents=True, exist_ok=True)
+        _make_local_folder(target.parent, url)
+        with _translated(url, "write it"):
             token = secrets.token_hex(4)
             temporary = target.with_name(f".{target.name}.{token}{TEMPORARY_SUFFIX}")
             file: IO[bytes] = temporary.open("w+b")
         try:
-            with file, _translated(url, "write"):
+            with file, _translated(url, "write it"):
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            with _translated(url, "write"):
+            with _translated(url, "write it"):
                 temporary.replace(target)
                 sync(target.parent)
         except BaseException:
@@ -212,7 +290,7 @@ def open_atomically(url: str) -> Iterator[IO[bytes]]:
     with tempfile.NamedTemporaryFile(suffix=TEMPORARY_SUFFIX) as file:
         yield file
         file.flush()
-        with _translated(url, "write"):
+        with _translated(url, "write it"):
             filesystem, path = _filesystem(url)
             filesystem.put_file(file.name, path)
             filesystem.invalidate_cache()
@@ -224,7 +302,7 @@ def write_atomically(url: str, data: bytes) -> None:
         with open_atomically(url) as file:
             file.write(data)
         return
-    with _translated(url, "write"):
+    with _translated(url, "write it"):
         filesystem, path = _filesystem(url)
         filesystem.pipe_file(path, data)
         filesystem.invalidate_cache()
@@ -249,8 +327,25 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _make_local_folder(path: Path, url: str) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ShardError(_in_the_way(url)) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ShardError(
+            Problem("the folder cannot be made", url, reason, "Choose another folder")
+        ) from error
+
+
+def _in_the_way(url: str) -> Problem:
+    return Problem("a file is in the way", url, remedy="Choose another folder")
+
+
 def _filesystem(url: str) -> tuple[Any, str]:
     """The filesystem of a URL and the path on it; fsspec caches the instances (also over forks)."""
+    _refuse_empty(url)
     protocol, _ = split_protocol(url)
     try:
         filesystem, path = url_to_fs(url)
@@ -279,25 +374,44 @@ def _translated(url: str, action: str) -> Iterator[None]:
     """Turn what the operating system or a client library raises into one ShardError."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise ShardError(
-            Problem("no such file", url, remedy="Check the path, or build the source first")
-        ) from error
-    except PermissionError as error:
-        raise ShardError(
-            Problem(f"no permission to {action} it", url, remedy="Check credentials and modes")
-        ) from error
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise ShardError(
-            Problem(f"cannot {action} it: {reason}", url, remedy="Check the storage and try again")
-        ) from error
-    except Exception as error:
-        # Client libraries of object stores (botocore) have exception families of their own.
-        if type(error).__module__.partition(".")[0] in {"botocore", "aiobotocore", "aiohttp"}:
-            raise ShardError(
-                Problem(
-                    f"cannot {action} it: {error}", url, remedy="Check endpoint and credentials"
-                )
-            ) from error
+    except UserError:
         raise
+    except Exception as error:
+        problem = _problem(url, action, error)
+        if problem is None:
+            raise
+        raise ShardError(problem) from error
+
+
+def _problem(url: str, action: str, error: Exception) -> Problem | None:
+    """What an exception says about a URL; None if it is not of the outside world."""
+    is_of_library = type(error).__module__.partition(".")[0] in _LIBRARIES
+    if not (is_of_library or isinstance(error, OSError)):
+        return None
+    if _is_unreachable(error):
+        return Problem(
+            "the server is not reachable",
+            url,
+            str(error.__cause__ or error),
+            "Check the address and the network",
+        )
+    if isinstance(error, FileNotFoundError):
+        return Problem(NO_SUCH_FILE, url, remedy="Check the path, or build the source first")
+    if isinstance(error, (FileExistsError, NotADirectoryError)) and action == "write it":
+        return _in_the_way(url)
+    if isinstance(error, PermissionError):
+        return Problem(f"no permission to {action}", url, remedy="Check credentials and modes")
+    if is_of_library:
+        return Problem(f"cannot {action}: {error}", url, remedy="Check endpoint and credentials")
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return Problem(f"cannot {action}: {reason}", url, remedy="Check the storage and try again")
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """Whether a server does not answer; fsspec's web client has that as the cause of another."""
+    # Named, not imported: aiohttp and botocore are not always installed.
+    names = {"ClientConnectorError", "ClientConnectorDNSError", "EndpointConnectionError"}
+    return any(
+        isinstance(one, ConnectionError) or type(one).__name__ in names
+        for one in (error, error.__cause__)
+    )

@@ -6,6 +6,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, cast
 
 from headrace.corpus.readers.findings import (
@@ -13,7 +14,7 @@ from headrace.corpus.readers.findings import (
     REPAIRED_LINE_END,
     Findings,
 )
-from headrace.errors import CorpusError, Problem, ShardError
+from headrace.errors import CorpusError, ShardError
 from headrace.shards import storage
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -33,7 +34,9 @@ def open_text(url: str) -> Iterator[IO[bytes]]:
     except ShardError as error:
         raise CorpusError(
             [
-                Problem(problem.what, problem.where, problem.value, "Check the path of the input")
+                replace(problem, remedy="Check the path of the input")
+                if problem.what == storage.NO_SUCH_FILE
+                else problem
                 for problem in error.problems
             ]
         ) from error
