@@ -71,3 +71,25 @@ def test_unknown_tags_of_all_sources_are_listed(
     errors = capsys.readouterr().err
     for tag in ("B-River", "I-River", "B-Dam"):
         assert errors.count(f"(value: {tag})") == 1
+
+
+def test_encode_names_the_option_and_the_missing_folder(
+    urls: list[str],
+    tmp_path: Path,
+    tokenizer: object,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tokenizer.name_or_path  # type: ignore[attr-defined]
+    assert main(["encode", *urls, "--tokenizer", folder, "--max-length", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --max-length: ")
+    assert "Use 3 to" in line
+    # OWNER/NAME is a name on the hub as well; where OWNER is a folder, the hub is not asked.
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", None)
+    assert main(["encode", *urls, "--tokenizer", "data/tokenizer"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no such tokenizer folder" in line
+    assert "headrace tokenizer --help" in line

@@ -327,7 +327,7 @@ def test_predict_warns_of_words_that_were_cut(
     path.write_text("the river carries water\nada\n")
     command = ["predict", str(model_folder), "--input", str(path), "--output", str(output)]
     assert main([*command, "--max-length", "6"]) == 0
-    assert "2 words in 1 sentences are beyond 6 tokens" in capsys.readouterr().err
+    assert "2 words in 1 sentence beyond 6 tokens" in capsys.readouterr().err
     tags = json.loads(output.read_text().splitlines()[0])["tags"]
     assert tags[2:] == ["O", "O"]
 

@@ -9,7 +9,6 @@ import json
 import logging
 import shlex
 import sys
-from pathlib import Path
 
 from headrace.errors import EXIT_DONE, ConfigError, Problem
 
@@ -31,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, print the table, and write the JSON file."""
     _check(arguments)
     from headrace.benchmarks import frame
-    from headrace.training.results import write_json
+    from headrace.shards import storage
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     module = importlib.import_module(f"headrace.benchmarks.{arguments.name}")
@@ -48,7 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_DONE
     print(table)
     if arguments.json is not None:
-        write_json(Path(arguments.json), report)
+        storage.write_atomically(
+            arguments.json, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode()
+        )
     return EXIT_DONE
 
 
@@ -56,6 +57,7 @@ def _check(arguments: argparse.Namespace) -> None:
     """Raise one error with every wrong argument, before anything is imported or measured."""
     from headrace.benchmarks import BENCHMARKS
     from headrace.config.messages import did_you_mean
+    from headrace.shards import storage
 
     problems = []
     if arguments.name not in BENCHMARKS:
@@ -63,12 +65,10 @@ def _check(arguments: argparse.Namespace) -> None:
         problems.append(Problem("no such benchmark", "NAME", arguments.name, remedy))
     if arguments.rounds is not None and arguments.rounds < 1:
         problems.append(
-            Problem("there must be at least one round", "--rounds", str(arguments.rounds))
+            Problem("out of range", "--rounds", str(arguments.rounds), "Give 1 or more")
         )
     if arguments.json not in {None, "-"}:
-        folder = Path(arguments.json).absolute().parent
-        if not folder.is_dir():
-            problems.append(Problem("no such folder", "--json", str(folder), "Make it first"))
+        problems += storage.output_file_problems(arguments.json, "--json")
     if problems:
         raise ConfigError(problems)
 

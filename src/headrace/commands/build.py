@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from headrace.commands.options import counted, named_as_options
 from headrace.corpus.readers import FORMATS
 from headrace.shards.manifest import Manifest
 
@@ -14,13 +15,23 @@ EXAMPLE = "headrace build en_train.conll.gz --output data/en/train --language en
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="corpus file, plain or .gz")
-    parser.add_argument("--output", required=True, metavar="URL", help="folder of the source")
-    parser.add_argument("--language", required=True, help="BCP-47 tag: en, hi, pt-BR")
+    parser.add_argument(
+        "--output", required=True, metavar="URL", help="folder of the source: a path or a URL"
+    )
+    parser.add_argument(
+        "--language", required=True, metavar="TAG", help="BCP-47 tag: en, hi, pt-BR"
+    )
     parser.add_argument(
         "--format", default="auto", choices=("auto", *FORMATS), help="default: look at the file"
     )
     parser.add_argument("--split-name", metavar="NAME", help="train, dev, test: names the shards")
-    parser.add_argument("--samples-per-shard", type=int, default=10_000, metavar="N")
+    parser.add_argument(
+        "--samples-per-shard",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="samples in every shard but the last (default: 10000)",
+    )
     parser.add_argument("--labels", metavar="NAME", help="label set or file that tags must be in")
     parser.add_argument("--limit", type=int, metavar="N", help="take the first N sentences")
     parser.add_argument("--subset", metavar="NAME", help="subset of all sentences: clean, noisy")
@@ -36,19 +47,22 @@ def run(arguments: argparse.Namespace) -> int:
     """Build the source and print what is in it."""
     from headrace.corpus.build import build_source
 
-    manifest = build_source(
-        arguments.inputs,
-        arguments.output,
-        arguments.language,
-        format=arguments.format,
-        split=arguments.split_name,
-        samples_per_shard=arguments.samples_per_shard,
-        labels=arguments.labels,
-        limit=arguments.limit,
-        subset=arguments.subset,
-        repair=arguments.repair,
-        overwrite=arguments.overwrite,
-    )
+    with named_as_options(
+        ("output", "language", "format", "split_name", "samples_per_shard", "limit", "subset")
+    ):
+        manifest = build_source(
+            arguments.inputs,
+            arguments.output,
+            arguments.language,
+            format=arguments.format,
+            split=arguments.split_name,
+            samples_per_shard=arguments.samples_per_shard,
+            labels=arguments.labels,
+            limit=arguments.limit,
+            subset=arguments.subset,
+            repair=arguments.repair,
+            overwrite=arguments.overwrite,
+        )
     print("\n".join(_summary(arguments.output, manifest)))
     return 0
 
@@ -87,8 +101,8 @@ def _other_languages(domains: dict[str, int], language: str) -> list[str]:
         name for name in domains if len(name) == 2 and name != language.partition("-")[0].lower()
     ]
     return [
-        f"note: {domains[name]} sentences say domain={name}, but the source is built as "
-        f"{language}; if that is wrong, build it again with --language {name} --overwrite"
+        f"note: {counted(domains[name], 'sentence')} with domain={name}, but the source is built "
+        f"as {language}; if that is wrong, build it again with --language {name} --overwrite"
         for name in others
     ]
 
@@ -102,8 +116,8 @@ def _repeated(repeated: list[dict[str, str | int]]) -> list[str]:
     ]
     rest = len(repeated) - len(shown)
     return [
-        f"note: {len(repeated)} sentences repeat an earlier one, id and all; each is kept, "
-        "under a key of its own (the manifest lists all)",
+        f"note: {counted(len(repeated), 'sentence')} the same as an earlier one, id and all; each "
+        "is kept, under a key of its own (the manifest lists all)",
         *shown,
         *([f"  and {rest} more"] if rest else []),
     ]

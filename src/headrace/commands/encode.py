@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from headrace.commands.options import named_as_options
 
 HELP = "encode shards for training: token ids, labels, lengths (made once, then reused)"
 EXAMPLE = (
-    "headrace encode ner/en/train ner/hi/train --tokenizer tokenizer "
+    "headrace encode data/en/train data/hi/train --tokenizer data/tokenizer "
     "--labels multiconer_v2 --max-length 92"
 )
 
@@ -15,36 +16,51 @@ EXAMPLE = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="folder (URL) of shards")
-    parser.add_argument("--tokenizer", required=True, help="folder or hub name of a fast tokenizer")
+    parser.add_argument(
+        "--tokenizer",
+        required=True,
+        metavar="DIR_OR_NAME",
+        help="folder or hub name of a fast tokenizer",
+    )
     parser.add_argument(
         "--labels",
         default="discover",
+        metavar="NAME",
         help="built-in label set, label file, or discover: the types in the sources (default)",
     )
     parser.add_argument(
         "--max-length",
         type=int,
         default=128,
+        metavar="N",
         help="tokens of a sentence at most, special tokens included (default: 128)",
     )
     parser.add_argument(
         "--cache",
-        type=Path,
-        default=Path(".headrace/encoded"),
+        default=".headrace/encoded",
+        metavar="DIR",
         help="local folder of the sidecars (default: .headrace/encoded)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Encode every source; problems of all of them are reported together."""
+    from headrace.encoding.alignment import check_max_length
     from headrace.encoding.report import render_table
     from headrace.encoding.sidecar import encode_source
     from headrace.encoding.tokenizer import load_tokenizer
     from headrace.errors import EXIT_DONE, Problem, UserError
+    from headrace.shards import storage
     from headrace.shards.reader import ShardReader
     from headrace.tasks.labels import discover_label_set, load_label_set
+    from headrace.training.logs import quiet_libraries
 
+    quiet_libraries()
     problems: list[Problem] = []
+    try:
+        cache = storage.local_folder(arguments.cache, "--cache")
+    except UserError as error:
+        problems += error.problems
     readers = []
     for url in dict.fromkeys(arguments.sources):
         try:
@@ -54,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     tokenizer = label_set = None
     try:
         tokenizer = load_tokenizer(arguments.tokenizer)
+        with named_as_options(["max_length"]):
+            check_max_length(tokenizer, arguments.max_length)
     except UserError as error:
         problems += error.problems
     try:
@@ -75,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
                 tokenizer,
                 label_set,
                 max_length=arguments.max_length,
-                cache_dir=arguments.cache,
+                cache_dir=cache,
                 language=language,
             )
         except UserError as error:

@@ -28,9 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", nargs="+", required=True, metavar="LANG=URL", help="sources to score on"
     )
-    parser.add_argument("--stage", help="stage of the run folder (default: the last)")
+    parser.add_argument(
+        "--stage", metavar="NAME", help="stage of the run folder (default: the last)"
+    )
     parser.add_argument(
         "--branch",
+        metavar="NAME",
         help="branch of the stage, for every language (default: each language has its own)",
     )
     parser.add_argument(
@@ -47,19 +50,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--cache",
         default=".headrace/encoded",
         metavar="DIR",
-        help="folder for encoded data (default: .headrace/encoded)",
+        help="local folder for encoded data (default: .headrace/encoded)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Score every language with the model that serves it."""
+    urls, cache = _checked(arguments)
+
     from headrace.shards import storage
     from headrace.training.inference import load_model
     from headrace.training.logs import quiet_libraries
     from headrace.training.models_of_run import is_run_folder, models_of_run
 
     quiet_libraries()
-    urls = _by_language(arguments)
     served: dict[str, list[str]] = {arguments.model: list(urls)}
     if is_run_folder(Path(arguments.model)):
         models = models_of_run(
@@ -79,7 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
     for name, languages in served.items():
         model = load_model(name, max_length=arguments.max_length)
         label_sets[model.task.label_set.name] = None
-        found |= _score(model, {language: urls[language] for language in languages}, arguments)
+        found |= _score(
+            model, {language: urls[language] for language in languages}, cache, arguments
+        )
     found = {language: found[language] for language in urls}
     document = {
         "model": arguments.model,
@@ -93,19 +99,19 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_DONE
     print(table(found).text(), end="")
     print("Scores are per cent. Entities that truncation took words from count as not found.")
-    if arguments.json:
+    if arguments.json is not None:
         text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
         storage.write_atomically(arguments.json, text.encode())
     return EXIT_DONE
 
 
 def _score(
-    model: TrainedModel, urls: dict[str, str], arguments: argparse.Namespace
+    model: TrainedModel, urls: dict[str, str], cache: Path, arguments: argparse.Namespace
 ) -> dict[str, dict[str, Any]]:
     """Everything that is reported about some languages, by language."""
     from headrace.training.inference import encode_for_model, score
 
-    sources = encode_for_model(model, urls, Path(arguments.cache))
+    sources = encode_for_model(model, urls, cache)
     title = f"evaluating {', '.join(urls)}"
     result = score(model, sources, batch_size=arguments.batch_size, title=title)
     return {
@@ -119,8 +125,10 @@ def _score(
     }
 
 
-def _by_language(arguments: argparse.Namespace) -> dict[str, str]:
-    """``["en=URL", ...]`` as language -> URL, and the other options checked."""
+def _checked(arguments: argparse.Namespace) -> tuple[dict[str, str], Path]:
+    """``["en=URL", ...]`` as language -> URL, and the cache folder; all options are checked."""
+    from headrace.shards import storage
+
     urls: dict[str, str] = {}
     problems = []
     for item in arguments.data:
@@ -134,10 +142,17 @@ def _by_language(arguments: argparse.Namespace) -> dict[str, str]:
         urls[language] = url
     if arguments.batch_size < 1:
         value = str(arguments.batch_size)
-        problems.append(Problem("a positive whole number is needed", "--batch-size", value))
+        problems.append(Problem("out of range", "--batch-size", value, "Give 1 or more"))
+    if arguments.json not in {None, "-"}:
+        problems += storage.output_file_problems(arguments.json, "--json")
+    cache = Path()
+    try:
+        cache = storage.local_folder(arguments.cache, "--cache")
+    except UserError as error:
+        problems += error.problems
     if problems:
         raise UserError(problems)
-    return urls
+    return urls, cache
 
 
 def table(found: dict[str, dict[str, Any]]) -> Table:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from headrace.commands.options import counted
+
 HELP = "index existing WebDataset tars and write their manifest"
 EXAMPLE = "headrace index s3://bucket/tars --language en"
 
@@ -11,7 +13,7 @@ EXAMPLE = "headrace index s3://bucket/tars --language en"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("url", metavar="URL", help="folder that holds *.tar files")
-    parser.add_argument("--language", help="BCP-47 tag, written into a new manifest")
+    parser.add_argument("--language", metavar="TAG", help="BCP-47 tag, written into a new manifest")
     parser.add_argument(
         "--rebuild",
         action="store_true",
@@ -21,11 +23,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Index the folder and print a line for each shard."""
+    from headrace.corpus.language import language_problems
+    from headrace.errors import ShardError
     from headrace.shards.adopt import index_source
 
+    if arguments.language is not None:
+        problems = language_problems(arguments.language, "--language")
+        if problems:
+            raise ShardError(problems)
     metadata = {"language": arguments.language} if arguments.language else {}
     manifest = index_source(arguments.url, rebuild=arguments.rebuild, metadata=metadata)
     for shard in manifest.shards:
-        print(f"{shard.name}  {shard.samples:,} samples  {shard.bytes:,} bytes  {shard.hash}")
-    print(f"{len(manifest.shards)} shards, {manifest.samples:,} samples: {manifest.fingerprint}")
+        print(
+            f"{shard.name}  {counted(shard.samples, 'sample')}  {shard.bytes:,} bytes  {shard.hash}"
+        )
+    shards, samples = counted(len(manifest.shards), "shard"), counted(manifest.samples, "sample")
+    print(f"{shards}, {samples}: {manifest.fingerprint}")
     return 0

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from headrace.errors import EXIT_DONE, ConfigError, LabelError, Problem
+from headrace.errors import EXIT_DONE, ConfigError, LabelError, Problem, UserError
 
 if TYPE_CHECKING:
     from headrace.shards import ShardReader
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 HELP = "score the longest-match lexicon baseline of named entity recognition"
 EXAMPLE = (
-    "headrace lexicon --train ner/en/train ner/hi/train --evaluate en=ner/en/dev hi=ner/hi/dev "
+    "headrace lexicon --train data/en/train data/hi/train "
+    "--evaluate en=data/en/dev hi=data/hi/dev "
     "--labels multiconer_v2 --json baseline.json"
 )
 
@@ -25,7 +26,11 @@ EXAMPLE = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "--train", nargs="+", required=True, metavar="URL", help="sources to collect entities from"
+        "--train",
+        nargs="+",
+        required=True,
+        metavar="SOURCE",
+        help="sources to collect entities from",
     )
     parser.add_argument(
         "--evaluate",
@@ -35,7 +40,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="sources to score, each with the language it is reported under",
     )
     parser.add_argument(
-        "--labels", required=True, help="label set: a built-in name or the path of a .json file"
+        "--labels",
+        required=True,
+        metavar="NAME",
+        help="label set: a built-in name or the path of a .json file",
     )
     parser.add_argument(
         "--per-language",
@@ -52,35 +60,38 @@ def run(arguments: argparse.Namespace) -> int:
     """Build the lexicon, score every source, print a table and write the JSON file."""
     from tqdm import tqdm
 
-    from headrace.shards import ShardReader, storage
-    from headrace.tasks.labels import load_label_set
+    from headrace.shards import storage
     from headrace.tasks.ner_metrics import NerScores
 
-    urls = _by_language(arguments.evaluate)
-    label_set = load_label_set(arguments.labels)
-    train = [ShardReader(url) for url in arguments.train]
-    evaluation = {language: ShardReader(url) for language, url in urls.items()}
-    lexicons = _lexicons(train, label_set, list(urls), arguments)
+    label_set, train, evaluation = _opened(arguments)
+    lexicons = _lexicons(train, evaluation, label_set, arguments)
 
+    problems: list[Problem] = []
     metrics: dict[str, Any] = {}
     for language, reader in evaluation.items():
         scores = NerScores(label_set)
         lexicon = lexicons[language]
         samples = _sentences(reader, label_set)
         total = reader.manifest.samples
-        for metadata in tqdm(samples, desc=f"score {language}", total=total, disable=None):
-            tokens, tags = metadata["tokens"], metadata["tags"]
-            scores.update(tags, lexicon.tag(tokens), metadata.get("subset"))
-        metrics[language] = scores.result()
+        try:
+            for metadata in tqdm(samples, desc=f"score {language}", total=total, disable=None):
+                tokens, tags = metadata["tokens"], metadata["tags"]
+                scores.update(tags, lexicon.tag(tokens), metadata.get("subset"))
+        except UserError as error:
+            problems += error.problems
+        else:
+            metrics[language] = scores.result()
+    if problems:
+        raise UserError(problems)
 
     if arguments.json != "-":
         print(_table(metrics, lexicons))
-    if arguments.json:
+    if arguments.json is not None:
         document = {
             "baseline": "lexicon",
             "label_set": label_set.name,
             "train": arguments.train,
-            "evaluate": urls,
+            "evaluate": {language: reader.url for language, reader in evaluation.items()},
             "per_language": arguments.per_language,
             "lower_case": arguments.lower_case,
             "entries": {language: len(lexicons[language]) for language in metrics},
@@ -94,44 +105,90 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _by_language(items: list[str]) -> dict[str, str]:
-    """``["en=URL", ...]`` as language -> URL."""
+def _opened(
+    arguments: argparse.Namespace,
+) -> tuple[LabelSet, list[ShardReader], dict[str, ShardReader]]:
+    """The label set, the training sources, and the sources to score by language.
+
+    Raises one error with all problems of the options, the label set and the sources.
+    """
+    from headrace.shards import ShardReader, storage
+    from headrace.tasks.labels import load_label_set
+
+    urls, problems = _by_language(arguments.evaluate)
+    if arguments.json not in {None, "-"}:
+        problems += storage.output_file_problems(arguments.json, "--json")
+    label_set = None
+    try:
+        label_set = load_label_set(arguments.labels)
+    except UserError as error:
+        problems += error.problems
+    readers: dict[str, ShardReader] = {}
+    for url in dict.fromkeys([*arguments.train, *urls.values()]):
+        try:
+            readers[url] = ShardReader(url)
+        except UserError as error:
+            problems += error.problems
+    if problems or label_set is None:
+        raise ConfigError(problems)
+    train = [readers[url] for url in arguments.train]
+    return label_set, train, {language: readers[url] for language, url in urls.items()}
+
+
+def _by_language(items: list[str]) -> tuple[dict[str, str], list[Problem]]:
+    """``["en=URL", ...]`` as language -> URL, and what is wrong with the others."""
     urls: dict[str, str] = {}
     problems = []
     for item in items:
         language, equals, url = item.partition("=")
         if not (language and equals and url):
-            remedy = "Write the language before the source: en=ner/en/dev"
+            remedy = "Write the language before the source: en=data/en/dev"
             problems.append(Problem("not LANG=URL", "--evaluate", item, remedy))
         elif language in urls:
             remedy = "Give each language one source"
             problems.append(Problem("the language is given twice", "--evaluate", language, remedy))
-        urls[language] = url
-    if problems:
-        raise ConfigError(problems)
-    return urls
+        else:
+            urls[language] = url
+    return urls, problems
 
 
 def _lexicons(
     train: list[ShardReader],
+    evaluation: dict[str, ShardReader],
     label_set: LabelSet,
-    languages: list[str],
     arguments: argparse.Namespace,
 ) -> dict[str, Lexicon]:
-    """The lexicon that each language is tagged with."""
+    """The lexicon that each language is tagged with.
+
+    Raises ``UserError`` for the training sources; the sources to score are then read as well, so
+    that the problems of all come together.
+    """
     from tqdm import tqdm
 
     from headrace.tasks.lexicon import Lexicon
 
+    languages = list(evaluation)
+    problems: list[Problem] = []
     sentences: dict[str, list[tuple[list[str], list[str]]]] = {}
     total = sum(reader.manifest.samples for reader in train)
     with tqdm(desc="collect entities", total=total, disable=None) as progress:
         for reader in train:
-            for metadata in _sentences(reader, label_set):
-                group = str(metadata.get("language")) if arguments.per_language else ""
-                pair = (metadata["tokens"], metadata["tags"])
-                sentences.setdefault(group, []).append(pair)
-                progress.update()
+            try:
+                for metadata in _sentences(reader, label_set):
+                    group = str(metadata.get("language")) if arguments.per_language else ""
+                    pair = (metadata["tokens"], metadata["tags"])
+                    sentences.setdefault(group, []).append(pair)
+                    progress.update()
+            except UserError as error:
+                problems += error.problems
+    if problems:
+        for reader in evaluation.values():
+            try:
+                for _ in _sentences(reader, label_set):
+                    pass
+            except UserError as error:
+                problems += error.problems
+        raise UserError(list(dict.fromkeys(problems)))
     if not arguments.per_language:
         shared = Lexicon.from_sentences(sentences.get("", []), lower_case=arguments.lower_case)
         return dict.fromkeys(languages, shared)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from headrace.commands.options import counted
 from headrace.errors import EXIT_DONE, ConfigError, Problem
 from headrace.training.sentences import FORMATS, input_format, read_sentences
 
@@ -22,7 +23,9 @@ EXAMPLE = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("model", help="folder in Hugging Face format, or name on the hub")
+    parser.add_argument(
+        "model", metavar="MODEL", help="folder in Hugging Face format, or name on the hub"
+    )
     parser.add_argument(
         "--input", required=True, metavar="FILE_OR_SHARDS", help="sentences to tag; .gz is read too"
     )
@@ -39,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="default: jsonl for names with .jsonl or .json, else conll",
     )
     parser.add_argument(
-        "--language", metavar="xx", help="BCP-47 tag (default: as the input or the model says)"
+        "--language", metavar="TAG", help="BCP-47 tag (default: as the input or the model says)"
     )
     parser.add_argument(
         "--batch-size", type=int, default=32, metavar="N", help="sentences at once (default: 32)"
@@ -56,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check the input to its end, tag it, and write the output when it is complete."""
     if arguments.batch_size < 1:
         value = str(arguments.batch_size)
-        raise ConfigError(Problem("a positive whole number is needed", "--batch-size", value))
+        raise ConfigError(Problem("out of range", "--batch-size", value, "Give 1 or more"))
     chosen = input_format(arguments.input) if arguments.format == "auto" else arguments.format
     print(f"reading {arguments.input} as {chosen}", file=sys.stderr)
     total = sum(1 for _ in read_sentences(arguments.input, chosen))
@@ -77,11 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
     written = (write_json_lines if as_json else write_conll)(arguments.output, predictions)
     if cut.words:
         print(
-            f"warning: {cut.words:,} words in {cut.sentences:,} sentences are beyond "
-            f"{model.max_length} tokens and are tagged O; raise --max-length if the model can",
+            f"warning: {counted(cut.words, 'word')} in {counted(cut.sentences, 'sentence')} beyond "
+            f"{model.max_length} tokens, tagged O; raise --max-length if the model can",
             file=sys.stderr,
         )
-    print(f"{written:,} sentences: {arguments.output}")
+    print(f"{counted(written, 'sentence')}: {arguments.output}")
     return EXIT_DONE
 
 

@@ -9,6 +9,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
+from headrace.commands.options import counted
+
 if TYPE_CHECKING:
     from headrace.shards import Sample, ShardReader
 
@@ -19,19 +21,24 @@ EXAMPLE = "headrace preview data/en/train -n 3"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("url", metavar="URL", help="folder of a source")
-    parser.add_argument("-n", type=int, default=5, metavar="N", help="number of samples")
-    parser.add_argument("--key", metavar="K", help="show only the sample with this key")
+    parser.add_argument(
+        "-n", type=int, default=5, metavar="N", help="number of samples (default: 5)"
+    )
+    parser.add_argument("--key", metavar="KEY", help="show only the sample with this key")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the samples, and then counts of languages and tags over them."""
+    from headrace.errors import ConfigError, Problem
     from headrace.shards import ShardReader
 
+    if arguments.n < 1:
+        raise ConfigError(Problem("out of range", "-n", str(arguments.n), "Give 1 or more"))
     with ShardReader(arguments.url) as reader:
         if arguments.key is not None:
             samples: Iterator[Sample] = iter([_find(reader, arguments.key)])
         else:
-            samples = islice(reader, max(arguments.n, 0))
+            samples = islice(reader, min(arguments.n, len(reader)))
         languages: Counter[str] = Counter()
         tags: Counter[str] = Counter()
         for sample in samples:
@@ -39,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
             print("\n".join(_harmless(line) for line in _shown(sample, metadata)))
             languages[str(metadata.get("language", "unknown"))] += 1
             tags.update(tag for tag in metadata.get("tags", []) if tag != "O")
-        print(f"{len(reader):,} samples in {len(reader.manifest.shards)} shards")
+        shards = counted(len(reader.manifest.shards), "shard")
+        print(f"{counted(len(reader), 'sample')} in {shards}")
     print(f"languages shown: {_counts(languages)}")
     if tags:
         print(f"tags shown: {_counts(tags)}")

@@ -6,6 +6,7 @@ import argparse
 
 from tqdm import tqdm
 
+from headrace.commands.options import counted
 from headrace.errors import EXIT_DONE, CorpusError, Problem
 
 HELP = "write a made-up multilingual named-entity corpus to try things out with"
@@ -21,18 +22,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="languages to write (default: all twelve)",
     )
     parser.add_argument(
-        "--train", type=int, default=2000, metavar="N", help="training sentences a language"
+        "--train",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="training sentences a language (default: 2000)",
     )
     parser.add_argument(
-        "--validation", type=int, default=400, metavar="N", help="validation sentences a language"
+        "--validation",
+        type=int,
+        default=400,
+        metavar="N",
+        help="validation sentences a language (default: 400)",
     )
-    parser.add_argument("--seed", type=int, default=17, help="another seed, other sentences")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=17,
+        metavar="N",
+        help="another seed, other sentences (default: 17)",
+    )
     parser.add_argument(
         "--noisy-share",
         type=float,
         default=0.3,
         metavar="SHARE",
-        help="share of the validation sentences with typing errors; training is always clean",
+        help="share of the validation sentences with typing errors (default: 0.3)",
     )
 
 
@@ -57,8 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
         name = FILE_NAMES[split].format(language=language)
         write_conll(storage.join(arguments.output, name), sentences)
     print(
-        f"{arguments.output}: {len(languages)} languages, each {arguments.train} training and "
-        f"{arguments.validation} validation sentences"
+        f"{arguments.output}: {counted(len(languages), 'language')}, each "
+        f"{counted(arguments.train, 'training sentence')} and "
+        f"{counted(arguments.validation, 'validation sentence')}"
     )
     return EXIT_DONE
 
@@ -66,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace, languages: list[str]) -> None:
     """Raise one error with every wrong option, before anything is written."""
     from headrace.corpus.sample_corpus import LANGUAGES
+    from headrace.shards import storage
 
     known = f"Use some of {','.join(LANGUAGES)}."
     problems = [
@@ -73,6 +90,8 @@ def _check(arguments: argparse.Namespace, languages: list[str]) -> None:
         for language in languages
         if language not in LANGUAGES
     ]
+    if storage.is_empty(arguments.output):
+        problems.append(Problem("the path is empty", "--output", remedy="Name a folder."))
     if not languages:
         problems.append(Problem("no language is named", "--languages", remedy=known))
     for option, size in (("--train", arguments.train), ("--validation", arguments.validation)):

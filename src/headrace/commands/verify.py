@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from headrace.commands.options import counted
 from headrace.errors import EXIT_DONE, EXIT_USER_ERROR
 
 HELP = "read every byte of sources, check all hashes, list all problems"
@@ -28,10 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(document, ensure_ascii=False, indent=1))
         return EXIT_DONE if sound else EXIT_USER_ERROR
     for outcome in outcomes:
-        state = f"{len(outcome.problems)} problems" if outcome.problems else "ok"
+        state = counted(len(outcome.problems), "problem") if outcome.problems else "ok"
         print(
-            f"{outcome.url}: {state} ({outcome.shards} shards, {outcome.samples:,} samples, "
-            f"{outcome.bytes_read:,} bytes read)"
+            f"{outcome.url}: {state} ({counted(outcome.shards, 'shard')}, "
+            f"{counted(outcome.samples, 'sample')}, {outcome.bytes_read:,} bytes read)"
         )
         for problem in outcome.problems:
             print(f"  {problem}")

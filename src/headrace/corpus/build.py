@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 from tqdm import tqdm
 
+from headrace.corpus.language import language_problems
 from headrace.corpus.readers import FORMATS, Findings, detect_format, read
 from headrace.corpus.readers.findings import MOST_PROBLEMS
 from headrace.errors import CorpusError, Problem, ShardError
@@ -24,7 +26,6 @@ from headrace.shards.writer import ShardWriter
 if TYPE_CHECKING:
     from headrace.tasks.labels import LabelSet
 
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _RECIPE = 1
 """Raise it when the same input gives other samples than before."""
@@ -95,7 +96,7 @@ def build_source(
     Raises :class:`CorpusError` for all problems of all inputs, :class:`LabelError` for the label
     set, :class:`ShardError` for the output.
     """
-    _check_options(inputs, language, format, split, limit, subset)
+    _check_options(inputs, output_url, language, format, split, samples_per_shard, limit, subset)
     label_set = _load_labels(labels)
     formats, statistics = _check_inputs(inputs, format, language, subset, repair, label_set, limit)
     options = {
@@ -130,32 +131,50 @@ def build_source(
 
 def _check_options(
     inputs: Sequence[str],
+    output_url: str,
     language: str,
     format: str,
     split: str | None,
+    samples_per_shard: int,
     limit: int | None,
     subset: str | None,
 ) -> None:
     problems = []
     if not inputs:
         problems.append(Problem("no input files", "inputs", None, "Name at least one file"))
-    for url, times in Counter(inputs).items():
-        if times > 1:
-            problems.append(Problem("an input is named twice", url, None, "Name each input once"))
-    if not _LANGUAGE.fullmatch(language):
-        remedy = "Give a BCP-47 tag such as en, hi or pt-BR"
-        problems.append(Problem("not a language tag", "language", repr(language), remedy))
+    problems += _named_twice(inputs)
+    if storage.is_empty(output_url):
+        problems.append(Problem("the path is empty", "output", None, "Name the source's folder"))
+    problems += language_problems(language, "language")
     if format not in (*FORMATS, "auto"):
         remedy = f"Use one of auto, {', '.join(FORMATS)}"
         problems.append(Problem("no such format", "format", format, remedy))
-    if limit is not None and limit < 1:
-        problems.append(Problem("must be at least 1", "limit", str(limit), "Raise it"))
-    for option, name in (("split name", split), ("subset", subset)):
+    for option, count in (("samples_per_shard", samples_per_shard), ("limit", limit)):
+        if count is not None and count < 1:
+            problems.append(Problem("out of range", option, str(count), "Give 1 or more"))
+    for option, name in (("split_name", split), ("subset", subset)):
         if name is not None and not _NAME.fullmatch(name):
             remedy = "Use letters, digits, _ and -, at most 40"
             problems.append(Problem("not a plain name", option, repr(name)[:80], remedy))
     if problems:
         raise CorpusError(problems)
+
+
+def _named_twice(inputs: Sequence[str]) -> list[Problem]:
+    """A problem for each file that is named more than once, under whatever paths."""
+    first: dict[str, str] = {}
+    problems: dict[str, Problem] = {}
+    for url in inputs:
+        if storage.is_empty(url):
+            continue
+        local = storage.is_local(url)
+        file = os.path.realpath(storage.local_path(url)) if local else url
+        if file in first:
+            value = url if url != first[file] else None
+            what, remedy = "an input is named twice", "Name each input once"
+            problems.setdefault(file, Problem(what, first[file], value, remedy))
+        first.setdefault(file, url)
+    return list(problems.values())
 
 
 def _load_labels(labels: str | None) -> LabelSet | None:

@@ -29,7 +29,7 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
     folder = Path(name).expanduser()
     if folder.is_dir():
         name = str(folder)
-    elif folder.is_absolute() or name.startswith((".", "~")):
+    elif _is_path(name, folder):
         raise EncodingError(
             Problem(
                 "no such tokenizer folder",
@@ -56,6 +56,16 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
     tokenizer.backend_tokenizer.no_padding()
     _set_prefix_space(tokenizer)
     return tokenizer
+
+
+def _is_path(name: str, folder: Path) -> bool:
+    """Whether a name that is no folder was meant as one: names on the hub are NAME or OWNER/NAME.
+
+    OWNER/NAME is taken for a path where OWNER is a local folder, or NAME is a local file.
+    """
+    if folder.is_absolute() or name.startswith((".", "~")) or folder.exists():
+        return True
+    return name.count("/") > 1 or ("/" in name and folder.parent.is_dir())
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

@@ -72,7 +72,7 @@ def train_tokenizer(
     range, there is no text, or the folder holds something else.
     """
     chosen = TokenizerSettings(vocab_size, **settings)
-    _check(chosen)
+    check_settings(chosen)
     folder = Path(output_dir).expanduser()
     languages: dict[str, list[ShardReader]] = {}
     for reader in readers:
@@ -122,17 +122,18 @@ def sample_counts(sizes: Sequence[int], temperature: float, limit: int) -> list[
     return [int(count) for count in counts]
 
 
-def _check(settings: TokenizerSettings) -> None:
+def check_settings(settings: TokenizerSettings) -> None:
+    """Raise :class:`EncodingError` with every setting that is out of range."""
     limits = {
-        "vocab_size": settings.vocab_size >= 1,
-        "temperature": 0 <= settings.temperature <= 1,
-        "max_sentences": settings.max_sentences >= 1,
-        "character_coverage": 0.98 <= settings.character_coverage <= 1,
-        "seed": settings.seed >= 0,
+        "vocab_size": (settings.vocab_size >= 1, "1 or more"),
+        "temperature": (0 <= settings.temperature <= 1, "0 to 1"),
+        "max_sentences": (settings.max_sentences >= 1, "1 or more"),
+        "character_coverage": (0.98 <= settings.character_coverage <= 1, "0.98 to 1"),
+        "seed": (settings.seed >= 0, "0 or more"),
     }
     problems = [
-        Problem("the setting is out of range", name, str(getattr(settings, name)))
-        for name, is_good in limits.items()
+        Problem("out of range", name, str(getattr(settings, name)), f"Give {allowed}")
+        for name, (is_good, allowed) in limits.items()
         if not is_good
     ]
     if problems:
