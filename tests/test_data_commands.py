@@ -100,6 +100,8 @@ def test_result_files_are_checked_before_the_work(source, errors, tmp_path):
         ):
             (line,) = errors(*words, "--json", text)
             assert line.startswith("--json: ")
+        lines = errors("predict", "model", "--input", source, "--output", text, "--batch-size", "0")
+        assert [line.partition(": ")[0] for line in lines] == ["--output", "--batch-size"]
 
 
 def test_lexicon_lists_what_is_wrong_with_all_sources_and_the_labels(errors, tmp_path):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from headrace.commands.options import counted
 from headrace.errors import EXIT_DONE, ConfigError, Problem
+from headrace.shards import storage
 from headrace.training.sentences import FORMATS, input_format, read_sentences
 
 if TYPE_CHECKING:
@@ -57,9 +58,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the input to its end, tag it, and write the output when it is complete."""
+    problems = storage.output_file_problems(arguments.output, "--output")
     if arguments.batch_size < 1:
         value = str(arguments.batch_size)
-        raise ConfigError(Problem("out of range", "--batch-size", value, "Give 1 or more"))
+        problems.append(Problem("out of range", "--batch-size", value, "Give 1 or more"))
+    if problems:
+        raise ConfigError(problems)
     chosen = input_format(arguments.input) if arguments.format == "auto" else arguments.format
     print(f"reading {arguments.input} as {chosen}", file=sys.stderr)
     total = sum(1 for _ in read_sentences(arguments.input, chosen))
