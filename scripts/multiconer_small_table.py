@@ -83,7 +83,8 @@ def render(result: dict[str, Any]) -> str:
     cells = cells_of(result)
     lines = []
     for score in SCORES:
-        title = score.replace("_", " ").replace("f1", "F1").capitalize()
+        title = score.replace("_", " ").replace("f1", "F1")
+        title = title[0].upper() + title[1:]
         lines += [f"{title}, per cent, on the dev files:", "", *score_table(result, score), ""]
     lines += [
         "Validation loss, nats a labelled word:",
