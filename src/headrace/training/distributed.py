@@ -58,7 +58,8 @@ def process_group() -> Iterator[World]:
     os.environ.setdefault("WORLD_SIZE", "1")
     os.environ.setdefault("LOCAL_RANK", "0")
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    if "MASTER_PORT" not in os.environ:
+    own_port = "MASTER_PORT" not in os.environ
+    if own_port:
         os.environ["MASTER_PORT"] = str(_free_port())
     _set_threads()
     extensions.prepare()
@@ -67,6 +68,8 @@ def process_group() -> Iterator[World]:
     accelerator.set_device(local_rank)
     device = torch.device(accelerator.device_name(local_rank))
     deepspeed.init_distributed(dist_backend=accelerator.communication_backend_name(), verbose=False)
+    if own_port:
+        del os.environ["MASTER_PORT"]  # it is taken now: a run started from here needs its own
     try:
         yield World(
             rank=torch.distributed.get_rank(),
