@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from headrace.encoding.tokenizer import load_tokenizer
     from headrace.errors import EXIT_DONE, Problem, UserError
     from headrace.shards import storage
-    from headrace.shards.reader import ShardReader
+    from headrace.shards.reader import open_readers
     from headrace.tasks.labels import discover_label_set, load_label_set
     from headrace.training.logs import quiet_libraries
 
@@ -61,12 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         cache = storage.local_folder(arguments.cache, "--cache")
     except UserError as error:
         problems += error.problems
-    readers = []
-    for url in dict.fromkeys(arguments.sources):
-        try:
-            readers.append(ShardReader(url))
-        except UserError as error:
-            problems += error.problems
+    readers = list(open_readers(arguments.sources, problems).values())
     tokenizer = label_set = None
     try:
         tokenizer = load_tokenizer(arguments.tokenizer)

@@ -112,7 +112,8 @@ def _opened(
 
     Raises one error with all problems of the options, the label set and the sources.
     """
-    from headrace.shards import ShardReader, storage
+    from headrace.shards import storage
+    from headrace.shards.reader import open_readers
     from headrace.tasks.labels import load_label_set
 
     urls, problems = _by_language(arguments.evaluate)
@@ -123,12 +124,7 @@ def _opened(
         label_set = load_label_set(arguments.labels)
     except UserError as error:
         problems += error.problems
-    readers: dict[str, ShardReader] = {}
-    for url in dict.fromkeys([*arguments.train, *urls.values()]):
-        try:
-            readers[url] = ShardReader(url)
-        except UserError as error:
-            problems += error.problems
+    readers = open_readers([*arguments.train, *urls.values()], problems)
     if problems or label_set is None:
         raise ConfigError(problems)
     train = [readers[url] for url in arguments.train]

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from headrace.encoding.tokenizer_training import TokenizerSettings, check_settings
     from headrace.errors import EXIT_DONE, Problem, UserError
     from headrace.shards import storage
-    from headrace.shards.reader import ShardReader
+    from headrace.shards.reader import open_readers
 
     settings = TokenizerSettings(
         arguments.vocab_size,
@@ -81,12 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         output = storage.local_folder(arguments.output, "--output")
     except UserError as error:
         problems += error.problems
-    readers = []
-    for url in dict.fromkeys(arguments.sources):
-        try:
-            readers.append(ShardReader(url))
-        except UserError as error:
-            problems += error.problems
+    readers = list(open_readers(arguments.sources, problems).values())
     if problems:
         raise UserError(problems)
     with named_as_options(vars(settings)):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from headrace.report import tables
 from headrace.report.run_folder import read_run_folder
+from headrace.shards import storage
 
 
 def results_markdown(run_dir: Path, compare: Sequence[Path] = ()) -> str:
@@ -45,17 +44,4 @@ def write_report(run_dir: Path, compare: Sequence[Path] = ()) -> Path:
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes the file private; a report is as readable as its folder's other files.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    storage.write_atomically(str(path), text.encode("utf-8", errors="replace"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import mmap
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Protocol
 
 import xxhash
 
-from headrace.errors import Problem, ShardError
+from headrace.errors import Problem, ShardError, UserError
 from headrace.shards import storage
 from headrace.shards.index import BLOCK_BYTES, ShardIndex, index_url, read_index
 from headrace.shards.manifest import Manifest, ShardEntry, read_manifest
@@ -296,6 +296,17 @@ def check_index(index: ShardIndex, entry: ShardEntry, where: str) -> None:
     ]
     if problems:
         raise ShardError(problems)
+
+
+def open_readers(urls: Iterable[str], problems: list[Problem]) -> dict[str, ShardReader]:
+    """Open sources, each URL once, by URL; the problems of those that fail go to ``problems``."""
+    readers = {}
+    for url in dict.fromkeys(urls):
+        try:
+            readers[url] = ShardReader(url)
+        except UserError as error:
+            problems += error.problems
+    return readers
 
 
 def _reopen(url: str, verify: bool) -> ShardReader:

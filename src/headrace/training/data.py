@@ -16,7 +16,7 @@ from headrace.encoding.collate import collate_token_classification
 from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import Problem, UserError
-from headrace.shards.reader import ShardReader
+from headrace.shards.reader import ShardReader, open_readers
 from headrace.stream.batching import BatchPlan, look_up
 from headrace.stream.plan import Locations, Source, StagePlan
 from headrace.tasks.labels import LabelSet, discover_label_set, load_label_set
@@ -79,17 +79,10 @@ def open_data(config: RunConfig) -> OpenedData:
     headrace = config.headrace
     problems: list[Problem] = []
 
-    def open_readers(urls: Mapping[str, str]) -> dict[str, ShardReader]:
-        readers = {}
-        for language, url in urls.items():
-            try:
-                readers[language] = ShardReader(url)
-            except UserError as error:
-                problems.extend(error.problems)
-        return readers
-
-    train = open_readers(headrace.data.train)
-    validation = open_readers(headrace.data.validation)
+    train_urls, validation_urls = headrace.data.train, headrace.data.validation
+    readers = open_readers([*train_urls.values(), *validation_urls.values()], problems)
+    train = {name: readers[url] for name, url in train_urls.items() if url in readers}
+    validation = {name: readers[url] for name, url in validation_urls.items() if url in readers}
     tokenizer: PreTrainedTokenizerFast | None = None
     label_set: LabelSet | None = None
     try:

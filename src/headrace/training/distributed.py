@@ -60,7 +60,7 @@ def process_group() -> Iterator[World]:
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     own_port = "MASTER_PORT" not in os.environ
     if own_port:
-        os.environ["MASTER_PORT"] = str(_free_port())
+        os.environ["MASTER_PORT"] = str(free_port())
     _set_threads()
     extensions.prepare()
     accelerator = get_accelerator()
@@ -80,7 +80,8 @@ def process_group() -> Iterator[World]:
         torch.distributed.destroy_process_group()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     import socket
 
     with socket.socket() as probe:

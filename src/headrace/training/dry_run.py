@@ -8,12 +8,11 @@ from headrace.config import RunConfig
 from headrace.config.checks import batch_arithmetic
 from headrace.errors import Problem, UserError
 from headrace.stream.plan import StagePlan
-from headrace.training.data import OpenedData, open_data
+from headrace.training.data import OpenedData
 from headrace.training.distributed import environment_world_size
-from headrace.training.model import check_length, empty_model
 from headrace.training.param_groups import describe_groups, make_param_groups
 from headrace.training.precision import choose_precision
-from headrace.training.run import check_same_run, check_start_folders, total_steps
+from headrace.training.run import check_run, total_steps
 from headrace.training.stages import Branch, choose_branches, expand_stages
 
 _GIBIBYTE = 1 << 30
@@ -41,29 +40,20 @@ def show_plan(
         raise UserError(Problem("a positive whole number is needed", "--ranks", str(ranks)))
     ranks = environment_world_size() if ranks is None else ranks
     problems: list[Problem] = []
-    opened: OpenedData | None = None
     branches: list[Branch] = []
-    batch = micro = accumulation = 0
-    try:
-        batch, micro, accumulation = batch_arithmetic(config.deepspeed, ranks)
-    except UserError as error:
-        problems.extend(error.problems)
     try:
         branches = choose_branches(expand_stages(config), stage, branch)
-        check_same_run(config)
-        check_start_folders(branches)
     except UserError as error:
-        problems.extend(error.problems)
+        problems += error.problems
     try:
-        opened = open_data(config)
+        opened, model = check_run(config, branches, ranks)
     except UserError as error:
-        problems.extend(error.problems)
-    if problems or opened is None:
+        raise UserError([*problems, *error.problems]) from None
+    if problems:
         raise UserError(problems)
+    batch, micro, accumulation = batch_arithmetic(config.deepspeed, ranks)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(config.headrace.precision, config.deepspeed, device)
-    model = empty_model(config.headrace.model, opened.task, opened.tokenizer)
-    check_length(config.headrace.task.max_length, model.config)
     groups = make_param_groups(
         model,
         learning_rate=config.learning_rate,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -21,16 +20,8 @@ from headrace.training.stages import Branch
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # several jobs may train branches of one run side by side and write the same file
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1, ensure_ascii=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    storage.sync(path.parent)
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    storage.write_atomically(str(path), text.encode())
 
 
 def environment(world_size: int, device: torch.device) -> dict[str, str]:

@@ -12,16 +12,19 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from transformers import PreTrainedModel
 
 from headrace.config import RunConfig
+from headrace.config.checks import batch_arithmetic
 from headrace.encoding.report import render_table
-from headrace.errors import ConfigError, Problem, StopRequested
+from headrace.errors import ConfigError, Problem, StopRequested, UserError
 from headrace.stream.batching import BatchPlan
 from headrace.stream.feistel import derive_key
 from headrace.training.callbacks import Callback, Callbacks, MetricsFile, ProgressBar, TensorBoard
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import (
     BatchMaker,
+    OpenedData,
     RunData,
     encode_data,
     open_data,
@@ -72,13 +75,8 @@ def train_in_group(
 ) -> None:
     """Train branches in a process group that exists; several runs can follow each other in it."""
     with failing_together(world):
-        opened = open_data(config)
-        precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
-        deepspeed_section(config, world, precision)
-        check_same_run(config)
-        check_start_folders(chosen)
-        network = empty_model(config.headrace.model, opened.task, opened.tokenizer)
-        check_length(config.headrace.task.max_length, network.config)
+        opened, _ = check_run(config, chosen, world.size)
+    precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
     with failing_together(world):
         data = encode_data(opened, config)
     with failing_together(world):
@@ -112,6 +110,40 @@ def train_in_group(
                 environment_facts=environment(world.size, world.device),
             )
         barrier(world)
+
+
+def check_run(
+    config: RunConfig, chosen: list[Branch], ranks: int
+) -> tuple[OpenedData, PreTrainedModel]:
+    """Make every check that comes before encoding and devices, for a start and for a dry run.
+
+    Returns:
+        The opened data, and the network without memory for its weights.
+
+    Raises:
+        UserError: with the problems of batch size, run folder, stages, data, tokenizer and labels;
+            of the network, if these are in order.
+    """
+    problems: list[Problem] = []
+    opened: OpenedData | None = None
+    try:
+        batch_arithmetic(config.deepspeed, ranks)
+    except UserError as error:
+        problems += error.problems
+    try:
+        check_same_run(config)
+        check_start_folders(chosen)
+    except UserError as error:
+        problems += error.problems
+    try:
+        opened = open_data(config)
+    except UserError as error:
+        problems += error.problems
+    if problems or opened is None:
+        raise UserError(problems)
+    network = empty_model(config.headrace.model, opened.task, opened.tokenizer)
+    check_length(config.headrace.task.max_length, network.config)
+    return opened, network
 
 
 def is_complete(branch: Branch, world: World) -> bool:

@@ -12,7 +12,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ import psutil
 from headrace.config import RunConfig, load_run_config
 from headrace.config.checks import batch_arithmetic
 from headrace.errors import EXIT_DONE, EXIT_REQUEUE, ConfigError, Problem, UserError
+from headrace.training.distributed import free_port
 from headrace.training.results import write_json
 from headrace.training.run import check_same_run
 from headrace.training.signals import STOP_SIGNALS
@@ -251,7 +251,7 @@ def training_command(sweep: Sweep, item: Item) -> list[str]:
     kind = Path(program).name
     # two sweeps on one node must not meet at the default port
     has_port = any("master" in word for word in words)
-    port = [] if has_port else [f"--master_port={_free_port()}"]
+    port = [] if has_port else [f"--master_port={free_port()}"]
     if kind == "deepspeed":
         run = [*port, "--no_local_rank", "--module", "headrace.cli"]
     elif kind == "torchrun":
@@ -259,12 +259,6 @@ def training_command(sweep: Sweep, item: Item) -> list[str]:
     else:
         run = [sys.executable, "-m", "headrace.cli"]
     return [program, *words[1:], *run, *arguments]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class StopRelay:
