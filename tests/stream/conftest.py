@@ -4,14 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import settings as hypothesis_settings
 
 from headrace.stream.batching import BatchPlan
 from headrace.stream.plan import Locations, Source, StagePlan
-
-# A busy machine is no failure: an example may take as long as it takes.
-hypothesis_settings.register_profile("no deadline", deadline=None)
-hypothesis_settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
