@@ -6,16 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings as hypothesis_settings
 
 from headrace.encoding.tokenizer import load_tokenizer, train_tokenizer
 from headrace.shards import Sample, ShardReader, ShardWriter
 from headrace.shards.sample import make_sample
 from headrace.tasks.labels import LabelSet
-
-# A busy machine is no failure: an example may take as long as it takes.
-hypothesis_settings.register_profile("no deadline", deadline=None)
-hypothesis_settings.load_profile("no deadline")
 
 VOCABULARY = {
     "en": "the river carries water down from hills to mill where wheel turns stones grind grain",
