@@ -131,7 +131,7 @@ def test_a_corrupt_block_does_not_hide_the_others(big_source: Path) -> None:
 
 
 def test_a_block_is_hashed_once(big_source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from headrace.shards import reader as module
+    from headrace.shards import tars as module
 
     checked: list[int] = []
     check = module.check_block

@@ -2,8 +2,9 @@
 
 from headrace.shards.index import ShardIndex, build_index
 from headrace.shards.manifest import Manifest, ShardEntry, read_manifest, write_manifest
-from headrace.shards.reader import Shard, ShardReader
+from headrace.shards.reader import ShardReader
 from headrace.shards.sample import Sample
+from headrace.shards.shard import Shard
 from headrace.shards.writer import ShardWriter
 
 __all__ = [

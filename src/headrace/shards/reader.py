@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import mmap
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, Protocol
-
-import xxhash
+from typing import Any
 
 from headrace.errors import Problem, ShardError, UserError
 from headrace.shards import storage
-from headrace.shards.index import BLOCK_BYTES, ShardIndex, index_url, read_index
-from headrace.shards.manifest import Manifest, ShardEntry, read_manifest
+from headrace.shards.index import index_url
+from headrace.shards.manifest import Manifest, read_manifest
 from headrace.shards.sample import Sample
+from headrace.shards.shard import Shard
+from headrace.shards.tars import FETCH_AGAIN, size_problem
 
 _OPEN_SHARDS = 64
 """Open shards of a reader at one time: each local one holds a file descriptor."""
-_CACHED_BLOCKS = 32
-_READ_AHEAD = 4
-FETCH_AGAIN = "Copy the shard again from where it came, or build the source again"
 
 
 class ShardReader:
@@ -94,133 +90,6 @@ class ShardReader:
         self._open.clear()
 
 
-class Shard:
-    """One open shard: a sequence of samples."""
-
-    def __init__(self, url: str, entry: ShardEntry, *, verify: bool = True) -> None:
-        self.name = entry.name
-        tar_url = storage.join(url, entry.name)
-        self.index = read_index(tar_url)
-        check_index(self.index, entry, index_url(tar_url))
-        blocks = self.index.block_hashes.tolist() if verify else None
-        source = _MappedTar if storage.is_local(url) else _RemoteTar
-        self._tar: _Tar = source(tar_url, entry, blocks)
-        self._names = self.index.field_names
-        self._starts: list[int] = self.index.member_starts.tolist()
-        self._begins: list[int] = self.index.member_offsets.tolist()
-        self._ends: list[int] = (self.index.member_offsets + self.index.member_sizes).tolist()
-        self._fields: list[int] = self.index.member_fields.tolist()
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    @property
-    def keys(self) -> list[str]:
-        """The keys of the samples in order."""
-        return self.index.keys
-
-    def __getitem__(self, number: int) -> Sample:
-        """Sample ``number``, counted from 0; :class:`ShardError` if its bytes are not intact."""
-        if number < 0:
-            number += len(self)
-        if not 0 <= number < len(self):
-            raise IndexError(f"sample {number} of {len(self)} in {self.name}")
-        read, begins, ends = self._tar.read, self._begins, self._ends
-        names, fields = self._names, self._fields
-        return Sample(
-            self.keys[number],
-            {
-                names[fields[member]]: read(begins[member], ends[member])
-                for member in range(self._starts[number], self._starts[number + 1])
-            },
-        )
-
-    def __iter__(self) -> Iterator[Sample]:
-        for number in range(len(self)):
-            yield self[number]
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._tar.close()
-
-
-class _Tar(Protocol):
-    def read(self, start: int, stop: int) -> bytes: ...
-    def close(self) -> None: ...
-
-
-class _MappedTar:
-    """A local tar in memory; the pages belong to the page cache, not to the process."""
-
-    def __init__(self, url: str, entry: ShardEntry, hashes: list[int] | None) -> None:
-        self._entry = entry
-        self._hashes = hashes or []
-        self._verified = bytearray(len(self._hashes))
-        self._unverified = len(self._hashes)
-        with storage.open_for_reading(url) as file:
-            _check_size(file.seek(0, 2), entry)
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-    def read(self, start: int, stop: int) -> bytes:
-        if self._unverified and stop > start:
-            for block in range(start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES + 1):
-                if not self._verified[block]:
-                    self._check(block)
-        return self._map[start:stop]
-
-    def _check(self, block: int) -> None:
-        start = block * BLOCK_BYTES
-        check_block(self._map[start : start + BLOCK_BYTES], block, self._hashes[block], self._entry)
-        self._verified[block] = 1
-        self._unverified -= 1
-
-    def close(self) -> None:
-        self._map.close()
-
-
-class _RemoteTar:
-    """A tar behind a URL: ranged reads of whole blocks, each verified, the newest ones kept."""
-
-    def __init__(self, url: str, entry: ShardEntry, hashes: list[int] | None) -> None:
-        self._url = url
-        self._entry = entry
-        self._hashes = hashes
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
-
-    def read(self, start: int, stop: int) -> bytes:
-        if stop <= start:
-            return b""
-        first, last = start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES
-        parts = [self._block(block) for block in range(first, last + 1)]
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        return data[start - first * BLOCK_BYTES : stop - first * BLOCK_BYTES]
-
-    def _block(self, block: int) -> bytes:
-        data = self._blocks.get(block)
-        if data is not None:
-            self._blocks.move_to_end(block)
-            return data
-        # A block that follows one in hand is part of a scan: fetch some more in one request.
-        count = _READ_AHEAD if block - 1 in self._blocks else 1
-        start = block * BLOCK_BYTES
-        length = min(count * BLOCK_BYTES, self._entry.bytes - start)
-        fetched = storage.read_range(self._url, start, length)
-        if len(fetched) != length:
-            _check_size(start + len(fetched), self._entry)
-        for number in range(block, block + -(-length // BLOCK_BYTES)):
-            position = (number - block) * BLOCK_BYTES
-            data = fetched[position : position + BLOCK_BYTES]
-            if self._hashes is not None:
-                check_block(data, number, self._hashes[number], self._entry)
-            self._blocks[number] = data
-        while len(self._blocks) > _CACHED_BLOCKS:
-            self._blocks.popitem(last=False)
-        return self._blocks[block]
-
-    def close(self) -> None:
-        self._blocks.clear()
-
-
 def missing_files(url: str, manifest: Manifest) -> list[Problem]:
     """Shards and indexes of the manifest that are not there, and tars of another size."""
     wanted = [entry.name for entry in manifest.shards]
@@ -234,7 +103,7 @@ def missing_files(url: str, manifest: Manifest) -> list[Problem]:
                 Problem("the shard is missing", where, storage.join(url, entry.name), FETCH_AGAIN)
             )
         elif size != entry.bytes:
-            problems.append(_size_problem(size, entry))
+            problems.append(size_problem(size, entry))
         if index_url(entry.name) not in sizes:
             problems.append(
                 Problem(
@@ -245,57 +114,6 @@ def missing_files(url: str, manifest: Manifest) -> list[Problem]:
                 )
             )
     return problems
-
-
-def _size_problem(size: int, entry: ShardEntry) -> Problem:
-    what = "truncated" if size < entry.bytes else "longer than it was"
-    return Problem(
-        f"the shard is {what}",
-        f"shard {entry.name} offset {min(size, entry.bytes)}",
-        f"{size} bytes, the manifest says {entry.bytes}",
-        FETCH_AGAIN,
-    )
-
-
-def _check_size(size: int, entry: ShardEntry) -> None:
-    if size != entry.bytes:
-        raise ShardError(_size_problem(size, entry))
-
-
-def check_block(data: bytes, block: int, expected: int, entry: ShardEntry) -> None:
-    """Raise :class:`ShardError` if block ``block`` of a tar has not the xxh3-64 ``expected``."""
-    found = xxhash.xxh3_64_intdigest(data)
-    if found != expected:
-        start = block * BLOCK_BYTES
-        raise ShardError(
-            Problem(
-                f"the bytes {start} to {start + len(data)} are corrupt",
-                f"shard {entry.name} offset {start}",
-                f"xxh3 {found:016x}, the index says {expected:016x}",
-                FETCH_AGAIN,
-            )
-        )
-
-
-def check_index(index: ShardIndex, entry: ShardEntry, where: str) -> None:
-    """Raise :class:`ShardError` if the index is not of the very tar that the manifest pins."""
-    pairs = [
-        ("hash of the tar", index.tar_hash, entry.hash),
-        ("size of the tar", index.tar_bytes, entry.bytes),
-        ("number of samples", len(index), entry.samples),
-    ]
-    problems = [
-        Problem(
-            f"the index and the manifest differ in the {name}",
-            where,
-            f"{found}, the manifest says {wanted}",
-            "Make both again with: headrace index URL --rebuild",
-        )
-        for name, found, wanted in pairs
-        if found != wanted
-    ]
-    if problems:
-        raise ShardError(problems)
 
 
 def open_readers(urls: Iterable[str], problems: list[Problem]) -> dict[str, ShardReader]:

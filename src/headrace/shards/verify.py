@@ -15,9 +15,11 @@ from headrace.shards import storage
 from headrace.shards.adopt import shared_keys
 from headrace.shards.index import BLOCK_BYTES, ShardIndex, index_url, read_index
 from headrace.shards.manifest import Manifest, ShardEntry, read_manifest
-from headrace.shards.reader import FETCH_AGAIN, check_block, check_index, missing_files
+from headrace.shards.reader import missing_files
 from headrace.shards.sample import Sample
 from headrace.shards.scan import scan_tar
+from headrace.shards.shard import check_index
+from headrace.shards.tars import FETCH_AGAIN, check_block
 
 _CHECKED_FIELDS = ("txt", "json")
 

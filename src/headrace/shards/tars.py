@@ -1,0 +1,137 @@
+"""The bytes of one tar, local or remote, with every block verified on its first read."""
+
+from __future__ import annotations
+
+import mmap
+from collections import OrderedDict
+from typing import Protocol
+
+import xxhash
+
+from headrace.errors import Problem, ShardError
+from headrace.shards import storage
+from headrace.shards.index import BLOCK_BYTES
+from headrace.shards.manifest import ShardEntry
+
+_CACHED_BLOCKS = 32
+_READ_AHEAD = 4
+FETCH_AGAIN = "Copy the shard again from where it came, or build the source again"
+
+
+class Tar(Protocol):
+    """What an open shard reads from."""
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes from ``start`` up to ``stop``; ``ShardError`` if a block is not intact."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file."""
+        ...
+
+
+class MappedTar:
+    """A local tar in memory; the pages belong to the page cache, not to the process."""
+
+    def __init__(self, url: str, entry: ShardEntry, hashes: list[int] | None) -> None:
+        self._entry = entry
+        self._hashes = hashes or []
+        self._verified = bytearray(len(self._hashes))
+        self._unverified = len(self._hashes)
+        with storage.open_for_reading(url) as file:
+            _check_size(file.seek(0, 2), entry)
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """See :meth:`Tar.read`."""
+        if self._unverified and stop > start:
+            for block in range(start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES + 1):
+                if not self._verified[block]:
+                    self._check(block)
+        return self._map[start:stop]
+
+    def _check(self, block: int) -> None:
+        start = block * BLOCK_BYTES
+        check_block(self._map[start : start + BLOCK_BYTES], block, self._hashes[block], self._entry)
+        self._verified[block] = 1
+        self._unverified -= 1
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._map.close()
+
+
+class RemoteTar:
+    """A tar behind a URL: ranged reads of whole blocks, each verified, the newest ones kept."""
+
+    def __init__(self, url: str, entry: ShardEntry, hashes: list[int] | None) -> None:
+        self._url = url
+        self._entry = entry
+        self._hashes = hashes
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+
+    def read(self, start: int, stop: int) -> bytes:
+        """See :meth:`Tar.read`."""
+        if stop <= start:
+            return b""
+        first, last = start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES
+        parts = [self._block(block) for block in range(first, last + 1)]
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        return data[start - first * BLOCK_BYTES : stop - first * BLOCK_BYTES]
+
+    def _block(self, block: int) -> bytes:
+        data = self._blocks.get(block)
+        if data is not None:
+            self._blocks.move_to_end(block)
+            return data
+        # A block that follows one in hand is part of a scan: fetch some more in one request.
+        count = _READ_AHEAD if block - 1 in self._blocks else 1
+        start = block * BLOCK_BYTES
+        length = min(count * BLOCK_BYTES, self._entry.bytes - start)
+        fetched = storage.read_range(self._url, start, length)
+        if len(fetched) != length:
+            _check_size(start + len(fetched), self._entry)
+        for number in range(block, block + -(-length // BLOCK_BYTES)):
+            position = (number - block) * BLOCK_BYTES
+            data = fetched[position : position + BLOCK_BYTES]
+            if self._hashes is not None:
+                check_block(data, number, self._hashes[number], self._entry)
+            self._blocks[number] = data
+        while len(self._blocks) > _CACHED_BLOCKS:
+            self._blocks.popitem(last=False)
+        return self._blocks[block]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._blocks.clear()
+
+
+def size_problem(size: int, entry: ShardEntry) -> Problem:
+    """What is wrong with a tar of ``size`` bytes, where the manifest says another number."""
+    what = "truncated" if size < entry.bytes else "longer than it was"
+    return Problem(
+        f"the shard is {what}",
+        f"shard {entry.name} offset {min(size, entry.bytes)}",
+        f"{size} bytes, the manifest says {entry.bytes}",
+        FETCH_AGAIN,
+    )
+
+
+def _check_size(size: int, entry: ShardEntry) -> None:
+    if size != entry.bytes:
+        raise ShardError(size_problem(size, entry))
+
+
+def check_block(data: bytes, block: int, expected: int, entry: ShardEntry) -> None:
+    """Raise :class:`ShardError` if block ``block`` of a tar has not the xxh3-64 ``expected``."""
+    found = xxhash.xxh3_64_intdigest(data)
+    if found != expected:
+        start = block * BLOCK_BYTES
+        raise ShardError(
+            Problem(
+                f"the bytes {start} to {start + len(data)} are corrupt",
+                f"shard {entry.name} offset {start}",
+                f"xxh3 {found:016x}, the index says {expected:016x}",
+                FETCH_AGAIN,
+            )
+        )
