@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import ConfigError, EncodingError, Problem
+from headrace.stream.digest import digest
 from headrace.stream.feistel import Permutation, derive_key
-from headrace.stream.plan import Locations, StagePlan, digest
+from headrace.stream.plan import Locations, StagePlan
 
 WINDOWS_KEPT = 2
 """One for the step that is running, one for a step that is prefetched beyond its window."""
@@ -65,8 +66,20 @@ class BatchPlan:
     @property
     def settings(self) -> Mapping[str, int | str]:
         """What fixes the batches: the plan's settings and the batching's."""
+        return self._settings_with(self.plan.settings)
+
+    def settings_until(self, step: int) -> Mapping[str, int | str]:
+        """What fixes the batches before ``step``, and those planned together with them."""
+        epoch, batch = divmod(max(step, 1) - 1, self.steps_per_epoch)
+        window_end = (batch // self.window_batches + 1) * self.window_batches * self.batch_size
+        samples = self.plan.samples_per_epoch
+        return self._settings_with(
+            self.plan.settings_until(epoch * samples + min(window_end, samples))
+        )
+
+    def _settings_with(self, order: Mapping[str, int | str]) -> Mapping[str, int | str]:
         return {
-            **self.plan.settings,
+            **order,
             "batch size": self.batch_size,
             "window batches": self.window_batches,
             "sort by length": int(self.sort_by_length),

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import heapq
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,11 +56,14 @@ def temperature_weights(
     return integer_weights([(size / total) ** temperature for size in sizes], where=where)
 
 
-def integer_weights(weights: Sequence[float], *, where: str = "mixture.weights") -> list[int]:
-    """Weights as positive integers: whole numbers stay as they are, others are scaled to 2**32.
+def integer_weights(
+    weights: Sequence[float], *, where: str = "mixture.weights", zero_allowed: bool = False
+) -> list[int]:
+    """Weights as integers: whole numbers stay as they are, others are scaled to 2**32.
 
     The rounding hides what C libraries differ in, so that an order is the same on every machine.
-    Raises ``ConfigError`` that lists every weight that is not finite and positive.
+    Raises ``ConfigError`` that lists every weight that is not finite and positive (or 0, with
+    ``zero_allowed``); one at least has to be positive.
     """
     problems = [
         Problem(
@@ -68,8 +73,10 @@ def integer_weights(weights: Sequence[float], *, where: str = "mixture.weights")
             remedy="Give it a positive weight, or leave the source out of the stage",
         )
         for number, weight in enumerate(weights)
-        if not (math.isfinite(weight) and weight > 0)
+        if not (math.isfinite(weight) and (weight > 0 or (zero_allowed and weight == 0)))
     ]
+    if not problems and not any(weights):
+        problems.append(Problem("all weights are 0", where, remedy="Make one of them positive"))
     if problems:
         raise ConfigError(problems)
     if all(isinstance(weight, int) for weight in weights):
@@ -77,18 +84,64 @@ def integer_weights(weights: Sequence[float], *, where: str = "mixture.weights")
     largest = max(weights)
     scaled = [weight / largest for weight in weights]
     total = math.fsum(scaled)
-    return [max(1, round(weight / total * WEIGHT_SCALE)) for weight in scaled]
+    return [
+        max(1, round(part / total * WEIGHT_SCALE)) if weight else 0
+        for weight, part in zip(weights, scaled, strict=True)
+    ]
+
+
+def bounded_weights(
+    weights: Sequence[int], least: Sequence[Fraction], most: Sequence[Fraction]
+) -> list[int]:
+    """Weights whose shares are clipped to ``least`` and ``most``, exactly.
+
+    What clipping takes or gives is redistributed in proportion (water filling): there is one
+    level at which ``clip(level * weight, least, most)`` adds up to 1, and these are the shares.
+    Sources of weight 0 take no part, and their bounds do not count.
+
+    Raises ``ValueError`` where no shares can meet the bounds.
+    """
+    members = [number for number, weight in enumerate(weights) if weight]
+
+    def shares(level: Fraction) -> list[Fraction]:
+        return [min(max(level * weights[n], least[n]), most[n]) for n in members]
+
+    def filled(level: Fraction) -> Fraction:
+        return sum(shares(level), Fraction(0))
+
+    # What is filled grows with the level, in a straight line between two levels where a source
+    # begins or ceases to be clipped.
+    levels = sorted({bound[n] / weights[n] for n in members for bound in (least, most)})
+    if filled(levels[0]) > 1 or filled(levels[-1]) < 1:
+        raise ValueError("the bounds leave no shares that add up to 1")
+    above = bisect_left(levels, Fraction(1), key=filled)
+    level = levels[above]
+    if filled(level) > 1:
+        low, high = filled(levels[above - 1]), filled(level)
+        level = levels[above - 1] + (1 - low) / (high - low) * (level - levels[above - 1])
+    chosen = shares(level)
+    scale = math.lcm(*(share.denominator for share in chosen))
+    bounded = [0] * len(weights)
+    for number, share in zip(members, chosen, strict=True):
+        bounded[number] = int(share * scale)
+    return bounded
 
 
 class Mixture:
     """Cumulative counts of sources that are drawn in proportion to integer weights."""
 
     def __init__(self, weights: Sequence[int]) -> None:
-        """``weights`` are at least one positive integer, of any magnitude."""
-        if not weights or any(weight <= 0 for weight in weights):
-            raise ValueError("a mixture needs at least one weight, and all of them positive")
+        """``weights`` are integers of any magnitude, 0 for a source that is not drawn from."""
+        if any(weight < 0 for weight in weights) or not any(weights):
+            raise ValueError("a mixture needs a positive weight, and none that is negative")
         self.weights = tuple(weights)
         self._nodes = _huffman_tree(self.weights)
+        # The root is the node that is made last, or the only source that is drawn from.
+        self._root = (
+            self._nodes[0][0]
+            if self._nodes
+            else next(number for number, weight in enumerate(weights) if weight)
+        )
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -99,8 +152,8 @@ class Mixture:
     def counts(self, position: int) -> Int64Array:
         """Samples of each source among the first ``position`` positions; int64, one a source."""
         # Python integers, since the product of a position and a weight outgrows 64 bits.
-        values = [0] * (2 * len(self.weights) - 1)
-        values[-1] = position
+        values = [0] * (len(self.weights) + len(self._nodes))
+        values[self._root] = position
         for node, first, second, first_weight, weight in self._nodes:
             count = values[node]
             values[first] = (2 * count * first_weight + weight) // (2 * weight)
@@ -115,9 +168,10 @@ class Mixture:
 def _huffman_tree(weights: Sequence[int]) -> list[tuple[int, int, int, int, int]]:
     """Inner nodes from the root down: (node, first child, second child, first's weight, weight).
 
-    Leaves are numbered ``0..n-1``, the root ``2n-2``.  Equal weights are merged in numeric order.
+    Leaves are numbered ``0..n-1``, inner nodes from ``n`` on, the root last.  Equal weights are
+    merged in numeric order; weights of 0 are no part of the tree.
     """
-    heap = [(weight, number) for number, weight in enumerate(weights)]
+    heap = [(weight, number) for number, weight in enumerate(weights) if weight]
     heapq.heapify(heap)
     nodes: list[tuple[int, int, int, int, int]] = []
     while len(heap) > 1:

@@ -1,27 +1,28 @@
 """Where the sample at a position of a stage lies: a pure function of seed, stage and position.
 
 An epoch of a stage is as long as its sources together.  It is cut into blocks of positions; the
-number of samples that a block takes from each source comes from the exact mixture, and a keyed
-permutation spreads them over the block.  The samples taken from a source, counted over the whole
-stage, walk through the source pass after pass, each pass in an order of its own.  Rank, worker
-and world size appear nowhere.
+number of samples that a block takes from each source comes from the exact mixture, through all
+phases of the stage, and a keyed permutation spreads them over the block.  The samples taken from
+a source, counted over the whole stage, walk through the source pass after pass, each pass in an
+order of its own.  Rank, worker and world size appear nowhere.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import ConfigError, Problem, ShardError
+from headrace.stream.digest import digest
 from headrace.stream.feistel import Int64Array, UInt64Array, derive_key, derive_keys, permute
-from headrace.stream.mixture import Mixture, integer_weights, temperature_weights
 from headrace.stream.order import SourceOrder
+from headrace.stream.phases import Phase
+from headrace.stream.stage_mixture import StageMixture
 
 ORDER_VERSION = 1
 """Grows whenever the same settings give another order; part of the fingerprint."""
@@ -90,20 +91,29 @@ class StagePlan:
         stage: str,
         temperature: float = 1.0,
         weights: Sequence[float] | None = None,
+        min_shares: Sequence[float | None] | None = None,
+        max_shares: Sequence[float | None] | None = None,
+        max_epochs: Sequence[float | None] | None = None,
+        phases: Sequence[Phase] = (),
         block: int = 1024,
         shard_window: int = 8,
     ) -> None:
         """Plan a stage.
 
         ``weights``, one a source, take the place of ``temperature`` (1 draws in proportion to
-        size, 0 from all sources alike).  ``block`` is in positions: the mixture is met in each
-        of them.  ``shard_window`` is in shards: how many of a source are shuffled together.
+        size, 0 from all sources alike).  ``min_shares`` and ``max_shares``, one a source, 0 to 1
+        or None, bound the shares that result; the others share in proportion what is left.
+        All these hold until the first of ``phases`` begins.  ``max_epochs``, one a source, is
+        how often it may be gone through over the whole stage; from there on its share goes to
+        the others.  ``block`` is in positions: the mixture is met in each of them.
+        ``shard_window`` is in shards: how many of a source are shuffled together.
 
         Raises ``ShardError`` for a source without samples or a shard of negative size, and
         ``ConfigError`` for everything else that cannot be planned; every problem of the kind is
         listed.
         """
-        _check_settings(sources, stage, weights, block, shard_window)
+        first = Phase(0, temperature, weights, min_shares, max_shares)
+        _check_settings(sources, stage, [first, *phases], max_epochs, block, shard_window)
         _check_sources(sources)
         self.sources = tuple(sources)
         self.seed = seed
@@ -116,29 +126,53 @@ class StagePlan:
         ]
         self._samples = np.array([order.samples for order in self._orders], dtype=np.int64)
         sizes = self._samples.tolist()
-        self._mixture = Mixture(
-            temperature_weights(sizes, temperature, where=f"stage {stage}: mixture.temperature")
-            if weights is None
-            else integer_weights(weights, where=f"stage {stage}: mixture.weights")
+        self.stage_mixture = StageMixture(
+            [source.name for source in self.sources],
+            sizes,
+            [first, *phases],
+            max_epochs,
+            where=f"stage {stage}: mixture",
         )
+        """The counts of the sources, and the segments of the stage."""
         self.samples_per_epoch: int = sum(sizes)
         """Positions in an epoch of the stage: the samples of all sources together."""
+        self.total_positions: int | None = self.stage_mixture.end
+        """Positions of the whole stage; None: endless, since a source has no epoch limit."""
         self._blocks_per_epoch = -(-self.samples_per_epoch // block)
         self._block_key = derive_key("blocks", seed, stage)
 
     @property
     def settings(self) -> Mapping[str, int | str]:
         """What fixes the order, in a few short values: a saved state compares them one by one."""
+        return self._settings_with(self.stage_mixture.settings_until(None))
+
+    def settings_until(self, end: int) -> Mapping[str, int | str]:
+        """What fixes the order of the positions before ``end``, counted over the whole stage.
+
+        Positions are shuffled in blocks: ``end`` is rounded up to the end of the block of its
+        last position.  Phases that begin there or later have no part in the settings.
+        """
+        epoch, last = divmod(max(end, 1) - 1, self.samples_per_epoch)
+        block_end = min((last // self.block + 1) * self.block, self.samples_per_epoch)
+        return self._settings_with(
+            self.stage_mixture.settings_until(epoch * self.samples_per_epoch + block_end)
+        )
+
+    def _settings_with(self, mixture: Mapping[str, str]) -> Mapping[str, int | str]:
         return {
             "order version": ORDER_VERSION,
             "seed": self.seed,
-            "sources": digest(
-                [[source.name, source.shard_sizes, source.fingerprint] for source in self.sources]
-            ),
-            "mixture": digest(self._mixture.weights),
+            "sources": self._sources_digest,
+            **mixture,
             "mixture block": self.block,
             "shard window": self.shard_window,
         }
+
+    @cached_property
+    def _sources_digest(self) -> str:
+        return digest(
+            [[source.name, source.shard_sizes, source.fingerprint] for source in self.sources]
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -147,15 +181,24 @@ class StagePlan:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of the stage's samples by source name, 0 to 1; they add up to 1."""
+        """Share of the samples by source name where the stage begins, 0 to 1; they sum to 1."""
+        return self.shares_at(0)
+
+    def shares_at(self, position: int) -> dict[str, float]:
+        """Share of the samples by source name around a position of the stage, 0 to 1."""
         shares: dict[str, float] = {}
-        for source, share in zip(self.sources, self._mixture.shares.tolist(), strict=True):
+        for source, share in zip(self.sources, self._shares_at(position), strict=True):
             shares[source.name] = shares.get(source.name, 0.0) + share
         return shares
 
+    def _shares_at(self, position: int) -> list[float]:
+        weights = self.stage_mixture.segment_at(position).weights
+        total = sum(weights)
+        return [weight / total if total else 0.0 for weight in weights]
+
     @property
     def mixture(self) -> tuple[MixtureRow, ...]:
-        """What is drawn from each source, as a table for display."""
+        """What is drawn from each source where the stage begins, as a table for display."""
         return tuple(
             MixtureRow(
                 name=source.name,
@@ -167,18 +210,19 @@ class StagePlan:
                 passes_per_epoch=share * self.samples_per_epoch / order.samples,
             )
             for source, order, share in zip(
-                self.sources, self._orders, self._mixture.shares.tolist(), strict=True
+                self.sources, self._orders, self._shares_at(0), strict=True
             )
         )
 
     def epochs_of_source(self, epoch: int) -> NDArray[np.float64]:
         """Passes over each source that are done when ``epoch`` epochs of the stage are; float64."""
-        return self._mixture.counts(epoch * self.samples_per_epoch) / self._samples
+        return self._counts(epoch * self.samples_per_epoch) / self._samples
 
     def locate(self, epoch: int, positions: Int64Array) -> Locations:
         """Where the samples at ``positions`` (int64[n], any order) of an epoch lie.
 
-        Raises ``IndexError`` for a position outside ``0..samples_per_epoch-1``.
+        Raises ``IndexError`` for a position outside ``0..samples_per_epoch-1``, or behind the
+        end of a stage that has one.
         """
         positions = np.asarray(positions, dtype=np.int64)
         if positions.size == 0:
@@ -186,17 +230,29 @@ class StagePlan:
             return Locations(empty, empty, empty)
         if epoch < 0 or positions.min() < 0 or positions.max() >= self.samples_per_epoch:
             raise IndexError(f"an epoch of {self.stage} has {self.samples_per_epoch} positions")
+        last = epoch * self.samples_per_epoch + int(positions.max())
+        if self.total_positions is not None and last >= self.total_positions:
+            raise IndexError(f"stage {self.stage} ends after {self.total_positions} positions")
         source, drawn = self._draw(epoch, positions)
         return self._place(source, drawn)
+
+    def _counts(self, position: int) -> Int64Array:
+        if self.total_positions is not None:
+            position = min(position, self.total_positions)
+        return self.stage_mixture.counts(position)
 
     def _draw(self, epoch: int, positions: Int64Array) -> tuple[Int64Array, Int64Array]:
         """The source of each position, and how many the stage has drawn from it before."""
         blocks, inverse = np.unique(positions // self.block, return_inverse=True)
         starts = blocks * self.block
-        ends = np.minimum(starts + self.block, self.samples_per_epoch)
         offset = epoch * self.samples_per_epoch
-        before = self._mixture.counts_at([offset + start for start in starts.tolist()])
-        after = self._mixture.counts_at([offset + end for end in ends.tolist()])
+        epoch_end = self.samples_per_epoch
+        if self.total_positions is not None:
+            epoch_end = min(epoch_end, self.total_positions - offset)
+        ends = np.minimum(starts + self.block, epoch_end)
+        mixture = self.stage_mixture
+        before = mixture.counts_at([offset + start for start in starts.tolist()])
+        after = mixture.counts_at([offset + end for end in ends.tolist()])
         keys = derive_keys(self._block_key, epoch * self._blocks_per_epoch + blocks)
         slots = permute(positions - starts[inverse], (ends - starts)[inverse], keys[inverse])
         # Slots of a block belong to its sources in turn.  The blocks' edges, one block's after
@@ -250,16 +306,11 @@ def _identities(sources: Sequence[Source]) -> list[tuple[str, int]]:
     return identities
 
 
-def digest(content: object) -> str:
-    """Sixteen hexadecimal digits of the canonical JSON of ``content``."""
-    canonical = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-    return blake2b(canonical.encode(), digest_size=8).hexdigest()
-
-
 def _check_settings(
     sources: Sequence[Source],
     stage: str,
-    weights: Sequence[float] | None,
+    phases: Sequence[Phase],
+    max_epochs: Sequence[float | None] | None,
     block: int,
     shard_window: int,
 ) -> None:
@@ -285,18 +336,31 @@ def _check_settings(
                 url,
                 "Name it once, and give it a larger weight to see it more often",
             )
-    if weights is not None and len(weights) != len(sources):
-        report(
-            f"{len(sources)} sources need as many weights",
-            "mixture.weights",
-            f"{len(weights)} weights",
-            "Give one weight for each source",
-        )
+    for name, numbers in _numbers_by_source(phases, max_epochs):
+        if numbers is not None and len(numbers) != len(sources):
+            report(
+                f"{len(sources)} sources need as many numbers",
+                f"mixture.{name}",
+                f"{len(numbers)} of them",
+                "Give one for each source",
+            )
     for name, number in (("mixture block", block), ("shard window", shard_window)):
         if number < 1:
             report("must be at least 1", name, str(number), "Use a positive number")
     if problems:
         raise ConfigError(problems)
+
+
+def _numbers_by_source(
+    phases: Sequence[Phase], max_epochs: Sequence[float | None] | None
+) -> Iterator[tuple[str, Sequence[float | None] | None]]:
+    """What is given once a source, with its path in the mixture."""
+    yield "max_epochs", max_epochs
+    for number, phase in enumerate(phases):
+        place = "" if number == 0 else f"phases.{number - 1}."
+        yield f"{place}weights", phase.weights
+        yield f"{place}min_share", phase.min_shares
+        yield f"{place}max_share", phase.max_shares
 
 
 def _check_sources(sources: Sequence[Source]) -> None:
