@@ -6,7 +6,9 @@ import mmap
 from collections import OrderedDict
 from typing import Protocol
 
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from headrace.errors import Problem, ShardError
 from headrace.shards import storage
@@ -25,6 +27,10 @@ class Tar(Protocol):
         """The bytes from ``start`` up to ``stop``; ``ShardError`` if a block is not intact."""
         ...
 
+    def read_many(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> list[bytes]:
+        """The bytes of each of many ranges (int64[n] each); ``ShardError`` as for ``read``."""
+        ...
+
     def close(self) -> None:
         """Let go of the file."""
         ...
@@ -36,7 +42,7 @@ class MappedTar:
     def __init__(self, url: str, entry: ShardEntry, hashes: list[int] | None) -> None:
         self._entry = entry
         self._hashes = hashes or []
-        self._verified = bytearray(len(self._hashes))
+        self._verified = np.zeros(len(self._hashes), dtype=np.bool_)
         self._unverified = len(self._hashes)
         with storage.open_for_reading(url) as file:
             _check_size(file.seek(0, 2), entry)
@@ -50,10 +56,29 @@ class MappedTar:
                     self._check(block)
         return self._map[start:stop]
 
+    def read_many(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> list[bytes]:
+        """See :meth:`Tar.read_many`."""
+        if self._unverified and starts.size:
+            self._check_ranges(starts, stops)
+        data = self._map
+        return [
+            data[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+        ]
+
+    def _check_ranges(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+        some = stops > starts
+        first, last = starts[some] // BLOCK_BYTES, (stops[some] - 1) // BLOCK_BYTES
+        wanted = np.zeros(len(self._verified) + 1, dtype=np.int64)
+        # Plus one where a range begins, minus one behind its end: the sum counts those inside.
+        np.add.at(wanted, first, 1)
+        np.add.at(wanted[1:], last, -1)
+        for block in np.flatnonzero((np.cumsum(wanted[:-1]) > 0) & ~self._verified).tolist():
+            self._check(block)
+
     def _check(self, block: int) -> None:
         start = block * BLOCK_BYTES
         check_block(self._map[start : start + BLOCK_BYTES], block, self._hashes[block], self._entry)
-        self._verified[block] = 1
+        self._verified[block] = True
         self._unverified -= 1
 
     def close(self) -> None:
@@ -78,6 +103,13 @@ class RemoteTar:
         parts = [self._block(block) for block in range(first, last + 1)]
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         return data[start - first * BLOCK_BYTES : stop - first * BLOCK_BYTES]
+
+    def read_many(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> list[bytes]:
+        """See :meth:`Tar.read_many`."""
+        return [
+            self.read(start, stop)
+            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+        ]
 
     def _block(self, block: int) -> bytes:
         data = self._blocks.get(block)
