@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import ConfigError, ShardError
 from headrace.stream.mixture import MAX_DEVIATION
+from headrace.stream.phases import Phase
 from headrace.stream.plan import MAX_STAGE_BYTES, Locations, Source, StagePlan
 
 MakePlan = Callable[..., StagePlan]
@@ -97,6 +98,128 @@ def test_a_position_is_located_the_same_however_it_is_asked_for(
     assert np.array_equal(found.source, expected.source)
     assert np.array_equal(found.shard, expected.shard)
     assert np.array_equal(found.sample, expected.sample)
+
+
+@st.composite
+def phased(draw: st.DrawFn) -> tuple[list[list[int]], dict[str, object]]:
+    """Shards of some sources, and a stage with phases and epoch limits over them."""
+    shard_sizes = draw(SHARD_SIZES)
+    sources = len(shard_sizes)
+    weights = st.lists(st.integers(0, 5), min_size=sources, max_size=sources).filter(any)
+    starts = draw(st.lists(st.integers(1, 150), max_size=2, unique=True))
+    limits = st.sampled_from([None, 1, 2, 2.5])
+    settings = {
+        "block": draw(st.integers(1, 30)),
+        "shard_window": draw(st.integers(1, 4)),
+        "temperature": draw(st.sampled_from([0.0, 0.5, 1.0])),
+        "phases": [Phase(start, weights=draw(weights)) for start in sorted(starts)],
+        "max_epochs": [draw(limits) for _ in shard_sizes],
+    }
+    return shard_sizes, settings
+
+
+def whole_stage(plan: StagePlan, epochs: int) -> Locations:
+    """Every position of the stage, or of its first epochs where it has no end."""
+    total = epochs * plan.samples_per_epoch
+    if plan.total_positions is not None:
+        total = min(total, plan.total_positions)
+    parts = []
+    for epoch in range(-(-total // plan.samples_per_epoch)):
+        left = min(total - epoch * plan.samples_per_epoch, plan.samples_per_epoch)
+        parts.append(plan.locate(epoch, np.arange(left)))
+    columns = [[part.source, part.shard, part.sample] for part in parts]
+    return Locations(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+
+@given(phased())
+def test_a_source_is_gone_through_evenly_across_phases_and_epoch_limits(
+    make_plan: MakePlan,
+    triples: Triples,
+    stage: tuple[list[list[int]], dict[str, object]],
+) -> None:
+    shard_sizes, settings = stage
+    plan = make_plan(shard_sizes, **settings)
+    stream = whole_stage(plan, 4)
+    # Drawn in their order within a block, the samples of a source fill one pass after the other.
+    drawn = plan.stage_mixture.counts(len(stream)).tolist()
+    everything = all_samples(shard_sizes)
+    seen = Counter(triples(stream))
+    limits = settings["max_epochs"]
+    assert isinstance(limits, list)
+    for source, sizes in enumerate(shard_sizes):
+        size = sum(sizes)
+        passes, rest = divmod(drawn[source], size)
+        times = [seen[sample] for sample in everything if sample[0] == source]
+        assert sum(times) == drawn[source]
+        assert sorted(times) == [passes] * (size - rest) + [passes + 1] * rest
+        if limits[source] is not None:
+            assert drawn[source] <= limits[source] * size
+
+
+@given(phased(), st.data())
+def test_a_position_is_located_the_same_however_it_is_asked_for_with_phases(
+    make_plan: MakePlan,
+    stage: tuple[list[list[int]], dict[str, object]],
+    data: st.DataObject,
+) -> None:
+    shard_sizes, settings = stage
+    plan = make_plan(shard_sizes, **settings)
+    whole = whole_stage(plan, 3)
+    asked = data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=8))
+    fresh = make_plan(shard_sizes, **settings)
+    for position in asked:
+        epoch, inside = divmod(position, plan.samples_per_epoch)
+        found = fresh.locate(epoch, np.array([inside]))
+        assert (found.source[0], found.shard[0], found.sample[0]) == (
+            whole.source[position],
+            whole.shard[position],
+            whole.sample[position],
+        )
+
+
+def test_a_stage_of_one_phase_has_the_order_that_it_had_without_phases(
+    make_plan: MakePlan, triples: Triples
+) -> None:
+    sizes = [[5, 4, 3, 6], [2, 2]]
+    plain = make_plan(sizes, temperature=0.5, block=8)
+    later = make_plan(sizes, temperature=0.5, block=8, phases=[Phase(66)], max_epochs=[None, 100])
+    positions = np.arange(22)
+    for epoch in range(3):
+        assert triples(plain.locate(epoch, positions)) == triples(later.locate(epoch, positions))
+    assert plain.settings == later.settings_until(66)
+    assert plain.settings != later.settings_until(67)
+
+
+def test_a_stage_ends_where_all_sources_are_exhausted(make_plan: MakePlan) -> None:
+    plan = make_plan([[6], [4]], temperature=0, max_epochs=[2, 3], block=4)
+    assert plan.total_positions == 24
+    assert plan.epochs_of_source(9).tolist() == [2, 3]
+    assert len(plan.locate(2, np.arange(4))) == 4
+    with pytest.raises(IndexError, match="ends after 24 positions"):
+        plan.locate(2, np.array([4]))
+    with pytest.raises(IndexError):
+        plan.locate(3, np.array([0]))
+    assert make_plan([[6], [4]], max_epochs=[2, None]).total_positions is None
+
+
+def test_shares_are_those_of_the_phase(make_plan: MakePlan) -> None:
+    plan = make_plan([[30], [10]], phases=[Phase(100, weights=[1, 0])], max_epochs=[None, 2])
+    assert plan.shares == {"l0": 0.75, "l1": 0.25}
+    assert plan.shares_at(80) == plan.shares_at(100) == {"l0": 1, "l1": 0}
+
+
+@pytest.mark.parametrize(
+    ("end", "counts"), [(0, False), (96, False), (97, True), (100, True), (101, True)]
+)
+def test_settings_until_take_in_the_block_in_progress(
+    make_plan: MakePlan, end: int, counts: bool
+) -> None:
+    """Blocks of 8 from each epoch's start, epochs of 100: one from 96 to 100, the next to 108."""
+    plain = make_plan([[60], [40]], block=8)
+    phased = make_plan([[60], [40]], block=8, phases=[Phase(98, temperature=0)])
+    assert (plain.settings_until(end) != phased.settings_until(end)) is counts
+    later = make_plan([[60], [40]], block=8, phases=[Phase(104, temperature=0)])
+    assert (plain.settings_until(end) != later.settings_until(end)) is (end > 100)
 
 
 def test_only_a_window_of_shards_is_open(make_plan: MakePlan) -> None:
@@ -240,8 +363,17 @@ def test_sources_without_samples_are_refused_together(make_plan: MakePlan) -> No
 def test_settings_that_cannot_be_planned_are_refused_together() -> None:
     source = Source("en", "u", (5,), "f")
     with pytest.raises(ConfigError) as caught:
-        StagePlan([source, source], seed=1, stage="s", weights=[1.0], block=0, shard_window=0)
-    assert len(caught.value.problems) == 4
+        StagePlan(
+            [source, source],
+            seed=1,
+            stage="s",
+            weights=[1.0],
+            max_epochs=[1, 2, 3],
+            phases=[Phase(5, max_shares=[1.0])],
+            block=0,
+            shard_window=0,
+        )
+    assert len(caught.value.problems) == 6
     with pytest.raises(ConfigError, match="at least one source"):
         StagePlan([], seed=1, stage="s")
     with pytest.raises(ConfigError, match="name of a stage"):

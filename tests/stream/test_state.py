@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from headrace.errors import ConfigError
 from headrace.stream.batching import BatchPlan
+from headrace.stream.phases import MAX_PHASES, Phase
 from headrace.stream.plan import MAX_STAGE_BYTES, Source, StagePlan
-from headrace.stream.state import StreamState
+from headrace.stream.state import MAX_QUARANTINED, StreamState
 
 BASE: dict[str, object] = {
     "seed": 1,
@@ -37,10 +38,14 @@ def plan_with(**change: object) -> BatchPlan:
     return BatchPlan(plan, lengths, **batching)  # type: ignore[arg-type]
 
 
-@given(st.integers(0, 10**9))
-def test_a_state_survives_the_file(step: int) -> None:
+NAMES = st.lists(st.text(st.characters(codec="utf-8"), max_size=12), max_size=9, unique=True)
+
+
+@given(st.integers(0, 10**9), NAMES)
+def test_a_state_survives_the_file(step: int, quarantined: list[str]) -> None:
     plan = plan_with()
-    state = StreamState.at(plan, step)
+    state = StreamState.at(plan, step, quarantined)
+    assert state.quarantined == tuple(sorted(quarantined))
     loaded = StreamState.from_json(state.to_json(), "checkpoint")
     assert loaded == state
     assert loaded.next_position == plan.position(step)
@@ -49,8 +54,99 @@ def test_a_state_survives_the_file(step: int) -> None:
 
 def test_a_state_is_below_one_kilobyte() -> None:
     name = "\\" * MAX_STAGE_BYTES
-    text = StreamState.at(plan_with(stage=name, seed=2**63, batch_size=10**6), 10**12).to_json()
+    phases = [Phase(start, weights=[1, 2]) for start in range(1, MAX_PHASES)]
+    plan = plan_with(stage=name, seed=2**63, batch_size=10**6, phases=phases)
+    text = StreamState.at(plan, 10**12).to_json()
     assert len(text.encode()) < 1000
+
+
+def test_a_state_with_all_quarantined_shards_is_below_one_kilobyte() -> None:
+    names = [f"l{number % 3}/train-{number * 7919:06d}.tar" for number in range(MAX_QUARANTINED)]
+    text = StreamState.at(plan_with(), 10**9, names).to_json()
+    assert len(text.encode()) < 1000
+    assert StreamState.from_json(text, "here").quarantined == tuple(sorted(names))
+
+
+def test_too_many_quarantined_shards_are_refused() -> None:
+    names = [f"en/{number}.tar" for number in range(MAX_QUARANTINED + 1)]
+    with pytest.raises(ConfigError, match="too many shards are quarantined"):
+        StreamState.at(plan_with(), 3, names)
+    with pytest.raises(ConfigError, match="too many shards are quarantined"):
+        StreamState.at(plan_with(), 3, ["x" * 900]).to_json()
+
+
+# Batches of 4 in windows of 5: a window is 20 positions of an epoch of 41, as is a block.
+PHASED: dict[str, object] = {"block": 20, "window_batches": 5}
+
+
+@pytest.mark.parametrize(
+    ("step", "start", "accepted"),
+    [
+        (5, 20, True),
+        (5, 19, False),  # in a block and a window that are over
+        (6, 20, False),  # where the block in progress begins
+        (6, 39, False),  # inside the block and the window in progress
+        (6, 40, True),
+        (10, 40, True),
+        (11, 40, False),  # the last batch of the epoch
+        (11, 41, True),  # the next epoch
+        (12, 60, False),
+        (12, 61, True),
+    ],
+)
+def test_a_phase_may_be_edited_until_its_block_has_begun(
+    step: int, start: int, accepted: bool
+) -> None:
+    saved = StreamState.at(plan_with(**PHASED, phases=[Phase(start, temperature=0)]), step)
+    for edited in ([], [Phase(start, weights=[1, 9])], [Phase(start + 1, temperature=0)]):
+        plan = plan_with(**PHASED, phases=edited)
+        if accepted:
+            saved.check(plan, "here")
+            continue
+        with pytest.raises(ConfigError, match="phase 2 of the mixture changed"):
+            saved.check(plan, "here")
+
+
+@pytest.mark.parametrize(("window_batches", "block", "end"), [(10, 20, 40), (5, 41, 41)])
+def test_a_phase_inside_the_window_or_the_block_in_progress_is_fixed(
+    window_batches: int, block: int, end: int
+) -> None:
+    """At step 2 only 8 positions are gone, but what is planned with them counts."""
+    settings = {"window_batches": window_batches, "block": block}
+    state = StreamState.at(plan_with(**settings), 2)
+    with pytest.raises(ConfigError, match="phase 2"):
+        state.check(plan_with(**settings, phases=[Phase(end - 1, temperature=0)]), "here")
+    state.check(plan_with(**settings, phases=[Phase(end, temperature=0)]), "here")
+
+
+def test_the_phase_that_changed_is_named_and_so_is_the_mixture() -> None:
+    second, third = Phase(30, temperature=0), Phase(70, weights=[1, 2])
+    state = StreamState.at(plan_with(**PHASED, phases=[second, third]), 40)
+
+    def refused(**change: object) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            state.check(plan_with(**PHASED, **change), "here")
+        return [problem.what.partition(" changed")[0] for problem in caught.value.problems]
+
+    assert refused(phases=[second, Phase(70, weights=[2, 1])]) == ["phase 3 of the mixture"]
+    assert refused(phases=[second]) == ["phase 3 of the mixture"]
+    assert refused(phases=[second, third], temperature=0.5) == ["mixture"]
+    assert refused(phases=[Phase(31, temperature=0), third], temperature=0.5) == [
+        "mixture",
+        "phase 2 of the mixture",
+    ]
+    assert refused(phases=[second, third], max_epochs=[None, 2]) == ["phase 2 of the mixture"]
+    state.check(plan_with(**PHASED, phases=[second, third], max_epochs=[None, 60]), "here")
+
+
+def test_a_stage_that_ended_cannot_be_made_longer_in_its_last_block() -> None:
+    """It ends at position 38, within the block that begins at 20."""
+    limited, longer = {"max_epochs": [0.9, 1]}, {"max_epochs": [1, 1]}
+    state = StreamState.at(plan_with(**PHASED, **limited), 6)
+    with pytest.raises(ConfigError, match="phase 1 of the mixture changed"):
+        state.check(plan_with(**PHASED, **longer), "here")
+    early = StreamState.at(plan_with(**PHASED, **limited), 5)
+    early.check(plan_with(**PHASED, **longer), "here")
 
 
 @pytest.mark.parametrize(
@@ -102,10 +198,11 @@ def test_what_is_not_a_state_is_refused(text: str) -> None:
 
 def test_all_damaged_fields_are_listed() -> None:
     content = json.loads(StreamState.at(plan_with(), 3).to_json())
-    content.update(next_step="3", settings=None)
+    content.update(next_step="3", settings=None, quarantined=["en/0.tar"])
     with pytest.raises(ConfigError) as caught:
         StreamState.from_json(json.dumps(content), "here")
     assert [problem.where for problem in caught.value.problems] == [
         "here: next_step",
         "here: settings",
+        "here: quarantined",
     ]
