@@ -1,67 +1,91 @@
 """Which samples make the batch of a step, and which of them each rank takes.
 
-Batches are planned from lengths before they are split over ranks.  A window of some batches is
-sorted by length and cut into batches, so that the samples of a batch are about equally long; the
-order of the batches within the window is permuted, so that training does not see short before
-long.  A batch is a pure function of its step, whatever the world size.
+Batches are planned before they are split over ranks, from the samples' lengths where they are
+sorted or filled by length.  A window of positions is planned as a whole, and its batches are
+permuted, so that training does not see short before long.  A batch is a pure function of its
+step, whatever the world size.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import ConfigError, EncodingError, Problem
 from headrace.stream.digest import digest
-from headrace.stream.feistel import Permutation, derive_key
+from headrace.stream.feistel import Int64Array, Permutation, derive_key
+from headrace.stream.packing import Packs, samples_of
 from headrace.stream.plan import Locations, StagePlan
+
+BATCHING_VERSION = 1
+"""Grows whenever the same settings give other batches; part of the fingerprint."""
 
 WINDOWS_KEPT = 2
 """One for the step that is running, one for a step that is prefetched beyond its window."""
 
+Lengths = Sequence[Sequence[NDArray[np.int32]]]
+"""``lengths[source][shard]`` is int32[samples]: the tokens of each sample."""
 
-class BatchPlan:
-    """The batches of a stage."""
+Rows = TypeVar("Rows", Locations, Packs)
+"""Rows of a batch: samples, or packs of them."""
+
+
+class Batches(ABC):
+    """The batches of a stage, whatever their kind."""
+
+    kind: str
+    """As in a run config."""
 
     def __init__(
         self,
         plan: StagePlan,
-        lengths: Sequence[Sequence[NDArray[np.int32]]],
+        lengths: Lengths,
         *,
         batch_size: int,
-        window_batches: int = 50,
-        sort_by_length: bool = True,
+        window_batches: int,
+        quarantined: frozenset[tuple[int, int]],
+        **sizes: int,
     ) -> None:
-        """Plan batches of ``batch_size`` samples over windows of ``window_batches`` batches.
+        """Check sizes, of which ``sizes`` are those of the kind.
 
-        ``lengths[source][shard]`` is int32[samples]: the tokens of each sample, which may be
-        memory-mapped.  Without ``sort_by_length`` batches are runs of consecutive positions, and
-        lengths are not read.
-
-        Raises ``ConfigError`` for a size below 1, ``EncodingError`` where the lengths do not fit
-        the plan's sources.
+        Raises ``ConfigError`` for a size below 1, or a quarantined shard that the plan lacks.
         """
+        named = {"batch size": batch_size, "window batches": window_batches}
+        named.update({name.replace("_", " "): size for name, size in sizes.items()})
         problems = [
             Problem("must be at least 1", f"stage {plan.stage}: {name}", str(size), "Raise it")
-            for name, size in (("batch size", batch_size), ("window batches", window_batches))
+            for name, size in named.items()
             if size < 1
+        ]
+        problems += [
+            Problem(
+                "there is no such shard to leave out",
+                f"stage {plan.stage}: quarantined",
+                f"source {source}, shard {shard}",
+                "Name shards by their number in the plan's sources",
+            )
+            for source, shard in sorted(quarantined)
+            if not (
+                0 <= source < len(plan.sources)
+                and 0 <= shard < len(plan.sources[source].shard_sizes)
+            )
         ]
         if problems:
             raise ConfigError(problems)
-        if sort_by_length:
-            _check_lengths(plan, lengths)
         self.plan = plan
         self.batch_size = batch_size
         self.window_batches = window_batches
-        self.sort_by_length = sort_by_length
-        self.steps_per_epoch: int = -(-plan.samples_per_epoch // batch_size)
-        """Batches in an epoch; only the last may have fewer than ``batch_size`` samples."""
+        self.quarantined = quarantined
+        self.window_size = window_batches * batch_size
+        """Positions that are planned together."""
         self._lengths = lengths
         self._key = derive_key("batches", plan.seed, plan.stage)
-        self._window = lru_cache(maxsize=WINDOWS_KEPT)(self._plan_window)
 
     @property
     def settings(self) -> Mapping[str, int | str]:
@@ -69,86 +93,227 @@ class BatchPlan:
         return self._settings_with(self.plan.settings)
 
     def settings_until(self, step: int) -> Mapping[str, int | str]:
-        """What fixes the batches before ``step``, and those planned together with them."""
-        epoch, batch = divmod(max(step, 1) - 1, self.steps_per_epoch)
-        window_end = (batch // self.window_batches + 1) * self.window_batches * self.batch_size
-        samples = self.plan.samples_per_epoch
+        """What fixes the batches before ``step``, and all that was planned with them."""
+        if step == 0:
+            return self._settings_with(self.plan.settings_until(0))
+        epoch, window = self._last_window(step - 1)
+        end = min((window + 1) * self.window_size, self.samples_of_epoch(epoch))
         return self._settings_with(
-            self.plan.settings_until(epoch * samples + min(window_end, samples))
+            self.plan.settings_until(epoch * self.plan.samples_per_epoch + end)
         )
-
-    def _settings_with(self, order: Mapping[str, int | str]) -> Mapping[str, int | str]:
-        return {
-            **order,
-            "batch size": self.batch_size,
-            "window batches": self.window_batches,
-            "sort by length": int(self.sort_by_length),
-        }
 
     @property
     def fingerprint(self) -> str:
         """Hex digest of the stage and all settings: equal fingerprints mean equal batches."""
         return digest([self.plan.stage, dict(self.settings)])
 
-    def position(self, step: int) -> int:
-        """Samples that the stage has consumed before ``step``."""
-        epoch, batch = divmod(step, self.steps_per_epoch)
-        return epoch * self.plan.samples_per_epoch + batch * self.batch_size
+    @property
+    def total_steps(self) -> int | None:
+        """Steps of the whole stage; None: it is endless."""
+        positions = self.plan.total_positions
+        if positions is None:
+            return None
+        return self.steps_before(-(-positions // self.plan.samples_per_epoch))
 
-    def batch(self, step: int) -> Locations:
-        """The samples of a step, counted from 0 over the whole stage, the shortest first.
+    def samples_of_epoch(self, epoch: int) -> int:
+        """Positions of an epoch; the last one of a stage that ends may be shorter."""
+        positions = self.plan.total_positions
+        if positions is None:
+            return self.plan.samples_per_epoch
+        rest = positions - epoch * self.plan.samples_per_epoch
+        return min(max(rest, 0), self.plan.samples_per_epoch)
 
-        Without ``sort_by_length`` they are in the order of positions.  Raises ``IndexError`` for
-        a negative step.
+    @abstractmethod
+    def steps_before(self, epoch: int) -> int:
+        """Steps of all epochs before ``epoch``: the first step of it."""
+
+    @abstractmethod
+    def find(self, step: int) -> tuple[int, int]:
+        """The epoch of a step, and the step's number within it.
+
+        Raises ``IndexError`` for a negative step, or one behind the end of the stage.
         """
-        if step < 0:
-            raise IndexError(f"steps count from 0, not {step}")
-        epoch, batch = divmod(step, self.steps_per_epoch)
-        window, batch = divmod(batch, self.window_batches)
-        start = batch * self.batch_size
-        return self._window(epoch, window).take(slice(start, start + self.batch_size))
+
+    def epochs_done(self, step: int) -> float:
+        """Epochs that are done when ``step`` steps are; whole at the end of an epoch."""
+        if step == 0:
+            return 0.0
+        epoch, place = self.find(step - 1)
+        return epoch + (place + 1) / (self.steps_before(epoch + 1) - self.steps_before(epoch))
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether an epoch is done exactly when ``step`` steps are."""
+        return step > 0 and step == self.steps_before(self.find(step - 1)[0] + 1)
+
+    @abstractmethod
+    def position(self, step: int) -> int:
+        """Samples that the stage has consumed before ``step``, quarantined ones included."""
+
+    @abstractmethod
+    def batch(self, step: int) -> Locations | Packs:
+        """The rows of a step, counted from 0 over the whole stage.
+
+        Samples of quarantined shards are left out of it; no other sample takes their place, so
+        that all other batches stay as they are.  Raises ``IndexError`` as ``find`` does.
+        """
 
     def split(
-        self,
-        locations: Locations,
-        rank: int,
-        world: int,
-        micro_batch_size: int,
-        accumulation: int,
-    ) -> list[Locations]:
+        self, batch: Rows, rank: int, world: int, micro_batch_size: int, accumulation: int
+    ) -> list[Rows]:
         """The part of a batch that a rank takes, as exactly ``accumulation`` micro-batches.
 
-        Ranks take every ``world``-th sample, so that sorted samples give them equal work; a
-        rank's samples are spread evenly over its micro-batches, of which the last may be empty
-        where a batch is small.  All ranks together take each sample once.
+        Ranks take every ``world``-th row, so that sorted rows give them equal work; a rank's rows
+        are spread evenly over its micro-batches, of which the last may be empty where a batch is
+        small.  All ranks together take each row once.
 
-        Raises ``ConfigError`` when a rank's samples do not fit its micro-batches, and
-        ``ValueError`` for a rank outside ``0..world-1``.
+        Raises ``ConfigError`` when a rank's rows do not fit its micro-batches, and ``ValueError``
+        for a rank outside ``0..world-1``.
         """
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} is not one of {world}")
-        largest_share = -(-len(locations) // world)
+        self._check_fit(len(batch), world, micro_batch_size, accumulation)
+        own = batch.take(np.arange(rank, len(batch), world))
+        cuts = self._cuts(own, accumulation)
+        return [own.take(slice(*cut)) for cut in pairwise(cuts)]
+
+    def lengths_of(self, batch: Locations | Packs) -> NDArray[np.int32]:
+        """Tokens of each of the samples; int32, one a sample."""
+        return look_up(self._lengths, samples_of(batch))
+
+    def _check_fit(self, rows: int, world: int, micro_batch_size: int, accumulation: int) -> None:
+        largest_share = -(-rows // world)
         if largest_share > micro_batch_size * accumulation:
             raise ConfigError(
                 Problem(
-                    what=f"a batch of {len(locations)} samples does not fit {world} ranks",
+                    what=f"a batch of {rows} {self.kind} does not fit {world} ranks",
                     where="train_micro_batch_size_per_gpu, gradient_accumulation_steps",
                     value=f"{micro_batch_size} x {accumulation}",
                     remedy=f"Let their product be at least {largest_share}",
                 )
             )
-        own = np.arange(rank, len(locations), world)
-        return [locations.take(part) for part in np.array_split(own, accumulation)]
 
-    def lengths_of(self, locations: Locations) -> NDArray[np.int32]:
-        """Tokens of each of the samples; int32, as long as ``locations``."""
-        return look_up(self._lengths, locations)
+    def _cuts(self, own: Locations | Packs, accumulation: int) -> list[int]:
+        """Where a rank's rows are cut into micro-batches: ``accumulation + 1`` numbers."""
+        size, rest = divmod(len(own), accumulation)
+        return [number * size + min(number, rest) for number in range(accumulation + 1)]
+
+    @abstractmethod
+    def _kind_settings(self) -> Mapping[str, int | str]:
+        """What fixes the batches besides the plan and the sizes that all kinds have."""
+
+    def _settings_with(self, order: Mapping[str, int | str]) -> Mapping[str, int | str]:
+        quarantined = digest(sorted(self.quarantined)) if self.quarantined else "none"
+        return {
+            **order,
+            "batching": f"{self.kind} {BATCHING_VERSION}",
+            "batch size": self.batch_size,
+            "window batches": self.window_batches,
+            **self._kind_settings(),
+            "quarantined": quarantined,
+        }
+
+    @abstractmethod
+    def _last_window(self, step: int) -> tuple[int, int]:
+        """The epoch of a step, and the number of the last window that its batch takes from."""
+
+    def _window_positions(self, epoch: int, window: int) -> Int64Array:
+        start = window * self.window_size
+        end = min(start + self.window_size, self.samples_of_epoch(epoch))
+        return np.arange(start, end, dtype=np.int64)
+
+    def _kept(self, samples: Locations) -> NDArray[np.bool_] | None:
+        """Which samples are in no quarantined shard; None: all of them."""
+        if not self.quarantined:
+            return None
+        kept = np.ones(len(samples), dtype=np.bool_)
+        for source, shard in self.quarantined:
+            kept &= (samples.source != source) | (samples.shard != shard)
+        return None if kept.all() else kept
+
+
+class BatchPlan(Batches):
+    """Batches of a constant number of samples: every step has a closed form."""
+
+    kind = "samples"
+
+    def __init__(
+        self,
+        plan: StagePlan,
+        lengths: Lengths,
+        *,
+        batch_size: int,
+        window_batches: int = 50,
+        sort_by_length: bool = True,
+        quarantined: frozenset[tuple[int, int]] = frozenset(),
+    ) -> None:
+        """Plan batches of ``batch_size`` samples over windows of ``window_batches`` batches.
+
+        ``lengths`` may be memory-mapped.  Without ``sort_by_length`` batches are runs of
+        consecutive positions, and lengths are not read.  Samples of ``quarantined`` shards
+        (number of the source, number of the shard) are left out of the batches.
+
+        Raises ``ConfigError`` for a size below 1 or an unknown shard, ``EncodingError`` where the
+        lengths do not fit the plan's sources.
+        """
+        super().__init__(
+            plan,
+            lengths,
+            batch_size=batch_size,
+            window_batches=window_batches,
+            quarantined=quarantined,
+        )
+        if sort_by_length:
+            check_lengths(plan, lengths)
+        self.sort_by_length = sort_by_length
+        self.steps_per_epoch: int = -(-plan.samples_per_epoch // batch_size)
+        """Batches in an epoch; only the last may have fewer than ``batch_size`` samples."""
+        self._window = lru_cache(maxsize=WINDOWS_KEPT)(self._plan_window)
+
+    def steps_before(self, epoch: int) -> int:
+        """Steps of all epochs before ``epoch``: the first step of it."""
+        steps = epoch * self.steps_per_epoch
+        positions = self.plan.total_positions
+        if positions is None:
+            return steps
+        epochs, rest = divmod(positions, self.plan.samples_per_epoch)
+        return min(steps, epochs * self.steps_per_epoch - (-rest // self.batch_size))
+
+    def find(self, step: int) -> tuple[int, int]:
+        """The epoch of a step, and the step's number within it."""
+        total = self.total_steps
+        if step < 0 or (total is not None and step >= total):
+            raise IndexError(f"stage {self.plan.stage} has no step {step}")
+        return divmod(step, self.steps_per_epoch)
+
+    def position(self, step: int) -> int:
+        """Samples that the stage has consumed before ``step``, quarantined ones included."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        position = epoch * self.plan.samples_per_epoch + batch * self.batch_size
+        total = self.plan.total_positions
+        return position if total is None else min(position, total)
+
+    def batch(self, step: int) -> Locations:
+        """The samples of a step, counted from 0 over the whole stage, the shortest first.
+
+        Without ``sort_by_length`` they are in the order of positions.
+        """
+        epoch, batch = self.find(step)
+        window, batch = divmod(batch, self.window_batches)
+        start = batch * self.batch_size
+        samples = self._window(epoch, window).take(slice(start, start + self.batch_size))
+        kept = self._kept(samples)
+        return samples if kept is None else samples.take(np.flatnonzero(kept))
+
+    def _kind_settings(self) -> Mapping[str, int | str]:
+        return {"sort by length": int(self.sort_by_length)}
+
+    def _last_window(self, step: int) -> tuple[int, int]:
+        epoch, batch = self.find(step)
+        return epoch, batch // self.window_batches
 
     def _plan_window(self, epoch: int, window: int) -> Locations:
         """The samples of a window in the order of its batches."""
-        size = self.window_batches * self.batch_size
-        end = min((window + 1) * size, self.plan.samples_per_epoch)
-        locations = self.plan.locate(epoch, np.arange(window * size, end, dtype=np.int64))
+        locations = self.plan.locate(epoch, self._window_positions(epoch, window))
         if not self.sort_by_length:
             return locations
         by_length = np.argsort(self.lengths_of(locations), kind="stable")
@@ -182,7 +347,8 @@ def look_up(
     return found
 
 
-def _check_lengths(plan: StagePlan, lengths: Sequence[Sequence[NDArray[np.int32]]]) -> None:
+def check_lengths(plan: StagePlan, lengths: Lengths) -> None:
+    """Raise ``EncodingError`` where the lengths do not fit the plan's sources, all at once."""
     expected = [list(source.shard_sizes) for source in plan.sources]
     if len(lengths) != len(expected):
         raise ValueError(f"{len(expected)} sources need as many lists of lengths")

@@ -9,7 +9,7 @@ from os.path import commonprefix
 from typing import Any
 
 from headrace.errors import ConfigError, Problem
-from headrace.stream.batching import BatchPlan
+from headrace.stream.batching import Batches
 from headrace.stream.digest import digest
 from headrace.stream.stage_mixture import changed_phases
 
@@ -41,7 +41,7 @@ class StreamState:
     """Shards that the run goes on without, as ``SOURCE NAME/SHARD NAME``, in sorted order."""
 
     @classmethod
-    def at(cls, plan: BatchPlan, next_step: int, quarantined: Iterable[str] = ()) -> StreamState:
+    def at(cls, plan: Batches, next_step: int, quarantined: Iterable[str] = ()) -> StreamState:
         """The state of a stage that goes on at ``next_step``.
 
         Raises ``ConfigError`` for more than ``MAX_QUARANTINED`` shards in ``quarantined``.
@@ -116,7 +116,7 @@ class StreamState:
         fields = {name: content[name] for name in expected}
         return cls(**{**fields, "quarantined": _unpacked(content["quarantined"])})
 
-    def check(self, plan: BatchPlan, where: str) -> None:
+    def check(self, plan: Batches, where: str) -> None:
         """Raise ``ConfigError`` that lists all that differs between this state and ``plan``.
 
         World size, micro-batch size and accumulation are no part of a plan and may differ; so
@@ -165,7 +165,7 @@ class StreamState:
 
 
 def _phase_problems(
-    plan: BatchPlan, saved: Mapping[str, Any], now: Mapping[str, Any], where: str
+    plan: Batches, saved: Mapping[str, Any], now: Mapping[str, Any], where: str
 ) -> list[Problem]:
     """Name the first phase that changed, unless it is the mixture itself, which has a name."""
     changed = changed_phases(saved, now)
