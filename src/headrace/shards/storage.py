@@ -1,32 +1,40 @@
-"""Files behind fsspec URLs: the only module that touches fsspec.
+"""Files behind URLs: paths on this machine, and whatever fsspec knows.
 
 A URL is a plain path (``data/en``), ``file://``, ``memory://``, ``s3://`` or any other protocol
 that fsspec knows.  Everything the outside world can get wrong (no such file, no permission, no
-such protocol, disk full, server not reachable) comes back as one :class:`ShardError`.
+such protocol, disk full, server not reachable) comes back as one :class:`ShardError`.  Remote
+reads are tried again as a :class:`RetryPolicy` says.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-import fsspec
-from fsspec.core import split_protocol, url_to_fs
+from fsspec.core import split_protocol
 
-from headrace.errors import MissingExtraError, Problem, ShardError, UserError
+from headrace.errors import Problem, ShardError, UserError
+from headrace.shards.filesystems import (
+    filesystem_of,
+    in_the_way,
+    read_remotely,
+    sizes_at_once,
+    translated,
+)
+from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy, is_missing
+
+T = TypeVar("T")
 
 TEMPORARY_SUFFIX = ".part"
 """Ending of a file that is being written; such a file is never read and may be deleted."""
-NO_SUCH_FILE = "no such file"
-"""What is wrong, in the problem of a file that is not there."""
-_LIBRARIES = {"botocore", "aiobotocore", "aiohttp"}
-"""Client libraries of object stores and web servers, with exception families of their own."""
+PIECE_BYTES = 8 << 20
+"""Bytes asked for in one request where a whole file is fetched."""
 
 
 def is_local(url: str) -> bool:
@@ -80,7 +88,7 @@ def output_file_problems(text: str, where: str) -> list[Problem]:
         return [Problem("the path is empty", where, remedy="Name a file")]
     if not is_local(text):
         try:
-            _filesystem(text)
+            filesystem_of(text)
         except UserError as error:
             return [Problem(p.what, where, text, p.remedy) for p in error.problems]
         return []
@@ -121,36 +129,104 @@ def name_of(url: str) -> str:
     return url.rstrip("/").rsplit("/", 1)[-1]
 
 
-def read_bytes(url: str) -> bytes:
+def read_bytes(url: str, retry: RetryPolicy = DEFAULT_RETRY) -> bytes:
     """The whole content of a file."""
-    with _translated(url, "read it"):
-        if is_local(url):
-            return local_path(url).read_bytes()
-        filesystem, path = _filesystem(url)
-        return bytes(filesystem.cat_file(path))
+    return read_parsed(url, bytes, retry)
 
 
-def read_range(url: str, start: int, length: int) -> bytes:
-    """``length`` bytes from byte ``start``; fewer where the file ends before."""
-    with _translated(url, "read it"):
-        if is_local(url):
-            with local_path(url).open("rb") as file:
-                file.seek(start)
-                return file.read(length)
-        filesystem, path = _filesystem(url)
-        data = bytes(filesystem.cat_file(path, start=start, end=start + length))
-        # A web server that knows no ranges answers with the whole file.
-        return data[start : start + length] if len(data) > length else data
+def read_parsed(url: str, parse: Callable[[bytes], T], retry: RetryPolicy = DEFAULT_RETRY) -> T:
+    """What ``parse`` makes of the whole content of a file.
+
+    Where it raises :class:`ShardError`, a remote file is fetched again, since it may have been
+    damaged on the way; then the error is raised.
+    """
+    if is_local(url):
+        with translated(url, "read it"):
+            data = local_path(url).read_bytes()
+        return parse(data)
+    return read_remotely(
+        url,
+        retry,
+        "read it",
+        lambda filesystem, path, options: parse(bytes(filesystem.cat_file(path, **options))),
+    )
 
 
-def size_of(url: str) -> int:
+def read_range(
+    url: str,
+    start: int,
+    length: int,
+    retry: RetryPolicy = DEFAULT_RETRY,
+    check: Callable[[bytes], None] | None = None,
+) -> bytes:
+    """``length`` bytes from byte ``start``; fewer where the file ends before.
+
+    With ``check`` a remote answer that is too short is only believed if the file is that short,
+    and one for which ``check`` raises :class:`ShardError` is fetched again before it is raised.
+    """
+    if is_local(url):
+        with translated(url, "read it"), local_path(url).open("rb") as file:
+            file.seek(start)
+            data = file.read(length)
+        if check is not None:
+            check(data)
+        return data
+    data = read_from(url, start, length, retry, check)
+    # A web server that knows no ranges answers with the whole file.
+    return data[start : start + length] if len(data) > length else data
+
+
+def read_from(
+    url: str,
+    start: int,
+    length: int,
+    retry: RetryPolicy = DEFAULT_RETRY,
+    check: Callable[[bytes], None] | None = None,
+) -> bytes:
+    """As :func:`read_range`, of a remote file; all of it if the server knows no ranges."""
+
+    def request(filesystem: Any, path: str, options: dict[str, Any]) -> bytes:
+        data = bytes(filesystem.cat_file(path, start=start, end=start + length, **options))
+        if check is not None:
+            wanted = data[start : start + length] if len(data) > length else data
+            if len(wanted) < length and _size(filesystem, path, options) >= start + length:
+                raise OSError(f"the answer has {len(wanted)} bytes of {length}")
+            check(wanted)
+        return data
+
+    return read_remotely(url, retry, "read it", request)
+
+
+def size_of(url: str, retry: RetryPolicy = DEFAULT_RETRY) -> int:
     """Size of a file in bytes."""
-    with _translated(url, "read it"):
-        if is_local(url):
+    if is_local(url):
+        with translated(url, "read it"):
             return local_path(url).stat().st_size
-        filesystem, path = _filesystem(url)
+    return read_remotely(url, retry, "read it", _size)
+
+
+def _size(filesystem: Any, path: str, options: dict[str, Any]) -> int:
+    filesystem.invalidate_cache()
+    size = filesystem.info(path, **options)["size"]
+    if size is None:
+        raise ShardError(
+            Problem("the server does not tell the size", path, remedy="Use one that knows ranges")
+        )
+    return int(size)
+
+
+def version_of(url: str, retry: RetryPolicy = DEFAULT_RETRY) -> str | None:
+    """What the store says of a remote file's version: its ETag, or else its time."""
+
+    def request(filesystem: Any, path: str, options: dict[str, Any]) -> str | None:
         filesystem.invalidate_cache()
-        return int(filesystem.size(path))
+        found = filesystem.info(path, **options)
+        for name in ("ETag", "etag", "md5Hash", "LastModified", "Last-Modified", "mtime"):
+            if found.get(name):
+                return str(found[name])
+        return None
+
+    return read_remotely(url, retry, "read it", request)
 
 
 def can_list(url: str) -> bool:
@@ -158,15 +234,17 @@ def can_list(url: str) -> bool:
     return split_protocol(url)[0] not in ("http", "https")
 
 
-def sizes(url: str, names: list[str]) -> dict[str, int]:
+def sizes(url: str, names: Sequence[str], retry: RetryPolicy = DEFAULT_RETRY) -> dict[str, int]:
     """Sizes in bytes of those of the named files that are in the folder ``url``.
 
-    One listing where the storage can list; a web server is asked for each file.
+    One listing where the storage can list; a web server is asked for all files at once.
     """
     if can_list(url):
-        found = list_files(url)
+        found = list_files(url, retry=retry)
         return {name: found[name] for name in names if name in found}
-    return {name: size_of(join(url, name)) for name in names if exists(join(url, name))}
+    urls = [join(url, name) for name in names]
+    answers = sizes_at_once(urls, retry)
+    return {name: size for name, size in zip(names, answers, strict=True) if size is not None}
 
 
 def make_folder(url: str) -> None:
@@ -175,60 +253,65 @@ def make_folder(url: str) -> None:
         _make_local_folder(local_path(url), url)
 
 
-def exists(url: str) -> bool:
+def exists(url: str, retry: RetryPolicy = DEFAULT_RETRY) -> bool:
     """Whether a file or folder is there."""
-    with _translated(url, "look it up"):
-        if is_local(url):
+    if is_local(url):
+        with translated(url, "look it up"):
             return local_path(url).exists()
-        filesystem, path = _filesystem(url)
+
+    def request(filesystem: Any, path: str, options: dict[str, Any]) -> bool:
         filesystem.invalidate_cache()
-        if can_list(url):
-            return bool(filesystem.exists(path))
-        # exists() of fsspec's web client takes a server that is not there for a missing file.
+        # exists() of fsspec's web client takes any failure for a missing file.
         try:
-            filesystem.info(path)
+            filesystem.info(path, **options)
         except FileNotFoundError as error:
-            if _is_unreachable(error):
-                raise
-            return False
+            if is_missing(error):
+                return False
+            raise
         return True
 
+    return read_remotely(url, retry, "look it up", request)
 
-def list_files(url: str, suffix: str = "") -> dict[str, int]:
+
+def list_files(url: str, suffix: str = "", retry: RetryPolicy = DEFAULT_RETRY) -> dict[str, int]:
     """Sizes in bytes by name of the files directly in a folder, names sorted.
 
     A folder that does not exist is an empty one: object stores know no other kind.
     """
-    with _translated(url, "list it"):
-        if is_local(url):
+    if is_local(url):
+        with translated(url, "list it"):
             folder = local_path(url)
             if not folder.is_dir():
                 return {}
-            found = {
-                entry.name: entry.stat().st_size for entry in folder.iterdir() if entry.is_file()
-            }
-        else:
-            filesystem, path = _filesystem(url)
+            with os.scandir(folder) as entries:
+                found = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    else:
+
+        def request(filesystem: Any, path: str, options: dict[str, Any]) -> dict[str, int]:
             filesystem.invalidate_cache()
             try:
-                entries = filesystem.ls(path, detail=True)
-            except FileNotFoundError:
-                return {}
-            found = {
+                entries = filesystem.ls(path, detail=True, **options)
+            except FileNotFoundError as error:
+                if is_missing(error):
+                    return {}
+                raise
+            return {
                 name_of(entry["name"]): int(entry["size"] or 0)
                 for entry in entries
                 if entry["type"] == "file"
             }
-        return {name: found[name] for name in sorted(found) if name.endswith(suffix)}
+
+        found = read_remotely(url, retry, "list it", request)
+    return {name: found[name] for name in sorted(found) if name.endswith(suffix)}
 
 
 def delete(url: str) -> None:
     """Delete one file; nothing happens where there is none."""
-    with _translated(url, "delete it"):
+    with translated(url, "delete it"):
         if is_local(url):
             local_path(url).unlink(missing_ok=True)
             return
-        filesystem, path = _filesystem(url)
+        filesystem, path = filesystem_of(url)
         filesystem.invalidate_cache()
         if filesystem.exists(path):
             filesystem.rm_file(path)
@@ -237,14 +320,49 @@ def delete(url: str) -> None:
 @contextmanager
 def open_for_reading(url: str) -> Iterator[IO[bytes]]:
     """A seekable binary stream over a file, read ahead in blocks where it is remote."""
-    with _translated(url, "read it"):
-        if is_local(url):
-            file: Any = local_path(url).open("rb")
-        else:
-            filesystem, path = _filesystem(url)
-            file = filesystem.open(path, "rb")
+    if is_local(url):
+        with translated(url, "read it"):
+            file: IO[bytes] = local_path(url).open("rb")
+    else:
+        file = io.BufferedReader(_RemoteFile(url), PIECE_BYTES)
     with file:
         yield file
+
+
+class _RemoteFile(io.RawIOBase):
+    """A remote file as a raw stream: a ranged read, with retries, for each piece."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+        self._size = size_of(url)
+        self._position = 0
+        self._whole: bytes | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        start, length = self._position, min(len(buffer), self._size - self._position)
+        if length <= 0:
+            return 0
+        if self._whole is None:
+            data = read_from(self._url, start, length, check=lambda _: None)
+            if len(data) > length:
+                self._whole = data
+        if self._whole is not None:
+            data = self._whole[start : start + length]
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 @contextmanager
@@ -255,8 +373,8 @@ def open_local(url: str) -> Iterator[IO[bytes]]:
             yield source
             return
         with tempfile.TemporaryFile() as copy:
-            with _translated(url, "read it"):
-                shutil.copyfileobj(source, copy, 1 << 20)
+            while data := source.read(PIECE_BYTES):
+                copy.write(data)
             copy.seek(0)
             yield copy
 
@@ -271,16 +389,16 @@ def open_atomically(url: str) -> Iterator[IO[bytes]]:
     if is_local(url):
         target = local_path(url)
         _make_local_folder(target.parent, url)
-        with _translated(url, "write it"):
+        with translated(url, "write it"):
             token = secrets.token_hex(4)
             temporary = target.with_name(f".{target.name}.{token}{TEMPORARY_SUFFIX}")
             file: IO[bytes] = temporary.open("w+b")
         try:
-            with file, _translated(url, "write it"):
+            with file, translated(url, "write it"):
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            with _translated(url, "write it"):
+            with translated(url, "write it"):
                 temporary.replace(target)
                 sync(target.parent)
         except BaseException:
@@ -290,8 +408,8 @@ def open_atomically(url: str) -> Iterator[IO[bytes]]:
     with tempfile.NamedTemporaryFile(suffix=TEMPORARY_SUFFIX) as file:
         yield file
         file.flush()
-        with _translated(url, "write it"):
-            filesystem, path = _filesystem(url)
+        with translated(url, "write it"):
+            filesystem, path = filesystem_of(url)
             filesystem.put_file(file.name, path)
             filesystem.invalidate_cache()
 
@@ -302,8 +420,8 @@ def write_atomically(url: str, data: bytes) -> None:
         with open_atomically(url) as file:
             file.write(data)
         return
-    with _translated(url, "write it"):
-        filesystem, path = _filesystem(url)
+    with translated(url, "write it"):
+        filesystem, path = filesystem_of(url)
         filesystem.pipe_file(path, data)
         filesystem.invalidate_cache()
 
@@ -331,87 +449,9 @@ def _make_local_folder(path: Path, url: str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise ShardError(_in_the_way(url)) from error
+        raise ShardError(in_the_way(url)) from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise ShardError(
             Problem("the folder cannot be made", url, reason, "Choose another folder")
         ) from error
-
-
-def _in_the_way(url: str) -> Problem:
-    return Problem("a file is in the way", url, remedy="Choose another folder")
-
-
-def _filesystem(url: str) -> tuple[Any, str]:
-    """The filesystem of a URL and the path on it; fsspec caches the instances (also over forks)."""
-    _refuse_empty(url)
-    protocol, _ = split_protocol(url)
-    try:
-        filesystem, path = url_to_fs(url)
-    except ImportError as error:
-        if protocol in ("s3", "s3a"):
-            raise MissingExtraError("s3fs", "s3", f"reading {protocol}:// URLs") from error
-        raise ShardError(
-            Problem(
-                f"fsspec lacks a package for {protocol}:// URLs", url, None, f"{error} (with pip)"
-            )
-        ) from error
-    except ValueError as error:
-        known = ", ".join(sorted(set(fsspec.available_protocols()) & {"file", "s3", "gs", "http"}))
-        raise ShardError(
-            Problem(
-                f"the protocol {protocol}:// is not known",
-                url,
-                remedy=f"Use a path or one of {known}, memory",
-            )
-        ) from error
-    return filesystem, path
-
-
-@contextmanager
-def _translated(url: str, action: str) -> Iterator[None]:
-    """Turn what the operating system or a client library raises into one ShardError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        problem = _problem(url, action, error)
-        if problem is None:
-            raise
-        raise ShardError(problem) from error
-
-
-def _problem(url: str, action: str, error: Exception) -> Problem | None:
-    """What an exception says about a URL; None if it is not of the outside world."""
-    is_of_library = type(error).__module__.partition(".")[0] in _LIBRARIES
-    if not (is_of_library or isinstance(error, OSError)):
-        return None
-    if _is_unreachable(error):
-        return Problem(
-            "the server is not reachable",
-            url,
-            str(error.__cause__ or error),
-            "Check the address and the network",
-        )
-    if isinstance(error, FileNotFoundError):
-        return Problem(NO_SUCH_FILE, url, remedy="Check the path, or build the source first")
-    if isinstance(error, (FileExistsError, NotADirectoryError)) and action == "write it":
-        return _in_the_way(url)
-    if isinstance(error, PermissionError):
-        return Problem(f"no permission to {action}", url, remedy="Check credentials and modes")
-    if is_of_library:
-        return Problem(f"cannot {action}: {error}", url, remedy="Check endpoint and credentials")
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return Problem(f"cannot {action}: {reason}", url, remedy="Check the storage and try again")
-
-
-def _is_unreachable(error: BaseException) -> bool:
-    """Whether a server does not answer; fsspec's web client has that as the cause of another."""
-    # Named, not imported: aiohttp and botocore are not always installed.
-    names = {"ClientConnectorError", "ClientConnectorDNSError", "EndpointConnectionError"}
-    return any(
-        isinstance(one, ConnectionError) or type(one).__name__ in names
-        for one in (error, error.__cause__)
-    )

@@ -16,6 +16,7 @@ from headrace.corpus.readers.findings import (
 )
 from headrace.errors import CorpusError, ShardError
 from headrace.shards import storage
+from headrace.shards.filesystems import NO_SUCH_FILE
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -35,7 +36,7 @@ def open_text(url: str) -> Iterator[IO[bytes]]:
         raise CorpusError(
             [
                 replace(problem, remedy="Check the path of the input")
-                if problem.what == storage.NO_SUCH_FILE
+                if problem.what == NO_SUCH_FILE
                 else problem
                 for problem in error.problems
             ]
