@@ -149,6 +149,14 @@ def test_a_stage_that_ended_cannot_be_made_longer_in_its_last_block() -> None:
     early.check(plan_with(**PHASED, **longer), "here")
 
 
+def test_a_stage_that_ended_cannot_be_made_longer_in_its_last_window() -> None:
+    """It ends at position 38, at the end of a block, but within the window of 0 to 39."""
+    window = {"window_batches": 10, "block": 19}
+    state = StreamState.at(plan_with(**window, max_epochs=[0.9, 1]), 1)
+    with pytest.raises(ConfigError, match="phase 1 of the mixture changed"):
+        state.check(plan_with(**window, max_epochs=[1, 1]), "here")
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

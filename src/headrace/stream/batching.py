@@ -97,7 +97,8 @@ class Batches(ABC):
         if step == 0:
             return self._settings_with(self.plan.settings_until(0))
         epoch, window = self._last_window(step - 1)
-        end = min((window + 1) * self.window_size, self.samples_of_epoch(epoch))
+        # Also where the stage ends within the window: a stage that went on would fill it.
+        end = min((window + 1) * self.window_size, self.plan.samples_per_epoch)
         return self._settings_with(
             self.plan.settings_until(epoch * self.plan.samples_per_epoch + end)
         )
