@@ -83,6 +83,12 @@ class ShardReader:
             self._open.move_to_end(number)
         return shard
 
+    def close_shard(self, number: int) -> None:
+        """Close shard ``number`` if it is open: its samples will not be needed for a while."""
+        shard = self._open.pop(number, None)
+        if shard is not None:
+            shard.close()
+
     def close(self) -> None:
         """Close all open shards."""
         for shard in self._open.values():

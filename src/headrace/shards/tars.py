@@ -77,7 +77,8 @@ class MappedTar:
 
     def _check(self, block: int) -> None:
         start = block * BLOCK_BYTES
-        check_block(self._map[start : start + BLOCK_BYTES], block, self._hashes[block], self._entry)
+        with memoryview(self._map) as view, view[start : start + BLOCK_BYTES] as data:
+            check_block(data, block, self._hashes[block], self._entry)
         self._verified[block] = True
         self._unverified -= 1
 
@@ -154,7 +155,7 @@ def _check_size(size: int, entry: ShardEntry) -> None:
         raise ShardError(size_problem(size, entry))
 
 
-def check_block(data: bytes, block: int, expected: int, entry: ShardEntry) -> None:
+def check_block(data: bytes | memoryview, block: int, expected: int, entry: ShardEntry) -> None:
     """Raise :class:`ShardError` if block ``block`` of a tar has not the xxh3-64 ``expected``."""
     found = xxhash.xxh3_64_intdigest(data)
     if found != expected:
