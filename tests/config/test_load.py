@@ -7,6 +7,7 @@ import pytest
 
 from headrace.config import load_run_config
 from headrace.config.checks import batch_arithmetic
+from headrace.config.mixture import phases_of
 from headrace.errors import ConfigError
 
 BASE = {
@@ -201,3 +202,56 @@ def test_shapes_that_would_fail_late_are_met_early(load, change, where):
         change(data)
 
     assert where in problems_of(lambda: load(with_second))
+
+
+def mixed(stage, **mixture):
+    """A change of the mixture of a stage."""
+    return lambda data: data["headrace"]["stages"][stage].update(mixture=mixture)
+
+
+def test_a_mixture_with_bounds_limits_and_phases_is_accepted(load):
+    phases = [
+        {"from_epoch": 0.5, "weights": {"en": 1}},
+        {"from_epoch": 1, "temperature": 0.3, "max_share": 1},
+    ]
+    headrace = load(mixed(0, max_share=0.7, max_epochs={"hi": 4}, phases=phases)).headrace
+    first, second, third = phases_of(headrace.stages[0].mixture)
+    assert (first.from_epoch, first.max_share, first.weights) == (0, 0.7, None)
+    # A phase keeps what it does not give.
+    assert (second.max_share, second.weights) == (0.7, {"en": 1})
+    assert (third.max_share, third.weights, third.temperature) == (1, None, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("stage", "mixture", "where", "says"),
+    [
+        (0, {"max_epochs": {"fr": 3}}, "max_epochs.fr", "Known here: en, hi"),
+        (0, {"min_share": {"enn": 0.1}}, "min_share.enn", "Did you mean 'en'?"),
+        (0, {"phases": [{"from_epoch": 1, "weights": {"enn": 1}}]}, "phases.0.weights.enn",
+         "Did you mean 'en'?"),
+        (0, {"phases": [{"from_epoch": 1, "max_share": {"enn": 1}}]}, "phases.0.max_share.enn",
+         "Did you mean 'en'?"),
+        (0, {"max_share": 0}, "max_share", "more than 0"),
+        (0, {"max_share": {"en": 1.5}}, "max_share.en", "1 at most"),
+        (0, {"min_share": -0.5}, "min_share", "0 to 1"),
+        (0, {"max_epochs": 0}, "max_epochs", "more than 0"),
+        (0, {"weights": {"en": 1, "hi": -1}}, "weights.hi", "0 or more"),
+        (0, {"weights": {"en": 1}}, "weights.hi", "nothing is drawn"),
+        (0, {"weights": {"en": 1}, "phases": [{"from_epoch": 1, "weights": {"en": 2}}]},
+         "weights.hi", "nothing is drawn"),
+        (0, {"phases": [{"from_epoch": 1, "temperature": 0.5, "weights": {"en": 2}}]},
+         "phases.0", "either"),
+        (0, {"phases": [{"from_epoch": 2}]}, "phases.0.from_epoch", "over after 2 epochs"),
+        (0, {"phases": [{"from_epoch": 1.5}, {"from_epoch": 1.5}]}, "phases.1.from_epoch",
+         "later than the one before"),
+        (0, {"phases": [{"from_epoch": 0}]}, "phases.0.from_epoch", "greater than 0"),
+        (0, {"phases": [{"from_epoch": 1, "temprature": 1}]}, "phases.0.temprature",
+         "Did you mean 'temperature'?"),
+        (1, {"max_share": 0.5}, "max_share", "one language"),
+        (1, {"phases": [{"from_epoch": 0.5}]}, "phases", "one language"),
+    ],
+)  # fmt: skip
+def test_each_mistake_in_a_mixture_names_its_place(load, stage, mixture, where, says):
+    (problem,) = problems_of(lambda: load(mixed(stage, **mixture))).values()
+    assert problem.where == f"headrace.stages.{stage}.mixture.{where}"
+    assert says in str(problem)

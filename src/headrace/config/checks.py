@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from headrace.config.deepspeed_keys import OPTIMIZER_PARAMS, TOP_LEVEL_KEYS
 from headrace.config.messages import did_you_mean
+from headrace.config.mixture import check_mixture
 from headrace.config.schema import HeadraceConfig, StageConfig
 from headrace.errors import ConfigError, Problem
 
@@ -198,10 +199,54 @@ def check_stages(config: HeadraceConfig) -> list[Problem]:
                     did_you_mean(language, config.data.train),
                 )
             )
+    problems += _check_batching(config)
     seen: dict[str, StageConfig] = {}
     for number, stage in enumerate(config.stages):
         problems += _check_stage(config, stage, f"headrace.stages.{number}", seen)
         seen[stage.name] = stage
+    return problems
+
+
+def _check_batching(config: HeadraceConfig) -> list[Problem]:
+    batching, longest = config.batching, config.task.max_length
+    where = "headrace.batching"
+    problems = [
+        Problem(
+            f'this has a meaning only with "type": "{kind}"',
+            f"{where}.{key}",
+            str(getattr(batching, key)),
+            f'Remove it, or set {where}.type to "{kind}"',
+        )
+        for kind, key in (("tokens", "tokens_per_batch"), ("packed", "pack_length"))
+        if batching.type != kind and getattr(batching, key) is not None
+    ]
+    if batching.type == "tokens" and batching.tokens_per_batch is None:
+        problems.append(
+            Problem(
+                "batches of tokens need a budget",
+                f"{where}.tokens_per_batch",
+                remedy="Give the tokens of a batch over all ranks, for example 8192",
+            )
+        )
+    problems += [
+        Problem(
+            "one sample of headrace.task.max_length would not fit",
+            f"{where}.{key}",
+            f"{getattr(batching, key)}, max_length {longest}",
+            f"Raise it to {longest} at least",
+        )
+        for key in ("tokens_per_batch", "pack_length")
+        if (getattr(batching, key) or longest) < longest
+    ]
+    if batching.type != "samples" and not batching.sort_by_length:
+        problems.append(
+            Problem(
+                f"batches of type {batching.type} are always filled by length",
+                f"{where}.sort_by_length",
+                "false",
+                'Remove it, or set the type to "samples"',
+            )
+        )
     return problems
 
 
@@ -279,16 +324,7 @@ def _check_stage(
             for language in wanted
             if language not in config.data.validation
         ]
-    for language in stage.mixture.weights or ():
-        if language not in languages:
-            problems.append(
-                Problem(
-                    "a weight for a language that the stage does not have",
-                    f"{where}.mixture.weights.{language}",
-                    language,
-                    did_you_mean(language, languages),
-                )
-            )
+    problems += check_mixture(stage, languages, where)
     return problems
 
 

@@ -48,6 +48,9 @@ class ModelConfig(Section):
     """Folder or hub name of a fast tokenizer. Default: that of `pretrained`."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """Sets every dropout rate that the model's config has. Default: as the config says."""
+    attention: Literal["eager", "sdpa", "flex_attention", "flash_attention_2"] | None = None
+    """How attention is computed, as `transformers` names it. Default: its own choice, `sdpa` where
+    the network has it."""
 
 
 class DataConfig(Section):
@@ -61,6 +64,21 @@ class DataConfig(Section):
     """Local folder for encoded sidecars, shared by all runs that use the same tokenizer."""
 
 
+class PhaseConfig(Section):
+    """A later part of a stage with shares of its own; what it does not give stays as it was."""
+
+    from_epoch: float = Field(gt=0)
+    """Where it begins, in epochs of the stage: 2.5 is in the middle of the third epoch."""
+    temperature: float | None = Field(None, ge=0, le=1)
+    """Temperature from here on."""
+    weights: dict[str, float] | None = None
+    """Weights from here on; a language of weight 0 rests."""
+    min_share: float | dict[str, float] | None = None
+    """Least shares from here on; 0 takes them away."""
+    max_share: float | dict[str, float] | None = None
+    """Largest shares from here on; 1 takes them away."""
+
+
 class MixtureConfig(Section):
     """How much of each language a stage sees."""
 
@@ -68,16 +86,40 @@ class MixtureConfig(Section):
     """Shares are proportional to size ** temperature: 1 keeps the natural shares, 0 makes all
     languages equal."""
     weights: dict[str, float] | None = None
-    """Explicit weights by language instead of a temperature."""
+    """Explicit weights by language instead of a temperature. A weight may be 0 as long as one of
+    the phases draws from the language."""
+    min_share: float | dict[str, float] | None = None
+    """Least share of the samples, 0 to 1: by language, or one number for every language."""
+    max_share: float | dict[str, float] | None = None
+    """Largest share of the samples, 0 to 1: by language, or one number for every language. What
+    the bounds take or leave is shared by the others in proportion."""
+    max_epochs: float | dict[str, float] | None = None
+    """How often a language may be gone through in the whole stage: by language, or one number for
+    every language. From there on its share goes to the others; when no language is left, the
+    stage is over, and `epochs` may not ask for more."""
+    phases: list[PhaseConfig] = []
+    """Later parts of the stage, in the order in which they begin. Phases that have not begun may
+    be edited in a run that is under way."""
 
 
 class BatchingConfig(Section):
     """How samples become batches."""
 
+    type: Literal["samples", "tokens", "packed"] = "samples"
+    """`samples`: `train_batch_size` samples a batch. `tokens`: as many samples as fit
+    `tokens_per_batch`. `packed`: `train_batch_size` rows of `pack_length` tokens, each with several
+    samples that do not see one another."""
+    tokens_per_batch: int | None = Field(None, ge=1)
+    """With `tokens`, required: tokens of a batch over all ranks, with padding to its longest
+    sample."""
+    pack_length: int | None = Field(None, ge=1)
+    """With `packed`: tokens of a row. Default: `task.max_length`."""
     window_batches: int = Field(50, ge=1)
-    """Batches planned together; samples are sorted by length only within such a window."""
+    """Samples are sorted, or packed, within windows of this many times `train_batch_size`
+    samples."""
     sort_by_length: bool = True
-    """Put samples of similar length into the same batch, so that little is padded."""
+    """With `samples`: put samples of similar length into the same batch, so that little is padded.
+    The other types always look at lengths."""
 
 
 class ScheduleConfig(Section):

@@ -18,9 +18,10 @@ from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import Problem, UserError
 from headrace.shards.reader import ShardReader, open_readers
 from headrace.stream.batching import BatchPlan, look_up
-from headrace.stream.plan import Locations, Source, StagePlan
+from headrace.stream.plan import Locations, StagePlan
 from headrace.tasks.labels import LabelSet, discover_label_set, load_label_set
 from headrace.tasks.token_classification import IGNORED, TokenClassification
+from headrace.training.order import plan_branch, stream_source
 from headrace.training.stages import Branch
 
 
@@ -41,24 +42,13 @@ class OpenedData:
         With ``encoded`` the plan is also bound to the tokenizer and the maximum length, since
         batches depend on lengths: a checkpoint refuses to go on with others.
         """
-        mixture = branch.stage.mixture
-        weights = None
-        if mixture.weights is not None:
-            weights = [mixture.weights.get(language, 0.0) for language in branch.languages]
-        return StagePlan(
-            [
-                stream_source(
-                    language,
-                    self.train[language],
-                    encoded[language].fingerprint if encoded else None,
-                )
-                for language in branch.languages
-            ],
-            seed=seed,
-            stage=branch.title,
-            temperature=mixture.temperature,
-            weights=weights,
-        )
+        sources = [
+            stream_source(
+                language, self.train[language], encoded[language].fingerprint if encoded else None
+            )
+            for language in branch.languages
+        ]
+        return plan_branch(branch, sources, seed)
 
 
 @dataclass(frozen=True)
@@ -154,16 +144,6 @@ def encode_data(opened: OpenedData, config: RunConfig) -> RunData:
     if problems:
         raise UserError(problems)
     return RunData(opened, train, validation)
-
-
-def stream_source(name: str, reader: ShardReader, fingerprint: str | None = None) -> Source:
-    """Describe a source of shards to the stream; its own fingerprint is that of the manifest."""
-    return Source(
-        name=name,
-        url=reader.url,
-        shard_sizes=tuple(entry.samples for entry in reader.manifest.shards),
-        fingerprint=fingerprint or reader.manifest.fingerprint,
-    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,104 @@
+"""The order of a branch's samples, made from its config and its shards; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import floor
+
+from headrace.config.mixture import ByLanguage, numbers_by_language, phases_of
+from headrace.errors import ConfigError, Problem
+from headrace.shards.reader import ShardReader
+from headrace.stream.phases import Phase, exact
+from headrace.stream.plan import Source, StagePlan
+from headrace.training.stages import Branch
+
+
+def stream_source(name: str, reader: ShardReader, fingerprint: str | None = None) -> Source:
+    """Describe a source of shards to the stream; its own fingerprint is that of the manifest."""
+    return Source(
+        name=name,
+        url=reader.url,
+        shard_sizes=tuple(entry.samples for entry in reader.manifest.shards),
+        fingerprint=fingerprint or reader.manifest.fingerprint,
+    )
+
+
+def plan_branch(branch: Branch, sources: Sequence[Source], seed: int) -> StagePlan:
+    """Return the order of the samples of a branch.
+
+    Args:
+        branch: what is trained.
+        sources: one for each of the branch's languages, in their order.
+        seed: of the run.
+
+    Raises:
+        ConfigError: for shares and epoch limits that cannot be met.
+    """
+    languages = branch.languages
+    samples = sum(sum(source.shard_sizes) for source in sources)
+    phases = []
+    for given in phases_of(branch.stage.mixture):
+        weights = None
+        if given.weights is not None:
+            weights = [given.weight(language) for language in languages]
+        phases.append(
+            Phase(
+                start=floor(exact(given.from_epoch) * samples),
+                temperature=given.temperature,
+                weights=weights,
+                min_shares=_bounds(given.min_share, languages, weights),
+                max_shares=_bounds(given.max_share, languages, weights),
+            )
+        )
+    first, *later = phases
+    limits = branch.stage.mixture.max_epochs
+    return StagePlan(
+        sources,
+        seed=seed,
+        stage=branch.title,
+        temperature=first.temperature,
+        weights=first.weights,
+        min_shares=first.min_shares,
+        max_shares=first.max_shares,
+        max_epochs=None if limits is None else numbers_by_language(limits, languages),
+        phases=later,
+    )
+
+
+def check_enough(branch: Branch, plan: StagePlan, batch_size: int | None) -> None:
+    """Check that a branch has the samples that its epochs ask for.
+
+    Args:
+        branch: what is trained.
+        plan: the order of its samples.
+        batch_size: samples of a batch; None if it is not constant, and ``max_steps`` says nothing.
+
+    Raises:
+        ConfigError: if epoch limits end the stage before its epochs or ``max_steps`` do.
+    """
+    wanted = branch.stage.epochs * plan.samples_per_epoch
+    if branch.stage.max_steps is not None and batch_size is not None:
+        wanted = min(wanted, branch.stage.max_steps * batch_size)
+    total = plan.total_positions
+    if total is not None and total < wanted:
+        raise ConfigError(
+            Problem(
+                f"the stage ends after {total / plan.samples_per_epoch:.4g} epochs, since "
+                f"{plan.stage_mixture.end_reason}",
+                f"stage {branch.title}: epochs",
+                f"{branch.stage.epochs} epochs, {wanted:,} samples; {total:,} can be drawn",
+                "Lower epochs, or raise mixture.max_epochs",
+            )
+        )
+
+
+def _bounds(
+    given: ByLanguage, languages: Sequence[str], weights: Sequence[float] | None
+) -> list[float | None] | None:
+    """The bounds of the languages; one number for all is for those that are drawn from."""
+    if given is None:
+        return None
+    bounds = numbers_by_language(given, languages)
+    if weights is None or isinstance(given, Mapping):
+        return bounds
+    return [bound if weight else None for bound, weight in zip(bounds, weights, strict=True)]
