@@ -8,7 +8,8 @@ from filelock import FileLock
 
 from headrace.config import load_run_config
 from headrace.errors import ConfigError, StopRequested, UserError
-from headrace.training.run import check_same_run, only_here, train_in_group
+from headrace.training.run import only_here, train_in_group
+from headrace.training.same_run import check_same_run
 from headrace.training.signals import StopFlag
 from headrace.training.stages import choose_branches, expand_stages
 
@@ -75,6 +76,82 @@ def test_another_config_in_the_same_folder_is_refused_by_key(finished):
         check_same_run(other)
     assert {problem.where for problem in caught.value.problems} == {
         "headrace.seed", "optimizer.params.lr"}  # fmt: skip
+
+
+def stages_of(config):
+    return [stage.model_dump(mode="json") for stage in config.headrace.stages]
+
+
+def load_with_stages(config, stages):
+    return load_run_config(config.output / "config.json", [f"headrace.stages={json.dumps(stages)}"])
+
+
+def test_a_stage_that_is_complete_may_not_change_and_one_that_comes_may(finished):
+    stages = stages_of(finished)
+    more = {"name": "again", "start_from": "multilingual", "keep_best": "last"}
+    check_same_run(load_with_stages(finished, [*stages, more]))
+    check_same_run(load_with_stages(finished, [stages[0], more, stages[1]]))
+    for key, value in (
+        ("max_steps", 4),
+        ("mixture", {"max_epochs": 3}),
+        ("mixture", {"phases": [{"from_epoch": 0.5, "temperature": 0}]}),
+    ):
+        changed = [{**stages[0], key: value}, stages[1]]
+        with pytest.raises(ConfigError, match=rf"headrace\.stages\.0\.{key}"):
+            check_same_run(load_with_stages(finished, changed))
+    with pytest.raises(ConfigError, match=r"headrace\.stages: .*monolingual"):
+        check_same_run(load_with_stages(finished, stages[:1]))
+
+
+def test_in_a_stage_that_is_under_way_only_what_comes_may_change(small_corpus, tmp_path):
+    output = tmp_path / "out"
+    stages = [{"name": "first"}, {"name": "second"}]
+    path = small_corpus.write_config(tmp_path / "run.json", output, **{"headrace.stages": stages})
+    config = load_run_config(path)
+    output.mkdir()
+    (output / "config.json").write_text(json.dumps(config.resolved()), encoding="utf-8")
+    (output / "first" / "all" / "checkpoints").mkdir(parents=True)
+    phases = [{"from_epoch": 0.5, "temperature": 0}]
+    first, second = stages_of(config)
+    for accepted in (
+        [{**first, "mixture": {"phases": phases, "max_epochs": {"en": 2}}}, second],
+        [first, {**second, "epochs": 7, "mixture": {"temperature": 0.5}}],
+        [first],
+        [first, {**second, "name": "third"}, second],
+    ):
+        check_same_run(load_with_stages(config, accepted))
+    for refused, where in (
+        ([{**first, "epochs": 7}, second], "headrace.stages.0.epochs"),
+        ([second, {**first, "mixture": {"temperature": 0.5}}],
+         "headrace.stages.1.mixture.temperature"),
+        ([second], "headrace.stages"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError) as caught:
+            check_same_run(load_with_stages(config, refused))
+        assert [problem.where for problem in caught.value.problems] == [where]
+
+
+def test_more_epochs_than_the_limits_allow_are_refused_before_any_work(
+    small_corpus, world, tmp_path
+):
+    path = small_corpus.write_config(
+        tmp_path / "run.json",
+        tmp_path / "out",
+        **{
+            "headrace.stages": [
+                {"name": "limited", "epochs": 2, "mixture": {"max_epochs": {"en": 1}}},
+                {"name": "over", "epochs": 3, "mixture": {"max_epochs": 2}},
+                {"name": "bounded", "mixture": {"max_share": 0.2}},
+            ]
+        },
+    )
+    config = load_run_config(path)
+    with pytest.raises(UserError) as caught:
+        train_in_group(config, expand_stages(config), world, StopFlag())
+    assert [problem.where for problem in caught.value.problems] == [
+        "stage over: epochs", "stage bounded: mixture.max_share"]  # fmt: skip
+    assert "2 epochs" in caught.value.problems[0].what
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_is_no_run_is_refused(finished):

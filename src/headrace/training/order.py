@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import floor
 
+from headrace.config import RunConfig
 from headrace.config.mixture import ByLanguage, numbers_by_language, phases_of
-from headrace.errors import ConfigError, Problem
+from headrace.errors import ConfigError, Problem, UserError
 from headrace.shards.reader import ShardReader
 from headrace.stream.phases import Phase, exact
 from headrace.stream.plan import Source, StagePlan
@@ -63,6 +64,23 @@ def plan_branch(branch: Branch, sources: Sequence[Source], seed: int) -> StagePl
         max_epochs=None if limits is None else numbers_by_language(limits, languages),
         phases=later,
     )
+
+
+def problems_of_orders(
+    config: RunConfig, branches: Iterable[Branch], readers: Mapping[str, ShardReader]
+) -> list[Problem]:
+    """Find out whether the order of each branch can be planned, and is long enough."""
+    constant = config.headrace.batching.type == "samples"
+    batch_size = config.deepspeed["train_batch_size"] if constant else None
+    problems: list[Problem] = []
+    for branch in branches:
+        sources = [stream_source(language, readers[language]) for language in branch.languages]
+        try:
+            plan = plan_branch(branch, sources, config.headrace.seed)
+            check_enough(branch, plan, batch_size)
+        except UserError as error:
+            problems += error.problems
+    return problems
 
 
 def check_enough(branch: Branch, plan: StagePlan, batch_size: int | None) -> None:

@@ -41,15 +41,14 @@ from headrace.training.engine import deepspeed_section, open_engine
 from headrace.training.export import finish_interrupted_export, write_export
 from headrace.training.loop import BranchTrainer, Progress
 from headrace.training.model import build_model, check_length, empty_model
+from headrace.training.order import problems_of_orders
 from headrace.training.precision import Precision, choose_precision
 from headrace.training.results import collect_results, environment, write_json
+from headrace.training.same_run import check_same_run
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch, choose_branches, expand_stages
 
 logger = logging.getLogger(__name__)
-
-_MAY_CHANGE = ("checkpoint", "logging")
-"""Sections that a run may change between two starts: they do not touch what is learned."""
 
 
 def train(config: RunConfig, *, stage: str | None = None, branch: str | None = None) -> None:
@@ -137,6 +136,7 @@ def check_run(
         problems += error.problems
     try:
         opened = open_data(config)
+        problems += problems_of_orders(config, chosen, opened.train)
     except UserError as error:
         problems += error.problems
     if problems or opened is None:
@@ -337,49 +337,6 @@ def make_callbacks(config: RunConfig, branch: Branch) -> list[Callback]:
     return members
 
 
-def check_same_run(config: RunConfig) -> None:
-    """Refuse to go on in a run folder that another config made.
-
-    Raises:
-        ConfigError: naming the keys that differ.
-    """
-    path = config.output / "config.json"
-    if not path.exists():
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        before["headrace"]["stages"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(
-            Problem(
-                "the folder holds something else than a run",
-                "headrace.output",
-                str(config.output),
-                "Choose another folder",
-            )
-        ) from None
-    now = config.resolved()
-    for section in _MAY_CHANGE:
-        before["headrace"].pop(section, None)
-        now["headrace"].pop(section, None)
-    for side in (before, now):  # a run folder may be moved, or named in another way
-        for key in ("name", "output"):
-            side["headrace"].pop(key, None)
-    different = _differences(before, json.loads(json.dumps(now)), "")
-    if different:
-        raise ConfigError(
-            [
-                Problem(
-                    f"the run in {config.output} was started with {old!r}",
-                    key,
-                    repr(new),
-                    "Set it back, choose another headrace.output, or remove the run folder",
-                )
-                for key, old, new in different
-            ]
-        )
-
-
 def check_start_folders(chosen: list[Branch]) -> None:
     """Check that every model to start from exists or is going to be trained now.
 
@@ -413,18 +370,6 @@ def report_truncation(data: RunData) -> None:
     if rows:
         logger.warning("lost in encoding (raise headrace.task.max_length to keep it):")
         logger.warning("%s", render_table(rows))
-
-
-def _differences(before: Any, now: Any, path: str) -> list[tuple[str, Any, Any]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        return [
-            difference
-            for key in sorted({*before, *now})
-            for difference in _differences(
-                before.get(key), now.get(key), f"{path}.{key}" if path else key
-            )
-        ]
-    return [] if before == now else [(path, before, now)]
 
 
 def _digest(value: Any) -> str:

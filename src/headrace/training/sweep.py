@@ -30,7 +30,7 @@ from headrace.config.checks import batch_arithmetic
 from headrace.errors import EXIT_DONE, EXIT_REQUEUE, ConfigError, Problem, UserError
 from headrace.training.distributed import free_port
 from headrace.training.results import write_json
-from headrace.training.run import check_same_run
+from headrace.training.same_run import check_same_run
 from headrace.training.signals import STOP_SIGNALS
 from headrace.training.stages import expand_stages
 
