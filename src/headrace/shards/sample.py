@@ -16,7 +16,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-]+")
 _FIELD = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One sample: ``fields`` maps a field name (``txt``, ``json``) to its bytes."""
 

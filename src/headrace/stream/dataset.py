@@ -12,7 +12,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +22,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from headrace.errors import ConfigError, Problem, ShardError, UserError
 from headrace.shards.reader import ShardReader
 from headrace.stream.batching import BatchPlan
-from headrace.stream.fetch import LEFT_OUT, Chunk, Fetcher
+from headrace.stream.fetch import Chunk, Fetcher
 from headrace.stream.plan import Source, StagePlan
 from headrace.stream.progress import MAX_WORKERS, Progress
 from headrace.stream.state import StreamState
@@ -31,7 +30,7 @@ from headrace.stream.state import StreamState
 STAGE = "stream"
 """The name of the one stage of a ``ShardStream``; it seeds the order."""
 
-FIRST_CHUNK = 64
+FIRST_CHUNK = 32
 """Samples that are read together at first, so that the first batch comes at once."""
 CHUNK = 4096
 """Samples that are read together in the long run."""
@@ -415,16 +414,24 @@ class ShardStream(IterableDataset[Any]):
             starts = run.next + stride * np.arange(count, dtype=np.int64)
             positions = (starts[:, None] + offsets).ravel()
             chunk = self._read(run.end, positions[positions < run.end])
-            parts: Iterable[Any] = chunk.items
-            if self.batch_size or not chunk.whole:
-                parts = self._parts(chunk, len(offsets), count)
-            samples_apart = not self.batch_size and not chunk.whole
-            for following, part in zip((starts + stride).tolist(), parts, strict=True):
-                run.next = min(following, run.end)
-                if samples_apart:
-                    yield from part
+            following = np.minimum(starts + stride, run.end).tolist()
+            if not self.batch_size and chunk.kept is None:
+                for position, item in zip(following, chunk.items(), strict=True):
+                    run.next = position
+                    yield item
+                    if run.stale:
+                        break
+                continue
+            found = deque(chunk.found)
+            for number, position in enumerate(following):
+                begin, end = number * len(offsets), (number + 1) * len(offsets)
+                while found and found[0][0] < end:
+                    self._quarantine(found.popleft()[1])
+                run.next = position
+                if self.batch_size:
+                    yield list(chunk.items(begin, end))
                 else:
-                    yield part
+                    yield from chunk.items(begin, end)
                 if run.stale:
                     break
         run.next = run.end
@@ -437,15 +444,6 @@ class ShardStream(IterableDataset[Any]):
         return self._fetcher.fetch(
             self.plan.locate(start // self._epoch_samples, positions - start)
         )
-
-    def _parts(self, chunk: Chunk, size: int, count: int) -> Iterator[list[Any]]:
-        """Cut a chunk into ``count`` lists of ``size``; the last may be smaller."""
-        found = deque(chunk.found)
-        for begin in range(0, count * size, size) if size else repeat(0, count):
-            part = chunk.items[begin : begin + size]
-            while found and found[0][0] < begin + size:
-                self._quarantine(found.popleft()[1])
-            yield part if chunk.whole else [item for item in part if item is not LEFT_OUT]
 
     def _quarantine(self, shard: str) -> None:
         self._quarantined.add(shard)

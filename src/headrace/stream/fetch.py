@@ -6,10 +6,10 @@ order, and the contents are put back into the order of positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Final, TypeAlias
+from itertools import compress, pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from headrace.errors import ShardError
 from headrace.shards.reader import ShardReader
 from headrace.shards.sample import Sample
-from headrace.shards.shard import Shard
 from headrace.stream.plan import Locations
 
 Item: TypeAlias = Sample | bytes | tuple[bytes, ...]
@@ -27,23 +26,28 @@ CLOSE_AFTER = 32
 without one from it: the windows of the plan have gone past it."""
 
 
-class _LeftOut:
-    """Stands in a chunk for a sample of a quarantined shard."""
-
-
-LEFT_OUT: Final = _LeftOut()
-
-
 @dataclass(frozen=True)
 class Chunk:
-    """Samples in the order in which they were asked for."""
+    """Samples in the order in which they were asked for.
 
-    items: list[Any]
-    """An :data:`Item` each, or ``LEFT_OUT``."""
+    They are kept as columns and put together when they are handed out, so that the garbage
+    collector never sees thousands of samples at a time.
+    """
+
+    columns: tuple[list[Any], ...]
+    """One value a sample in each: the contents of the fields asked for, or all keys and fields."""
+    combine: Callable[..., Iterator[Item]]
+    """Makes samples of columns."""
+    kept: list[bool] | None
+    """Whether the shard of each sample is intact; None: all are."""
     found: list[tuple[int, str]]
-    """Shards that turned out to be bad: the first of ``items`` that lacks them, and their names."""
-    whole: bool
-    """Whether none of ``items`` is ``LEFT_OUT``."""
+    """Shards that turned out to be bad: the number of the first sample that lacks, their names."""
+
+    def items(self, begin: int = 0, end: int | None = None) -> Iterator[Item]:
+        """Some of the samples, without those of bad shards."""
+        columns = [column[begin:end] for column in self.columns]
+        items = self.combine(*columns)
+        return items if self.kept is None else compress(items, self.kept[begin:end])
 
 
 class Fetcher:
@@ -61,7 +65,13 @@ class Fetcher:
         """``names`` are those of the sources; with ``quarantine`` bad shards are left out."""
         self.readers = tuple(readers)
         self.names = tuple(names)
-        self._fields = fields
+        self._fields = (fields,) if isinstance(fields, str) else fields
+        self._width = 2 if self._fields is None else len(self._fields)
+        self._combine: Callable[..., Iterator[Item]] = zip
+        if fields is None:
+            self._combine = _samples
+        elif isinstance(fields, str):
+            self._combine = iter
         self._quarantine = quarantine
         self._left_out: set[tuple[int, int]] = set()
         shards = [reader.manifest.shards for reader in readers]
@@ -88,39 +98,43 @@ class Fetcher:
         Raises ``ShardError`` for a bad shard, unless bad shards are quarantined.
         """
         count = len(locations)
-        if not count:
-            return Chunk([], [], True)
         group = locations.source * self._most_shards + locations.shard
         order = np.argsort(group * self._most_samples + locations.sample)
         group, samples = group[order], locations.sample[order]
-        edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), count]
-        contents: list[Any] = []
+        edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), count] if count else []
+        columns: list[list[Any]] = [[] for _ in range(self._width)]
         found: list[tuple[int, str]] = []
-        whole = True
+        bad: list[NDArray[np.int64]] = []
         for begin, end in pairwise(edges):
             place = divmod(int(group[begin]), self._most_shards)
+            members = order[begin:end]
             if place in self._left_out:
-                contents += [LEFT_OUT] * (end - begin)
-                whole = False
-                continue
-            self._drawn[place[0]] += end - begin
-            self._last_use[place] = -1
-            try:
-                contents += self._read(self._shard(place), samples[begin:end])
-            except ShardError:
-                if not self._quarantine:
-                    raise
-                read, first_bad = self._read_until_bad(place, samples[begin:end], order[begin:end])
-                contents += read
-                if first_bad is not None:
-                    found.append((first_bad, self._name(place)))
-                    whole = False
-                    self._left_out.add(place)
-        found.sort()
+                parts = self._nothing(end - begin)
+                bad.append(members)
+            else:
+                try:
+                    parts = self._read(place, samples[begin:end])
+                except ShardError:
+                    if not self._quarantine:
+                        raise
+                    parts, lacking = self._read_until_bad(place, samples[begin:end], members)
+                    if lacking.size:
+                        bad.append(lacking)
+                        found.append((int(lacking.min()), self._name(place)))
+                        self._left_out.add(place)
+            for column, part in zip(columns, parts, strict=True):
+                column += part
         self._close_idle()
         inverse = np.empty(count, dtype=np.int64)
         inverse[order] = np.arange(count)
-        return Chunk([contents[number] for number in inverse.tolist()], found, whole)
+        numbers = inverse.tolist()
+        kept = None
+        if bad:
+            mask = np.ones(count, dtype=np.bool_)
+            mask[np.concatenate(bad)] = False
+            kept = mask.tolist()
+        ordered = tuple([column[number] for number in numbers] for column in columns)
+        return Chunk(ordered, self._combine, kept, sorted(found))
 
     def close(self) -> None:
         """Close all sources."""
@@ -130,9 +144,6 @@ class Fetcher:
     def _name(self, place: tuple[int, int]) -> str:
         source, shard = place
         return f"{self.names[source]}/{self.readers[source].manifest.shards[shard].name}"
-
-    def _shard(self, place: tuple[int, int]) -> Shard:
-        return self.readers[place[0]].shard(place[1])
 
     def _close_idle(self) -> None:
         drawn = self._drawn
@@ -144,27 +155,38 @@ class Fetcher:
                 self.readers[source].close_shard(shard)
                 del self._last_use[place]
 
-    def _read(self, shard: Shard, samples: NDArray[np.int64]) -> Sequence[Item]:
+    def _read(self, place: tuple[int, int], samples: NDArray[np.int64]) -> list[list[Any]]:
+        """The columns of some samples of a shard."""
+        self._drawn[place[0]] += len(samples)
+        self._last_use[place] = -1
+        shard = self.readers[place[0]].shard(place[1])
         if self._fields is None:
-            return shard.read_samples(samples)
-        if isinstance(self._fields, str):
-            return shard.read_many(samples, (self._fields,))[0]
-        return list(zip(*shard.read_many(samples, self._fields), strict=True))
+            return [shard.keys_of(samples), shard.read_fields(samples)]
+        return list(shard.read_many(samples, self._fields))
+
+    def _nothing(self, count: int) -> list[list[Any]]:
+        return [[None] * count for _ in range(self._width)]
 
     def _read_until_bad(
         self, place: tuple[int, int], samples: NDArray[np.int64], positions: NDArray[np.int64]
-    ) -> tuple[list[Any], int | None]:
-        """A bad shard's samples up to the first whose bytes are bad, in the order of positions.
+    ) -> tuple[list[list[Any]], NDArray[np.int64]]:
+        """The columns of a bad shard, and the ``positions`` that lack their sample.
 
-        So the position from which a shard is left out does not depend on how many samples are
-        read together.
+        Those are all from the first, in order, whose bytes are bad: where a shard is left out
+        does not depend on how many samples are read together.
         """
-        contents: list[Any] = [LEFT_OUT] * len(samples)
-        for number in np.argsort(positions).tolist():
+        columns = self._nothing(len(samples))
+        by_position = np.argsort(positions)
+        for done, number in enumerate(by_position.tolist()):
             try:
-                part = samples[number : number + 1]
-                (contents[number],) = self._read(self._shard(place), part)
+                parts = self._read(place, samples[number : number + 1])
             except ShardError:
-                return contents, int(positions[number])
+                return columns, positions[by_position[done:]]
+            for column, part in zip(columns, parts, strict=True):
+                (column[number],) = part
         # It was bad a moment ago and is not now: someone put the file back.
-        return contents, None
+        return columns, positions[:0]
+
+
+def _samples(keys: list[str], fields: list[dict[str, bytes]]) -> Iterator[Sample]:
+    return map(Sample, keys, fields)
