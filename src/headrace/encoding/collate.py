@@ -1,4 +1,4 @@
-"""Samples of encoded sources as one padded batch."""
+"""Samples of encoded sources as one batch: a padded row each, or packed into rows."""
 
 from __future__ import annotations
 
@@ -47,27 +47,14 @@ def collate_token_classification(
     ``word_positions`` and ``word_tags``, int16 ``[words]``, delimited by ``word_offsets``, int64
     ``[samples + 1]``.
     """
-    source, shard, sample = locations.source, locations.shard, locations.sample
-    count = len(sample)
-    groups = _groups(source, shard)
-    length = 0
-    pieces: list[tuple[NDArray[np.int64], list[NDArray[Any]], NDArray[np.int64]]] = []
-    for rows in groups:
-        encoded = sources[int(source[rows[0]])].shards[int(shard[rows[0]])]
-        flat, lengths = encoded.gather(sample[rows], ("tokens", "labels"))
-        pieces.append((rows, flat, lengths))
-        length = max(length, int(lengths.max()))
-    length = -(-length // pad_to_multiple_of) * pad_to_multiple_of
-
-    row_lengths = np.zeros(count, dtype=np.int64)
-    for rows, _, lengths in pieces:
-        row_lengths[rows] = lengths
+    pieces, row_lengths = _gather(sources, locations)
+    count = len(row_lengths)
+    length = -(-int(row_lengths.max(initial=0)) // pad_to_multiple_of) * pad_to_multiple_of
     is_token = np.arange(length) < row_lengths[:, None]
     input_ids = np.full((count, length), pad_id, dtype=np.int64)
     labels = np.full((count, length), IGNORED, dtype=np.int64)
-    for rows, (tokens, tags), lengths in pieces:
-        row = np.repeat(rows, lengths)
-        column = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    for rows, tokens, tags in pieces:
+        row, column = _places(rows, row_lengths)
         input_ids[row, column] = tokens
         labels[row, column] = tags
     batch: dict[str, NDArray[Any]] = {
@@ -78,6 +65,76 @@ def collate_token_classification(
     if words:
         batch |= _words(sources, locations)
     return batch
+
+
+def collate_packed(
+    sources: Sequence[EncodedSource],
+    locations: SampleLocations,
+    starts: NDArray[np.int64],
+    *,
+    pad_id: int,
+    pack_length: int,
+) -> dict[str, NDArray[Any]]:
+    """The samples at these locations, several in a row one behind the other.
+
+    Row r holds the samples ``starts[r]`` to ``starts[r + 1] - 1``.  Returns, each int64
+    ``[rows, pack_length]``: ``input_ids``; ``position_ids``, which begin at 0 in every sample;
+    ``segments``, the number of the sample in its row from 1 on; and ``labels``.  Padding has
+    position 0, segment 0 and label -100.  The caller sees to it that a row's samples fit it.
+    """
+    pieces, lengths = _gather(sources, locations)
+    samples_in_row = np.diff(starts)
+    row_of = np.repeat(np.arange(len(samples_in_row)), samples_in_row)
+    before = np.cumsum(lengths) - lengths
+    first_column = before - before[starts[:-1]][row_of]
+    number = np.arange(len(lengths)) - starts[:-1][row_of] + 1
+
+    shape = (len(samples_in_row), pack_length)
+    input_ids = np.full(shape, pad_id, dtype=np.int64)
+    position_ids = np.zeros(shape, dtype=np.int64)
+    segments = np.zeros(shape, dtype=np.int64)
+    labels = np.full(shape, IGNORED, dtype=np.int64)
+    for members, tokens, tags in pieces:
+        member, position = _places(members, lengths)
+        row, column = row_of[member], first_column[member] + position
+        input_ids[row, column] = tokens
+        position_ids[row, column] = position
+        segments[row, column] = number[member]
+        labels[row, column] = tags
+    return {
+        "input_ids": input_ids,
+        "position_ids": position_ids,
+        "segments": segments,
+        "labels": labels,
+    }
+
+
+_Piece = tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]
+"""Samples of one shard (their places in the batch), and their tokens and labels, flat."""
+
+
+def _gather(
+    sources: Sequence[EncodedSource], locations: SampleLocations
+) -> tuple[list[_Piece], NDArray[np.int64]]:
+    """Tokens and labels of the samples, shard by shard, and the length of each sample."""
+    source, shard, sample = locations.source, locations.shard, locations.sample
+    all_lengths = np.zeros(len(sample), dtype=np.int64)
+    pieces: list[_Piece] = []
+    for members in _groups(source, shard):
+        encoded = sources[int(source[members[0]])].shards[int(shard[members[0]])]
+        (tokens, tags), lengths = encoded.gather(sample[members], ("tokens", "labels"))
+        all_lengths[members] = lengths
+        pieces.append((members, tokens, tags))
+    return pieces, all_lengths
+
+
+def _places(
+    members: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each token of these samples, one after the other: its sample, and its place in it."""
+    own = lengths[members]
+    starts = np.cumsum(own) - own
+    return np.repeat(members, own), np.arange(int(own.sum())) - np.repeat(starts, own)
 
 
 def _words(sources: Sequence[EncodedSource], locations: SampleLocations) -> dict[str, NDArray[Any]]:

@@ -32,7 +32,7 @@ WINDOWS_KEPT = 2
 Lengths = Sequence[Sequence[NDArray[np.int32]]]
 """``lengths[source][shard]`` is int32[samples]: the tokens of each sample."""
 
-Rows = TypeVar("Rows", Locations, Packs)
+Rows = TypeVar("Rows", Locations, Packs, Locations | Packs)
 """Rows of a batch: samples, or packs of them."""
 
 
@@ -180,6 +180,10 @@ class Batches(ABC):
     def lengths_of(self, batch: Locations | Packs) -> NDArray[np.int32]:
         """Tokens of each of the samples; int32, one a sample."""
         return look_up(self._lengths, samples_of(batch))
+
+    def capacity(self, batch: Locations | Packs) -> int | None:
+        """Tokens that a batch of this kind has room for; None where samples are counted."""
+        return None
 
     def _check_fit(self, rows: int, world: int, micro_batch_size: int, accumulation: int) -> None:
         largest_share = -(-rows // world)

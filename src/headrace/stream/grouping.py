@@ -221,6 +221,10 @@ class TokenBudgetPlan(GroupedBatches):
         """The samples of a step, counted from 0 over the whole stage, the shortest first."""
         return self._groups(step).samples
 
+    def capacity(self, batch: Locations | Packs) -> int:
+        """The budget."""
+        return self.size
+
     def _group(self, lengths: NDArray[np.int32]) -> tuple[Int64Array, Int64Array]:
         by_length = np.argsort(lengths, kind="stable")
         ordered = lengths[by_length]
@@ -297,6 +301,10 @@ class PackPlan(GroupedBatches):
     def batch(self, step: int) -> Packs:
         """The packs of a step, counted from 0 over the whole stage."""
         return self._groups(step)
+
+    def capacity(self, batch: Locations | Packs) -> int:
+        """The tokens of all rows."""
+        return len(batch) * self.size
 
     def _group(self, lengths: NDArray[np.int32]) -> tuple[Int64Array, Int64Array]:
         return best_fit_decreasing(lengths, self.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,22 +36,22 @@ class TokenClassification:
         }
 
     def loss_sum(
-        self, network: torch.nn.Module, batch: dict[str, torch.Tensor], *, training: bool
+        self, network: torch.nn.Module, batch: Mapping[str, Any], *, training: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the summed cross-entropy over the labelled tokens, and the logits.
 
         Args:
-            network: gives ``logits`` of shape [samples, tokens, tags].
-            batch: ``input_ids``, ``attention_mask`` and ``labels``, int64[samples, tokens].
+            network: gives ``logits`` of shape [rows, tokens, tags].
+            batch: ``labels``, int64[rows, tokens], and what the network is called with:
+                ``input_ids``, ``attention_mask`` and what else it needs.
             training: whether the labels are smoothed.  It is not asked of the network: DeepSpeed's
                 engine does not change its own ``training`` in ``eval()``.
 
         The sum, not the mean, is what can be added over micro-batches and ranks: the caller divides
         by the number of labelled tokens of the whole batch.  It is computed in fp32.
         """
-        logits = network(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-        ).logits
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        logits = network(**inputs).logits
         loss = torch.nn.functional.cross_entropy(
             logits.float().flatten(0, 1),
             batch["labels"].flatten(),

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from headrace.config import RunConfig
-from headrace.encoding.collate import collate_token_classification
+from headrace.encoding.collate import collate_packed, collate_token_classification
 from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import Problem, UserError
 from headrace.shards.reader import ShardReader, open_readers
-from headrace.stream.batching import BatchPlan, look_up
+from headrace.stream.batching import Batches, BatchPlan, look_up
+from headrace.stream.grouping import PackPlan, TokenBudgetPlan
+from headrace.stream.packing import Packs, samples_of
 from headrace.stream.plan import Locations, StagePlan
 from headrace.tasks.labels import LabelSet, discover_label_set, load_label_set
 from headrace.tasks.token_classification import IGNORED, TokenClassification
@@ -146,13 +148,48 @@ def encode_data(opened: OpenedData, config: RunConfig) -> RunData:
     return RunData(opened, train, validation)
 
 
+def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
+    """Return the batches of a branch, of the kind that ``headrace.batching`` asks for."""
+    headrace = config.headrace
+    batching = headrace.batching
+    plan = data.opened.plan(branch, headrace.seed, data.train)
+    lengths = token_lengths(data.train[language] for language in branch.languages)
+    batch_size: int = config.deepspeed["train_batch_size"]
+    tables = Path(headrace.data.cache_dir).expanduser() / "batches"
+    if batching.tokens_per_batch is not None:
+        return TokenBudgetPlan(
+            plan,
+            lengths,
+            tokens_per_batch=batching.tokens_per_batch,
+            batch_size=batch_size,
+            window_batches=batching.window_batches,
+            table_folder=tables,
+        )
+    if batching.type == "packed":
+        return PackPlan(
+            plan,
+            lengths,
+            pack_length=batching.pack_length or headrace.task.max_length,
+            batch_size=batch_size,
+            window_batches=batching.window_batches,
+            table_folder=tables,
+        )
+    return BatchPlan(
+        plan,
+        lengths,
+        batch_size=batch_size,
+        window_batches=batching.window_batches,
+        sort_by_length=batching.sort_by_length,
+    )
+
+
 @dataclass(frozen=True)
 class RankBatch:
     """What one rank computes for one step of the whole run."""
 
     step: int
     micro_batches: tuple[dict[str, torch.Tensor], ...]
-    """As many as there are accumulation steps; int64[samples, tokens] each."""
+    """As many as there are accumulation steps; int64[rows, tokens] each."""
     samples: int
     """Samples of the whole batch, over all ranks."""
     labelled_tokens: int
@@ -161,6 +198,8 @@ class RankBatch:
     """Tokens of the whole batch without padding."""
     computed_tokens: int
     """Tokens of this rank's micro-batches with padding."""
+    capacity: int | None
+    """Tokens that a batch of its kind has room for; None where samples are counted."""
 
 
 class BatchMaker:
@@ -169,49 +208,78 @@ class BatchMaker:
     def __init__(
         self,
         data: RunData,
-        plan: BatchPlan,
+        plan: Batches,
         branch: Branch,
         *,
         rank: int,
         world_size: int,
         micro_batch_size: int,
         accumulation: int,
+        pin_memory: bool = False,
     ) -> None:
+        """``pin_memory`` is for tensors that are copied to a GPU while it computes."""
         self.sources = [data.train[language] for language in branch.languages]
         self.label_counts = [
             [shard.label_counts for shard in source.shards] for source in self.sources
         ]
         self.plan = plan
+        self.pack_length = plan.size if isinstance(plan, PackPlan) else 0
         self.pad = data.opened.tokenizer.pad_token_id
         self.rank = rank
         self.world_size = world_size
         self.micro_batch_size = micro_batch_size
         self.accumulation = accumulation
+        self.pin_memory = pin_memory
 
     def make(self, step: int) -> RankBatch:
         """Return this rank's part of the batch of a step: a pure function of the step."""
         whole = self.plan.batch(step)
-        parts = self.plan.split(
-            whole, self.rank, self.world_size, self.micro_batch_size, self.accumulation
+        samples = samples_of(whole)
+        micro_batches = tuple(
+            self._tensors(part)
+            for part in self.plan.split(
+                whole, self.rank, self.world_size, self.micro_batch_size, self.accumulation
+            )
         )
-        micro_batches = tuple(self._tensors(part, whole) for part in parts)
         return RankBatch(
             step=step,
             micro_batches=micro_batches,
-            samples=len(whole),
-            labelled_tokens=int(look_up(self.label_counts, whole).sum()),
-            real_tokens=int(self.plan.lengths_of(whole).sum()),
+            samples=len(samples),
+            labelled_tokens=int(look_up(self.label_counts, samples).sum()),
+            real_tokens=int(self.plan.lengths_of(samples).sum()),
             computed_tokens=sum(batch["input_ids"].numel() for batch in micro_batches),
+            capacity=self.plan.capacity(whole),
         )
 
-    def _tensors(self, part: Locations, whole: Locations) -> dict[str, torch.Tensor]:
-        if len(part):
-            return collate(self.sources, part, self.pad)
-        # Every rank must take part in the collectives of every micro-batch, also one that has no
-        # sample for it: it computes the shortest sample of the batch with every label ignored.
-        tensors = collate(self.sources, whole.take(slice(0, 1)), self.pad)
-        tensors["labels"] = torch.full_like(tensors["labels"], IGNORED)
+    def _tensors(self, part: Locations | Packs) -> dict[str, torch.Tensor]:
+        if not len(part):
+            tensors = self._idle()
+        elif isinstance(part, Packs):
+            arrays = collate_packed(
+                self.sources,
+                part.samples,
+                part.starts,
+                pad_id=self.pad,
+                pack_length=self.pack_length,
+            )
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        else:
+            tensors = collate(self.sources, part, self.pad)
+        if self.pin_memory:
+            return {name: tensor.pin_memory() for name, tensor in tensors.items()}
         return tensors
+
+    def _idle(self) -> dict[str, torch.Tensor]:
+        """One token without a label.
+
+        Every rank must take part in the collectives of every micro-batch, also one that has no
+        sample for it.
+        """
+        one = torch.ones((1, 1), dtype=torch.int64)
+        common = {"input_ids": self.pad * one, "labels": IGNORED * one}
+        if self.pack_length:
+            return {**common, "position_ids": 0 * one, "segments": one}
+        return {**common, "attention_mask": one}
 
 
 def collate(

@@ -7,6 +7,7 @@ import torch
 from headrace.config import RunConfig
 from headrace.config.checks import batch_arithmetic
 from headrace.errors import Problem, UserError
+from headrace.stream.batching import BatchPlan
 from headrace.stream.plan import StagePlan
 from headrace.training.data import OpenedData
 from headrace.training.distributed import environment_world_size
@@ -66,12 +67,23 @@ def show_plan(
     print(f"labels         {opened.task.label_set.name}, {len(opened.task.label_set.tags)} tags")
     started = "1 rank" if ranks == 1 else f"{ranks} ranks"
     print(f"batch          {batch} = {started} x {micro} x {accumulation} accumulation steps")
+    print(f"batching       {_describe_batching(config)}")
     print(f"precision      {precision.name}: {precision.reason}")
     print(f"\nparameter groups\n{describe_groups(groups)}")
     print(f"\nstage plan\n{_stage_table(config, branches, opened, batch)}")
     print("\nmodel states a rank with Adam, in GiB (without activations)\n")
     print(_memory_table(parameters, ranks, precision.name, config.zero_stage))
     print("\nThe config is sound. Nothing was trained.")
+
+
+def _describe_batching(config: RunConfig) -> str:
+    batching = config.headrace.batching
+    if batching.type == "tokens":
+        return f"as many samples as fit {batching.tokens_per_batch:,} tokens with padding"
+    if batching.type == "packed":
+        length = batching.pack_length or config.headrace.task.max_length
+        return f"packs of {length:,} tokens"
+    return "samples, sorted by length" if batching.sort_by_length else "samples"
 
 
 def _stage_table(
@@ -81,18 +93,22 @@ def _stage_table(
         f"{'branch':<24}{'starts from':<16}{'samples':>9}{'epochs':>8}{'steps':>8}{'lr':>10}"
         "  shares"
     ]
+    by_count = config.headrace.batching.type == "samples"
     for branch in branches:
         plan = opened.plan(branch, config.headrace.seed)
-        lines.append(_stage_line(branch, plan, batch_size))
+        lines.append(_stage_line(branch, plan, batch_size, by_count=by_count))
+    if not by_count:
+        lines.append("steps: batches are filled by length, so they are counted after encoding")
     return "\n".join(lines)
 
 
-def _stage_line(branch: Branch, plan: StagePlan, batch_size: int) -> str:
-    steps = total_steps(branch, -(-plan.samples_per_epoch // batch_size))
+def _stage_line(branch: Branch, plan: StagePlan, batch_size: int, *, by_count: bool) -> str:
+    batches = BatchPlan(plan, [], batch_size=batch_size, sort_by_length=False)
+    steps = f"{total_steps(branch, batches):,}" if by_count else "-"
     shares = ", ".join(f"{name} {share:.1%}" for name, share in plan.shares.items())
     return (
         f"{branch.title:<24}{branch.stage.start_from or 'model':<16}"
-        f"{plan.samples_per_epoch:>9,}{branch.stage.epochs:>8}{steps:>8,}"
+        f"{plan.samples_per_epoch:>9,}{branch.stage.epochs:>8}{steps:>8}"
         f"{branch.learning_rate:>10.3g}  {shares}"
     )
 

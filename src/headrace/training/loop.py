@@ -13,7 +13,7 @@ import torch.distributed
 
 from headrace.encoding.sidecar import EncodedSource
 from headrace.errors import HeadraceError, StopRequested
-from headrace.stream.batching import BatchPlan
+from headrace.stream.batching import Batches
 from headrace.stream.feistel import derive_key
 from headrace.stream.loader import Prefetcher
 from headrace.stream.state import StreamState
@@ -23,6 +23,7 @@ from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import BatchMaker, RankBatch
 from headrace.training.distributed import World
 from headrace.training.engine import full_precision_state
+from headrace.training.packed_inputs import PackedInputs
 from headrace.training.param_groups import assert_learning_rates, set_learning_rate
 from headrace.training.schedules import learning_rate_factor
 from headrace.training.signals import StopFlag
@@ -66,7 +67,7 @@ class BranchTrainer:
     task: TokenClassification
     world: World
     seed: int
-    plan: BatchPlan
+    plan: Batches
     batches: BatchMaker
     validation: Mapping[str, EncodedSource]
     """Validation data by language; empty: no validation."""
@@ -79,6 +80,8 @@ class BranchTrainer:
     stop_flag: StopFlag
     export: Callable[[dict[str, torch.Tensor], Progress], None]
     """Writes the weights of the best model so far; called on the main rank."""
+    pack_inputs: PackedInputs | None = None
+    """Makes the network's arguments of packed rows; None: batches are not packed."""
     progress: Progress = field(default_factory=Progress)
 
     def fit(self, start_record: Record) -> Progress:
@@ -111,14 +114,22 @@ class BranchTrainer:
         The gradient is that of the mean loss over all labelled tokens of the global batch, however
         it was divided: the sum over ranks and micro-batches of (summed loss / labelled tokens).
         DeepSpeed divides by the ranks and by the accumulation steps, which is undone beforehand.
+        A step whose samples are all quarantined changes nothing, on any rank.
         """
+        total = torch.zeros((), dtype=torch.float64, device=self.world.device)
+        if not batch.samples:
+            return total
         self._seed_dropout(batch.step)
         divisor_of_deepspeed = self.world.size * len(batch.micro_batches)
         scale = divisor_of_deepspeed / max(1, batch.labelled_tokens)
-        total = torch.zeros((), dtype=torch.float64, device=self.world.device)
         for tensors in batch.micro_batches:
-            on_device = {name: tensor.to(self.world.device) for name, tensor in tensors.items()}
-            loss_sum, _ = self.task.loss_sum(self.engine, on_device, training=True)
+            inputs: Mapping[str, Any] = {
+                name: tensor.to(self.world.device, non_blocking=True)
+                for name, tensor in tensors.items()
+            }
+            if self.pack_inputs is not None:
+                inputs = self.pack_inputs(inputs)
+            loss_sum, _ = self.task.loss_sum(self.engine, inputs, training=True)
             self.engine.backward(loss_sum * scale)
             self.engine.step()
             total += loss_sum.detach()
@@ -155,7 +166,7 @@ class BranchTrainer:
         progress.computed_tokens += sums.computed_tokens
         progress.samples += batch.samples
         progress.seconds += seconds
-        logged = progress.step % self.log_every == 0 or progress.step == self.total_steps
+        due = progress.step % self.log_every == 0 or progress.step == self.total_steps
         scale = self.engine.optimizer.loss_scale if self.engine.fp16_enabled() else None
         gradient_norm = self.engine.get_global_grad_norm()
         record = {
@@ -163,17 +174,18 @@ class BranchTrainer:
             "stage": self.branch.stage.name,
             "branch": self.branch.name,
             "step": progress.step,
-            "epoch": progress.step / self.plan.steps_per_epoch,
+            "epoch": self.plan.epochs_done(progress.step),
             "loss": sums.loss,
             "learning_rate": learning_rate,
             "gradient_norm": None if gradient_norm is None else float(gradient_norm),
             "tokens_per_s": batch.real_tokens / seconds,
             "samples_per_s": batch.samples / seconds,
             "padding_share": 1 - batch.real_tokens / max(1, sums.computed_tokens),
+            "fill_rate": batch.real_tokens / batch.capacity if batch.capacity else None,
             "loss_scale": None if scale is None else float(scale),
             "time": time.time(),
         }
-        self.callbacks.on_step(record, logged=logged)
+        self.callbacks.on_step(record, logged=due and batch.samples > 0)
         self._stop_if_diverged(sums)
 
     def _stop_if_diverged(self, sums: StepSums) -> None:
@@ -188,7 +200,7 @@ class BranchTrainer:
     def _after_step(self, sums: StepSums) -> None:
         """Validate at the end of an epoch, save when it is due, stop when it was asked for."""
         step = self.progress.step
-        epoch_ends = step % self.plan.steps_per_epoch == 0 or step == self.total_steps
+        epoch_ends = self.plan.ends_epoch(step) or step == self.total_steps
         if epoch_ends:
             self._end_epoch()
         if epoch_ends or sums.stop or step % self.checkpoint_every == 0:
@@ -233,7 +245,7 @@ class BranchTrainer:
                 "stage": self.branch.stage.name,
                 "branch": self.branch.name,
                 "step": progress.step,
-                "epoch": progress.step / self.plan.steps_per_epoch,
+                "epoch": self.plan.epochs_done(progress.step),
                 "loss": result.loss,
                 "loss_by_language": dict(result.loss_by_language),
                 "metrics": {

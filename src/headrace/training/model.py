@@ -18,7 +18,10 @@ from headrace.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from headrace.tasks.token_classification import TokenClassification
 
-_POSITIONS_BEHIND_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"}
+_POSITIONS_BEHIND_PADDING = {
+    "camembert", "data2vec-text", "luke", "mpnet", "roberta", "roberta-prelayernorm",
+    "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
 """Kinds of networks that count positions from the padding id + 1."""
 _REFUSED = (OSError, ValueError, TypeError, KeyError, StrictDataclassError)
 """What transformers raises for names, values and folders that it cannot use."""
@@ -100,9 +103,14 @@ def usable_positions(settings: Any) -> int:
     positions = getattr(settings, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:
         return sys.maxsize  # relative or rotary positions
+    return positions - first_position(settings)
+
+
+def first_position(settings: Any) -> int:
+    """Return the position id of a sample's first token."""
     if settings.model_type in _POSITIONS_BEHIND_PADDING:
-        positions -= (settings.pad_token_id or 0) + 1
-    return positions
+        return int(settings.pad_token_id or 0) + 1
+    return 0
 
 
 def build_model(
@@ -123,16 +131,18 @@ def build_model(
         start_folder: exported model of an earlier stage, in place of ``config``.
     """
     torch.manual_seed(seed)
+    attention = {"attn_implementation": config.attention} if config.attention else {}
     if start_folder is not None:
-        return task.model_class.from_pretrained(str(start_folder), dtype=torch.float32)
+        return task.model_class.from_pretrained(str(start_folder), dtype=torch.float32, **attention)
     settings = model_config(config, task, tokenizer)
     if config.pretrained is None:
-        return task.model_class.from_config(settings, dtype=torch.float32)
+        return task.model_class.from_config(settings, dtype=torch.float32, **attention)
     try:
         network, loading = task.model_class.from_pretrained(
             config.pretrained,
             config=settings,
             dtype=torch.float32,
+            **attention,
             ignore_mismatched_sizes=True,  # a head for other labels is replaced by a new one
             output_loading_info=True,
         )
@@ -156,13 +166,33 @@ def build_model(
 def empty_model(
     config: ModelConfig, task: TokenClassification, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedModel:
-    """Return the network without memory for its weights, to look at names and sizes."""
+    """Return the network without memory for its weights, to look at names and sizes.
+
+    Raises:
+        ConfigError: if the model cannot be made, or not with the attention that is asked for.
+    """
     settings = model_config(config, task, tokenizer)
     try:
         with torch.device("meta"):
-            return task.model_class.from_config(settings)
+            network = task.model_class.from_config(settings)
     except _REFUSED as error:
         raise _unknown_model("headrace.model.config", settings.model_type, error) from None
+    if config.attention:
+        try:
+            network.set_attn_implementation(config.attention)
+            chosen = network.config._attn_implementation
+        except (ValueError, ImportError) as error:
+            chosen = str(error).splitlines()[0][:200]
+        if chosen != config.attention:
+            raise ConfigError(
+                Problem(
+                    f"{type(network).__name__} cannot compute its attention in this way here",
+                    "headrace.model.attention",
+                    config.attention,
+                    f"Leave it out ({chosen})",
+                )
+            )
+    return network
 
 
 def _unknown_model(where: str, name: str, error: Exception) -> ConfigError:

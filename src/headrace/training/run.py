@@ -18,8 +18,9 @@ from headrace.config import RunConfig
 from headrace.config.checks import batch_arithmetic
 from headrace.encoding.report import render_table
 from headrace.errors import ConfigError, Problem, StopRequested, UserError
-from headrace.stream.batching import BatchPlan
+from headrace.stream.batching import Batches
 from headrace.stream.feistel import derive_key
+from headrace.stream.grouping import PackPlan
 from headrace.training.callbacks import Callback, Callbacks, MetricsFile, ProgressBar, TensorBoard
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import (
@@ -28,7 +29,7 @@ from headrace.training.data import (
     RunData,
     encode_data,
     open_data,
-    token_lengths,
+    plan_batches,
 )
 from headrace.training.distributed import (
     World,
@@ -42,6 +43,7 @@ from headrace.training.export import finish_interrupted_export, write_export
 from headrace.training.loop import BranchTrainer, Progress
 from headrace.training.model import build_model, check_length, empty_model
 from headrace.training.order import problems_of_orders
+from headrace.training.packed_inputs import PackedInputs
 from headrace.training.precision import Precision, choose_precision
 from headrace.training.results import collect_results, environment, write_json
 from headrace.training.same_run import check_same_run
@@ -143,6 +145,8 @@ def check_run(
         raise UserError(problems)
     network = empty_model(config.headrace.model, opened.task, opened.tokenizer)
     check_length(config.headrace.task.max_length, network.config)
+    if config.headrace.batching.type == "packed":
+        PackedInputs(network)
     return opened, network
 
 
@@ -193,13 +197,9 @@ def train_branch(
     headrace = config.headrace
     opened = data.opened
     section = deepspeed_section(config, world, precision)
-    plan = BatchPlan(
-        opened.plan(branch, headrace.seed, data.train),
-        token_lengths(data.train[language] for language in branch.languages),
-        batch_size=section["train_batch_size"],
-        window_batches=headrace.batching.window_batches,
-        sort_by_length=headrace.batching.sort_by_length,
-    )
+    with failing_together(world):
+        plan = plan_batches(config, branch, data)
+        steps = total_steps(branch, plan)
     batches = BatchMaker(
         data,
         plan,
@@ -208,8 +208,8 @@ def train_branch(
         world_size=world.size,
         micro_batch_size=section["train_micro_batch_size_per_gpu"],
         accumulation=section["gradient_accumulation_steps"],
+        pin_memory=world.device.type == "cuda",
     )
-    steps = total_steps(branch, plan.steps_per_epoch)
     if world.is_main:
         finish_interrupted_export(branch.export_folder)
     barrier(world)
@@ -220,6 +220,12 @@ def train_branch(
         seed=derive_key("weights", headrace.seed),
         start_folder=branch.start_folder,
     )
+    pack_inputs = None
+    if isinstance(plan, PackPlan):
+        with failing_together(world):
+            pack_inputs = PackedInputs(model)
+            if world.is_main:
+                pack_inputs.check(model, pack_length=plan.size, max_length=headrace.task.max_length)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     model_class, model_settings = type(model), model.config
 
@@ -239,6 +245,7 @@ def train_branch(
         "languages": list(branch.languages),
         "mixture": plan.plan.shares,
         "samples_per_epoch": plan.plan.samples_per_epoch,
+        "batching": plan.kind,
         "batch_size": section["train_batch_size"],
         "world_size": world.size,
         "zero_stage": config.zero_stage,
@@ -272,16 +279,25 @@ def train_branch(
             callbacks=callbacks,
             stop_flag=stop_flag,
             export=export,
+            pack_inputs=pack_inputs,
         )
         progress = trainer.fit(start_record)
     if world.is_main:
         write_json(branch.result_file, branch_result(branch, progress, steps))
 
 
-def total_steps(branch: Branch, steps_per_epoch: int) -> int:
-    """Return the optimizer steps of a branch."""
-    steps = branch.stage.epochs * steps_per_epoch
-    return min(steps, branch.stage.max_steps or steps)
+def total_steps(branch: Branch, plan: Batches) -> int:
+    """Return the optimizer steps of a branch.
+
+    Raises:
+        EncodingError: where the steps depend on lengths, and they cannot be counted.
+    """
+    steps, limit = 0, branch.stage.max_steps
+    for epoch in range(branch.stage.epochs):
+        steps = plan.steps_before(epoch + 1)
+        if limit is not None and steps >= limit:
+            return limit  # later epochs need not be counted
+    return steps
 
 
 def branch_result(branch: Branch, progress: Progress, steps: int) -> dict[str, Any]:
