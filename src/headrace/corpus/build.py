@@ -276,7 +276,7 @@ def _finished_before(output_url: str, fingerprint: str) -> Manifest | None:
     manifest = read_manifest(output_url)
     if manifest.metadata.get("build") != fingerprint:
         return None
-    problems = missing_files(output_url, manifest)
+    problems = missing_files(output_url, manifest.shards)
     if problems:
         raise ShardError(problems)
     return manifest

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from headrace.errors import Problem, ShardError
 from headrace.shards import storage
+from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
 
 INDEX_SUFFIX = ".idx"
 BLOCK_BYTES = 1 << 20
@@ -252,10 +253,10 @@ def index_url(tar_url: str) -> str:
     return tar_url.removesuffix(".tar") + INDEX_SUFFIX
 
 
-def read_index(tar_url: str) -> ShardIndex:
+def read_index(tar_url: str, retry: RetryPolicy = DEFAULT_RETRY) -> ShardIndex:
     """Read the index that lies beside a tar; :class:`ShardError` if it is damaged or not there."""
     where = index_url(tar_url)
-    return ShardIndex.from_bytes(storage.read_bytes(where), where)
+    return storage.read_parsed(where, lambda data: ShardIndex.from_bytes(data, where), retry)
 
 
 def write_index(tar_url: str, index: ShardIndex) -> None:

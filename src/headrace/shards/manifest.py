@@ -15,6 +15,8 @@ import xxhash
 
 from headrace.errors import Problem, ShardError
 from headrace.shards import storage
+from headrace.shards.filesystems import NO_SUCH_FILE
+from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -73,17 +75,24 @@ def write_manifest(url: str, manifest: Manifest) -> None:
     storage.write_atomically(storage.join(url, MANIFEST_NAME), text.encode("utf-8"))
 
 
-def read_manifest(url: str) -> Manifest:
+def read_manifest(url: str, retry: RetryPolicy = DEFAULT_RETRY) -> Manifest:
     """Read and check the manifest of the folder ``url``.
 
     Raises :class:`ShardError` with every problem: none there, not JSON, another version, an entry
     that is not well formed, a shard named twice, a fingerprint that does not fit the entries.
     """
     where = storage.join(url, MANIFEST_NAME)
-    if not storage.exists(where):
-        raise ShardError(_absent(url, where))
     try:
-        document = json.loads(storage.read_bytes(where))
+        return storage.read_parsed(where, lambda data: _parsed(data, where), retry)
+    except ShardError as error:
+        if error.problems[0].what == NO_SUCH_FILE:
+            raise ShardError(_absent(url, where)) from error
+        raise
+
+
+def _parsed(data: bytes, where: str) -> Manifest:
+    try:
+        document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ShardError(Problem("not JSON", where, str(error), _REBUILD)) from error
     if not isinstance(document, dict):

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Problem, ShardError, UserError
 from headrace.shards import storage
 from headrace.shards.index import index_url
-from headrace.shards.manifest import Manifest, read_manifest
+from headrace.shards.manifest import Manifest, ShardEntry, read_manifest
+from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
 from headrace.shards.sample import Sample
 from headrace.shards.shard import Shard
-from headrace.shards.tars import FETCH_AGAIN, size_problem
+from headrace.shards.tars import FETCH_AGAIN, CachedCopy, size_problem
 
+if TYPE_CHECKING:
+    from headrace.shards.cache import Lease, ShardCache
+
+_log = logging.getLogger(__name__)
 _OPEN_SHARDS = 64
 """Open shards of a reader at one time: each local one holds a file descriptor."""
+_LEASED_SHARDS = 32
+"""The same for copies in a cache; also the shards that are fetched ahead."""
+_LOOKED_UP = 1000
+"""Shards on a web server that are looked up when the source is opened."""
 
 
 class ShardReader:
@@ -24,22 +36,46 @@ class ShardReader:
 
     Opening reads the manifest and lists the folder, and nothing else.  Local tars are mapped into
     memory, so they must not be changed in place while they are read (Headrace only ever replaces
-    files by renaming).  Remote tars are read in blocks.
+    files by renaming).  Remote tars are copied into the cache and mapped there, or, without a
+    cache, read in blocks.
+
+    A reader may be pickled, and used after a fork; it is not to be shared by threads.
 
     Args:
         url: Folder of the source.
         verify: Check the hash of each block of a tar when it is read for the first time.
+        cache: Where copies of remote shards are kept; of no effect on local ones.
+        retry: How reads from a store are tried again.
 
     Raises :class:`ShardError` with all problems: no manifest, an empty one, shards or indexes
-    that are missing or whose size is not what the manifest says.
+    that are missing or whose size is not what the manifest says.  With a cache a remote source
+    needs no indexes.  On a web server only the first 1,000 shards are looked up, all at once;
+    others show when they are read.
     """
 
-    def __init__(self, url: str, *, verify: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        verify: bool = True,
+        cache: ShardCache | None = None,
+        retry: RetryPolicy = DEFAULT_RETRY,
+    ) -> None:
         self.url = url
-        self.manifest: Manifest = read_manifest(url)
+        self.manifest: Manifest = read_manifest(url, retry)
         self._verify = verify
+        self._cache = None if storage.is_local(url) else cache
+        self._retry = retry
         self._open: OrderedDict[int, Shard] = OrderedDict()
-        problems = missing_files(url, self.manifest)
+        self._coming: dict[int, Future[Lease]] = {}
+        self._pid = os.getpid()
+        looked_up = len(self.manifest.shards) if storage.can_list(url) else _LOOKED_UP
+        problems = missing_files(
+            url,
+            self.manifest.shards[:looked_up],
+            with_indexes=self._cache is None,
+            retry=retry,
+        )
         if problems:
             raise ShardError(problems)
 
@@ -56,7 +92,7 @@ class ShardReader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker process opens the source for itself: maps and sockets do not travel.
-        return _reopen, (self.url, self._verify)
+        return _reopen, (self.url, self._verify, self._cache, self._retry)
 
     def __len__(self) -> int:
         return self.manifest.samples
@@ -68,20 +104,72 @@ class ShardReader:
     def shard(self, number: int) -> Shard:
         """Shard ``number`` of the manifest, opened and checked against it; kept open a while.
 
-        Raises :class:`ShardError` if its index is damaged or belongs to another tar, and
-        ``IndexError`` if there is no such shard.
+        Raises :class:`ShardError` if its index is damaged or belongs to another tar, or if it
+        cannot be fetched, and ``IndexError`` if there is no such shard.
         """
         if not 0 <= number < len(self.manifest.shards):
             raise IndexError(f"shard {number} of {len(self.manifest.shards)}")
         shard = self._open.get(number)
         if shard is None:
-            shard = Shard(self.url, self.manifest.shards[number], verify=self._verify)
+            shard = self._open_shard(number)
             self._open[number] = shard
-            if len(self._open) > _OPEN_SHARDS:
+            # Shards of the cache that are open cannot be evicted.
+            if len(self._open) > (_OPEN_SHARDS if self._cache is None else _LEASED_SHARDS):
                 self._open.popitem(last=False)
         else:
             self._open.move_to_end(number)
         return shard
+
+    def prefetch(self, numbers: Iterable[int]) -> None:
+        """Start fetching these shards in the background; an error shows when the shard is used.
+
+        Only a hint: shards beyond a bound on those that wait to be used are passed over.  Nothing
+        happens for a local source and without a cache.
+        """
+        if self._cache is None:
+            return
+        self._drop_after_fork()
+        for number in numbers:
+            if number in self._open or number in self._coming:
+                continue
+            if len(self._coming) >= _LEASED_SHARDS:
+                break
+            entry = self.manifest.shards[number]
+            self._coming[number] = self._cache.acquire_later(self.url, entry, self._retry)
+
+    def _open_shard(self, number: int) -> Shard:
+        entry = self.manifest.shards[number]
+        if self._cache is None:
+            return Shard(self.url, entry, verify=self._verify, retry=self._retry)
+        cache = self._cache
+
+        def fetch_again(damaged: Lease) -> Lease:
+            return cache.acquire(self.url, entry, self._retry, damaged)
+
+        lease = self._lease(number)
+        try:
+            copy = CachedCopy(lease, fetch_again)
+            return Shard(self.url, entry, verify=self._verify, cached=copy)
+        except ShardError as error:
+            _log.warning("%s; the cached copy is dropped", error.problems[0])
+        copy = CachedCopy(fetch_again(lease), fetch_again)
+        lease.release()
+        return Shard(self.url, entry, verify=self._verify, cached=copy)
+
+    def _lease(self, number: int) -> Lease:
+        assert self._cache is not None
+        self._drop_after_fork()
+        coming = self._coming.pop(number, None)
+        # One that waits behind others is not waited for.
+        if coming is not None and not coming.cancel():
+            return coming.result()
+        return self._cache.acquire(self.url, self.manifest.shards[number], self._retry)
+
+    def _drop_after_fork(self) -> None:
+        if self._pid != os.getpid():
+            # What fetched them stayed with the parent.
+            self._pid = os.getpid()
+            self._coming.clear()
 
     def close_shard(self, number: int) -> None:
         """Close shard ``number`` if it is open: its samples will not be needed for a while."""
@@ -90,18 +178,35 @@ class ShardReader:
             shard.close()
 
     def close(self) -> None:
-        """Close all open shards."""
+        """Close all open shards, and let go of those that are being fetched."""
         for shard in self._open.values():
             shard.close()
         self._open.clear()
+        for coming in self._coming.values():
+            if not coming.cancel():
+                coming.add_done_callback(_let_go)
+        self._coming.clear()
 
 
-def missing_files(url: str, manifest: Manifest) -> list[Problem]:
-    """Shards and indexes of the manifest that are not there, and tars of another size."""
-    wanted = [entry.name for entry in manifest.shards]
-    sizes = storage.sizes(url, [*wanted, *(index_url(name) for name in wanted)])
+def _let_go(coming: Future[Lease]) -> None:
+    if not coming.cancelled() and coming.exception() is None:
+        coming.result().release()
+
+
+def missing_files(
+    url: str,
+    shards: Sequence[ShardEntry],
+    *,
+    with_indexes: bool = True,
+    retry: RetryPolicy = DEFAULT_RETRY,
+) -> list[Problem]:
+    """Shards and indexes of a manifest that are not there, and tars of another size."""
+    wanted = [entry.name for entry in shards]
+    if with_indexes:
+        wanted += [index_url(name) for name in wanted]
+    sizes = storage.sizes(url, wanted, retry)
     problems: list[Problem] = []
-    for entry in manifest.shards:
+    for entry in shards:
         where = f"shard {entry.name}"
         size = sizes.get(entry.name)
         if size is None:
@@ -110,7 +215,7 @@ def missing_files(url: str, manifest: Manifest) -> list[Problem]:
             )
         elif size != entry.bytes:
             problems.append(size_problem(size, entry))
-        if index_url(entry.name) not in sizes:
+        if with_indexes and index_url(entry.name) not in sizes:
             problems.append(
                 Problem(
                     "its index is missing",
@@ -122,16 +227,18 @@ def missing_files(url: str, manifest: Manifest) -> list[Problem]:
     return problems
 
 
-def open_readers(urls: Iterable[str], problems: list[Problem]) -> dict[str, ShardReader]:
+def open_readers(
+    urls: Iterable[str], problems: list[Problem], cache: ShardCache | None = None
+) -> dict[str, ShardReader]:
     """Open sources, each URL once, by URL; the problems of those that fail go to ``problems``."""
     readers = {}
     for url in dict.fromkeys(urls):
         try:
-            readers[url] = ShardReader(url)
+            readers[url] = ShardReader(url, cache=cache)
         except UserError as error:
             problems += error.problems
     return readers
 
 
-def _reopen(url: str, verify: bool) -> ShardReader:
-    return ShardReader(url, verify=verify)
+def _reopen(url: str, verify: bool, cache: ShardCache | None, retry: RetryPolicy) -> ShardReader:
+    return ShardReader(url, verify=verify, cache=cache, retry=retry)

@@ -15,7 +15,7 @@ _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 _FETCH_AGAIN = "Copy the shard again from where it came, or build it again"
 
 
-def scan_tar(file: IO[bytes], name: str) -> ShardIndex:
+def scan_tar(file: IO[bytes], name: str, hasher: BlockHasher | None = None) -> ShardIndex:
     """Index a plain tar (ustar, GNU or PAX names) whose members are grouped by sample.
 
     Sample keys and fields are those of ``webdataset``: the member's name up to the first dot of
@@ -27,8 +27,10 @@ def scan_tar(file: IO[bytes], name: str) -> ShardIndex:
     twice in a sample, if the members of samples are interleaved or a key is used twice, or if
     there is no sample.
     """
-    hasher = BlockHasher()
-    while chunk := file.read(BLOCK_BYTES):
+    hashed = hasher is not None
+    hasher = hasher or BlockHasher()
+    file.seek(0)
+    while not hashed and (chunk := file.read(BLOCK_BYTES)):
         if hasher.bytes == 0 and chunk[:2] in _COMPRESSED:
             raise _error(
                 f"the tar is compressed with {_COMPRESSED[chunk[:2]]}",

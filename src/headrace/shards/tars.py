@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 from collections import OrderedDict
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import xxhash
@@ -14,10 +17,39 @@ from headrace.errors import Problem, ShardError
 from headrace.shards import storage
 from headrace.shards.index import BLOCK_BYTES
 from headrace.shards.manifest import ShardEntry
+from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
 
+if TYPE_CHECKING:
+    from headrace.shards.cache import Lease
+
+_log = logging.getLogger(__name__)
 _CACHED_BLOCKS = 32
 _READ_AHEAD = 4
 FETCH_AGAIN = "Copy the shard again from where it came, or build the source again"
+
+
+@dataclass(frozen=True)
+class CachedCopy:
+    """A shard in the cache."""
+
+    lease: Lease
+    fetch_again: Callable[[Lease], Lease]
+    """Takes the lease of a damaged copy and returns that of another one."""
+
+
+def open_tar(
+    url: str,
+    entry: ShardEntry,
+    hashes: list[int] | None,
+    retry: RetryPolicy = DEFAULT_RETRY,
+    cached: CachedCopy | None = None,
+) -> Tar:
+    """Open a local, a cached or a remote tar; ``hashes`` are those of its blocks."""
+    if cached is not None:
+        return LeasedTar(url, entry, hashes, cached)
+    if storage.is_local(url):
+        return MappedTar(url, entry, hashes)
+    return RemoteTar(url, entry, hashes, retry)
 
 
 class Tar(Protocol):
@@ -87,11 +119,56 @@ class MappedTar:
         self._map.close()
 
 
+class LeasedTar(MappedTar):
+    """A cached copy of a remote tar: one that is not intact is fetched again, once."""
+
+    def __init__(
+        self, url: str, entry: ShardEntry, hashes: list[int] | None, cached: CachedCopy
+    ) -> None:
+        super().__init__(url, entry, hashes)
+        self._lease = cached.lease
+        self._fetch_again = cached.fetch_again
+        self._is_second = False
+
+    def _check(self, block: int) -> None:
+        try:
+            super()._check(block)
+        except ShardError as error:
+            if self._is_second:
+                raise
+            _log.warning("%s; the cached copy is dropped", error.problems[0])
+            self._replace()
+
+    def _replace(self) -> None:
+        self._is_second = True
+        lease = self._fetch_again(self._lease)
+        fresh = MappedTar(storage.join(lease.folder, self._entry.name), self._entry, self._hashes)
+        self.close()
+        self._lease, self._map = lease, fresh._map
+        self._verified[:] = False
+        self._unverified = len(self._hashes)
+        # The caller goes on with blocks that it found verified in the old copy.
+        for block in range(len(self._hashes)):
+            self._check(block)
+
+    def close(self) -> None:
+        """Let go of the file, which may be evicted then."""
+        super().close()
+        self._lease.release()
+
+
 class RemoteTar:
     """A tar behind a URL: ranged reads of whole blocks, each verified, the newest ones kept."""
 
-    def __init__(self, url: str, entry: ShardEntry, hashes: list[int] | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        entry: ShardEntry,
+        hashes: list[int] | None,
+        retry: RetryPolicy = DEFAULT_RETRY,
+    ) -> None:
         self._url = url
+        self._retry = retry
         self._entry = entry
         self._hashes = hashes
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
@@ -121,15 +198,15 @@ class RemoteTar:
         count = _READ_AHEAD if block - 1 in self._blocks else 1
         start = block * BLOCK_BYTES
         length = min(count * BLOCK_BYTES, self._entry.bytes - start)
-        fetched = storage.read_range(self._url, start, length)
-        if len(fetched) != length:
-            _check_size(start + len(fetched), self._entry)
-        for number in range(block, block + -(-length // BLOCK_BYTES)):
-            position = (number - block) * BLOCK_BYTES
-            data = fetched[position : position + BLOCK_BYTES]
-            if self._hashes is not None:
-                check_block(data, number, self._hashes[number], self._entry)
-            self._blocks[number] = data
+
+        def check(data: bytes) -> None:
+            _check_size(start + len(data) if len(data) < length else self._entry.bytes, self._entry)
+            for number, content in _split(data, block):
+                if self._hashes is not None:
+                    check_block(content, number, self._hashes[number], self._entry)
+
+        fetched = storage.read_range(self._url, start, length, self._retry, check)
+        self._blocks.update(_split(fetched, block))
         while len(self._blocks) > _CACHED_BLOCKS:
             self._blocks.popitem(last=False)
         return self._blocks[block]
@@ -137,6 +214,12 @@ class RemoteTar:
     def close(self) -> None:
         """Let go of the file."""
         self._blocks.clear()
+
+
+def _split(data: bytes, first: int) -> Iterator[tuple[int, bytes]]:
+    """The blocks in some bytes that start with block ``first``, each with its number."""
+    for position in range(0, len(data), BLOCK_BYTES):
+        yield first + position // BLOCK_BYTES, data[position : position + BLOCK_BYTES]
 
 
 def size_problem(size: int, entry: ShardEntry) -> Problem:

@@ -51,7 +51,7 @@ def verify_source(url: str) -> Verification:
         manifest = read_manifest(url)
     except ShardError as error:
         return Verification(url, None, 0, 0, 0, error.problems)
-    problems = missing_files(url, manifest)
+    problems = missing_files(url, manifest.shards)
     names = storage.list_files(url) if storage.can_list(url) else _listed(url, manifest)
     problems += _stray_tars(url, manifest, names)
     owners: dict[str, str] = {}
