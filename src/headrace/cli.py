@@ -24,6 +24,7 @@ COMMANDS = (
     "preview",
     "tokenizer",
     "encode",
+    "plan",
     "train",
     "sweep",
     "evaluate",

@@ -26,8 +26,12 @@ _BATCH_KEYS = (
 )
 
 
-def check_deepspeed_section(section: Mapping[str, Any]) -> list[Problem]:
-    """Check DeepSpeed's part: unknown keys, the optimizer, precision, what Headrace sets itself."""
+def check_deepspeed_section(section: Mapping[str, Any], *, thorough: bool = True) -> list[Problem]:
+    """Check DeepSpeed's part: unknown keys, the optimizer, precision, what Headrace sets itself.
+
+    Without ``thorough`` the contents of its sections are left to DeepSpeed, whose import, with
+    that of torch, takes seconds.
+    """
     problems = [
         Problem("DeepSpeed knows no such key", key, remedy=did_you_mean(key, TOP_LEVEL_KEYS))
         for key in section
@@ -42,7 +46,8 @@ def check_deepspeed_section(section: Mapping[str, Any]) -> list[Problem]:
         for key in _SECTIONS
         if key in section and not isinstance(section[key], Mapping)
     ]
-    problems += _check_sections(section)
+    if thorough:
+        problems += _check_sections(section)
     problems += _check_optimizer(section.get("optimizer"))
     if "scheduler" in section:
         problems.append(

@@ -52,12 +52,15 @@ class RunConfig:
         return int(self.deepspeed.get("zero_optimization", {}).get("stage", 0))
 
 
-def load_run_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_run_config(
+    path: str | Path, overrides: Sequence[str] = (), *, thorough: bool = True
+) -> RunConfig:
     """Read, override and check a run config.
 
     Args:
         path: Hjson (or JSON) file.
         overrides: ``dotted.path=value`` texts; a value that is not JSON is plain text.
+        thorough: check what is inside DeepSpeed's sections too, for which it is imported.
 
     Raises:
         ConfigError: with every problem that was found, each with its JSON path.
@@ -68,7 +71,7 @@ def load_run_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfi
     for override in overrides:
         _apply_override(data, override, problems)
     section = data.pop(SECTION, None)
-    problems += check_deepspeed_section(data)
+    problems += check_deepspeed_section(data, thorough=thorough)
     headrace: HeadraceConfig | None = None
     if not isinstance(section, dict):
         problems.append(

@@ -224,17 +224,34 @@ class StagePlan:
         Raises ``IndexError`` for a position outside ``0..samples_per_epoch-1``, or behind the
         end of a stage that has one.
         """
-        positions = np.asarray(positions, dtype=np.int64)
+        positions = self._checked(epoch, positions)
         if positions.size == 0:
             empty = np.empty(0, dtype=np.int64)
             return Locations(empty, empty, empty)
+        source, drawn = self._draw(epoch, positions)
+        return self._place(source, drawn)
+
+    def passes(self, epoch: int, positions: Int64Array) -> Int64Array:
+        """How often the source of each of ``positions`` was gone through before; int64[n].
+
+        Raises ``IndexError`` as ``locate`` does.
+        """
+        positions = self._checked(epoch, positions)
+        if positions.size == 0:
+            return positions
+        source, drawn = self._draw(epoch, positions)
+        return drawn // self._samples[source]
+
+    def _checked(self, epoch: int, positions: Int64Array) -> Int64Array:
+        positions = np.asarray(positions, dtype=np.int64)
+        if positions.size == 0:
+            return positions
         if epoch < 0 or positions.min() < 0 or positions.max() >= self.samples_per_epoch:
             raise IndexError(f"an epoch of {self.stage} has {self.samples_per_epoch} positions")
         last = epoch * self.samples_per_epoch + int(positions.max())
         if self.total_positions is not None and last >= self.total_positions:
             raise IndexError(f"stage {self.stage} ends after {self.total_positions} positions")
-        source, drawn = self._draw(epoch, positions)
-        return self._place(source, drawn)
+        return positions
 
     def _counts(self, position: int) -> Int64Array:
         if self.total_positions is not None:

@@ -8,6 +8,7 @@ from math import floor
 from headrace.config import RunConfig
 from headrace.config.mixture import ByLanguage, numbers_by_language, phases_of
 from headrace.errors import ConfigError, Problem, UserError
+from headrace.shards.manifest import Manifest
 from headrace.shards.reader import ShardReader
 from headrace.stream.phases import Phase, exact
 from headrace.stream.plan import Source, StagePlan
@@ -16,11 +17,18 @@ from headrace.training.stages import Branch
 
 def stream_source(name: str, reader: ShardReader, fingerprint: str | None = None) -> Source:
     """Describe a source of shards to the stream; its own fingerprint is that of the manifest."""
+    return manifest_source(name, reader.url, reader.manifest, fingerprint)
+
+
+def manifest_source(
+    name: str, url: str, manifest: Manifest, fingerprint: str | None = None
+) -> Source:
+    """Describe a source to the stream by its manifest alone."""
     return Source(
         name=name,
-        url=reader.url,
-        shard_sizes=tuple(entry.samples for entry in reader.manifest.shards),
-        fingerprint=fingerprint or reader.manifest.fingerprint,
+        url=url,
+        shard_sizes=tuple(entry.samples for entry in manifest.shards),
+        fingerprint=fingerprint or manifest.fingerprint,
     )
 
 
@@ -70,8 +78,7 @@ def problems_of_orders(
     config: RunConfig, branches: Iterable[Branch], readers: Mapping[str, ShardReader]
 ) -> list[Problem]:
     """Find out whether the order of each branch can be planned, and is long enough."""
-    constant = config.headrace.batching.type == "samples"
-    batch_size = config.deepspeed["train_batch_size"] if constant else None
+    batch_size = constant_batch_size(config)
     problems: list[Problem] = []
     for branch in branches:
         sources = [stream_source(language, readers[language]) for language in branch.languages]
@@ -81,6 +88,23 @@ def problems_of_orders(
         except UserError as error:
             problems += error.problems
     return problems
+
+
+def positions_wanted(branch: Branch, plan: StagePlan, batch_size: int | None) -> int:
+    """Samples that the epochs of a branch ask for, or its ``max_steps`` where these are fewer.
+
+    ``batch_size`` is as for :func:`check_enough`.
+    """
+    wanted = branch.stage.epochs * plan.samples_per_epoch
+    if branch.stage.max_steps is not None and batch_size is not None:
+        wanted = min(wanted, branch.stage.max_steps * batch_size)
+    return wanted
+
+
+def constant_batch_size(config: RunConfig) -> int | None:
+    """Samples of a batch; None where the batches of a run differ in it."""
+    constant = config.headrace.batching.type == "samples"
+    return int(config.deepspeed["train_batch_size"]) if constant else None
 
 
 def check_enough(branch: Branch, plan: StagePlan, batch_size: int | None) -> None:
@@ -94,9 +118,7 @@ def check_enough(branch: Branch, plan: StagePlan, batch_size: int | None) -> Non
     Raises:
         ConfigError: if epoch limits end the stage before its epochs or ``max_steps`` do.
     """
-    wanted = branch.stage.epochs * plan.samples_per_epoch
-    if branch.stage.max_steps is not None and batch_size is not None:
-        wanted = min(wanted, branch.stage.max_steps * batch_size)
+    wanted = positions_wanted(branch, plan, batch_size)
     total = plan.total_positions
     if total is not None and total < wanted:
         raise ConfigError(

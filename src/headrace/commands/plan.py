@@ -1,0 +1,338 @@
+"""``headrace plan``: what each stage of a run will draw, and when."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from headrace.commands.options import counted
+from headrace.errors import EXIT_DONE, ConfigError, Problem, UserError
+
+if TYPE_CHECKING:
+    from headrace.config import RunConfig
+    from headrace.shards.manifest import Manifest
+    from headrace.stream.overview import Edge, StageOverview
+    from headrace.training.stages import Branch
+
+HELP = "print and plot what each stage draws: the mix over time, epochs by language, repeats"
+EXAMPLE = "headrace plan ds_configs/demo.json --stage multilingual --plot plan.svg"
+
+PLOT_FORMATS = (".svg", ".png", ".html")
+MAX_EPOCH_ROWS = 12
+"""A stage of more epochs is shown in tenths."""
+BAR_WIDTH = 48
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+"""One for each source of a bar; further sources share the last sign."""
+OTHERS = "+"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("config", metavar="CONFIG", help="run config (Hjson)")
+    parser.add_argument("--stage", help="show only this stage")
+    parser.add_argument("--branch", help="show only this branch, such as a language")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key, for example headrace.stages.0.mixture.temperature=0.5 (repeatable)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all numbers to FILE, or - for stdout")
+    parser.add_argument("--plot", metavar="FILE", help="draw the plan: FILE.svg, .png or .html")
+
+
+@dataclass(frozen=True)
+class PlannedBranch:
+    """A branch, what it draws, and what that needs."""
+
+    branch: Branch
+    overview: StageOverview
+    batch_size: int | None
+    """Samples of a batch; None where batches differ."""
+    bytes: tuple[int, ...]
+    """Of all shards of each source."""
+    window_bytes: tuple[int, ...]
+    """Of the largest shards of each source that may be open at once."""
+    problems: tuple[Problem, ...]
+    """Why training would refuse the branch."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the plan, write the files; exit code 2 for a plan that training would refuse."""
+    from headrace.shards import storage
+
+    config, branches = _opened(arguments)
+    planned = _planned(config, branches)
+    text = "\n\n".join(_text(each) for each in planned)
+    if arguments.json != "-":
+        print(text)
+    if arguments.json is not None:
+        document = {"run": config.name, "branches": [_document(each) for each in planned]}
+        content = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+        if arguments.json == "-":
+            sys.stdout.write(content)
+        else:
+            storage.write_atomically(arguments.json, content.encode())
+    if arguments.plot is not None:
+        from headrace.report.plan_plot import draw
+
+        figure = draw(
+            [each.overview for each in planned],
+            title=config.name,
+            text=text,
+            suffix=_suffix(arguments.plot),
+        )
+        storage.write_atomically(arguments.plot, figure)
+    problems = [problem for each in planned for problem in each.problems]
+    if problems:
+        raise ConfigError(problems)
+    return EXIT_DONE
+
+
+def _opened(arguments: argparse.Namespace) -> tuple[RunConfig, list[Branch]]:
+    """The config and the branches that are asked for; every problem of the options at once."""
+    from headrace.config import load_run_config
+    from headrace.shards import storage
+    from headrace.training.stages import choose_branches, expand_stages
+
+    problems: list[Problem] = []
+    if arguments.json not in {None, "-"}:
+        problems += storage.output_file_problems(arguments.json, "--json")
+    if arguments.plot is not None:
+        found = storage.output_file_problems(arguments.plot, "--plot")
+        if not found and _suffix(arguments.plot) not in PLOT_FORMATS:
+            remedy = f"Name a file with one of: {', '.join(PLOT_FORMATS)}"
+            found = [Problem("no format to draw in", "--plot", arguments.plot, remedy)]
+        problems += found
+    try:
+        config = load_run_config(arguments.config, arguments.set, thorough=False)
+        branches = choose_branches(expand_stages(config), arguments.stage, arguments.branch)
+    except UserError as error:
+        raise ConfigError([*problems, *error.problems]) from None
+    if problems:
+        raise ConfigError(problems)
+    if arguments.plot is not None:
+        from headrace.report.plan_plot import require
+
+        require()
+    return config, branches
+
+
+def _suffix(file: str) -> str:
+    from pathlib import PurePosixPath
+
+    return PurePosixPath(file).suffix.lower()
+
+
+def _planned(config: RunConfig, branches: Sequence[Branch]) -> list[PlannedBranch]:
+    from headrace.shards.manifest import read_manifest
+    from headrace.training.order import constant_batch_size
+
+    urls = config.headrace.data.train
+    manifests: dict[str, Manifest] = {}
+    problems: list[Problem] = []
+    for language in dict.fromkeys(name for branch in branches for name in branch.languages):
+        try:
+            manifests[language] = read_manifest(urls[language])
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    planned: list[PlannedBranch] = []
+    for branch in branches:
+        try:
+            planned.append(
+                _plan(branch, urls, manifests, config.headrace.seed, constant_batch_size(config))
+            )
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return planned
+
+
+def _plan(
+    branch: Branch,
+    urls: Mapping[str, str],
+    manifests: Mapping[str, Manifest],
+    seed: int,
+    batch_size: int | None,
+) -> PlannedBranch:
+    from headrace.stream.overview import overview
+    from headrace.training.order import (
+        check_enough,
+        manifest_source,
+        plan_branch,
+        positions_wanted,
+    )
+
+    sources = [manifest_source(name, urls[name], manifests[name]) for name in branch.languages]
+    plan = plan_branch(branch, sources, seed)
+    positions = positions_wanted(branch, plan, batch_size)
+    refused: tuple[Problem, ...] = ()
+    try:
+        check_enough(branch, plan, batch_size)
+    except UserError as error:
+        refused = error.problems
+    if 1 < positions / plan.samples_per_epoch <= MAX_EPOCH_ROWS:
+        cuts = [epoch * plan.samples_per_epoch for epoch in range(1, MAX_EPOCH_ROWS)]
+    else:
+        cuts = [tenth * positions // 10 for tenth in range(1, 10)]
+    sizes = [
+        sorted((shard.bytes for shard in manifests[name].shards), reverse=True)
+        for name in branch.languages
+    ]
+    return PlannedBranch(
+        branch=branch,
+        overview=overview(plan, positions, cuts),
+        batch_size=batch_size,
+        bytes=tuple(sum(each) for each in sizes),
+        window_bytes=tuple(sum(each[: plan.shard_window]) for each in sizes),
+        problems=refused,
+    )
+
+
+def _document(planned: PlannedBranch) -> dict[str, Any]:
+    facts = planned.overview
+    sources = [
+        {
+            **asdict(source),
+            "passes": source.passes,
+            "repeated": source.repeated,
+            "unseen": source.unseen,
+            "share": source.drawn / max(1, facts.positions),
+            "bytes": planned.bytes[number],
+            "window_bytes": planned.window_bytes[number],
+        }
+        for number, source in enumerate(facts.sources)
+    ]
+    return {
+        "stage": planned.branch.stage.name,
+        "branch": planned.branch.name,
+        "samples_per_epoch": facts.samples_per_epoch,
+        "samples": facts.positions,
+        "batch_size": planned.batch_size,
+        "sources": sources,
+        "mix": [asdict(stretch) for stretch in facts.stretches],
+        "edges": [asdict(edge) for edge in facts.edges],
+        "phases_not_reached": [
+            {"phase": number, "start": start} for number, start in facts.phases_not_reached
+        ],
+        "open_shards": sum(source.open_shards for source in facts.sources),
+        "cache_bytes": {"windows": sum(planned.window_bytes), "all": sum(planned.bytes)},
+        "refused": [str(problem) for problem in planned.problems],
+    }
+
+
+def _text(planned: PlannedBranch) -> str:
+    """The plan of a branch for a terminal: sources, mix over time, edges, needs."""
+    facts = planned.overview
+    length = f"{facts.positions / facts.samples_per_epoch:.4g} epochs of"
+    head = f"{facts.stage}: {length} {counted(facts.samples_per_epoch, 'sample')}"
+    if planned.batch_size is not None:
+        steps = -(-facts.positions // planned.batch_size)
+        head += f", {steps:,} {'batch' if steps == 1 else 'batches'} of {planned.batch_size}"
+    lines = [head, "", *_source_table(planned)]
+    if len(facts.sources) > 1:
+        lines += ["", *_mix(facts), ""]
+        lines += [f"  {line}" for edge in facts.edges for line in _edge_lines(edge, facts)]
+    lines += [
+        f"  phase {number} would begin at position {start:,}: the stage is over before"
+        for number, start in facts.phases_not_reached
+    ]
+    shards = sum(source.open_shards for source in facts.sources)
+    lines += [
+        "",
+        f"  {counted(shards, 'shard')} open at once; a cache needs "
+        f"{_size(sum(planned.window_bytes))} for these, {_size(sum(planned.bytes))} for all shards",
+    ]
+    return "\n".join(lines)
+
+
+def _sign(number: int) -> str:
+    return LETTERS[number] if number < len(LETTERS) else OTHERS
+
+
+def _source_table(planned: PlannedBranch) -> list[str]:
+    facts = planned.overview
+    rows = [
+        ["", "source", "shards", "samples", "share", "drawn", "passes", "repeated", "never seen",
+         "epoch limit"]
+    ]  # fmt: skip
+    for number, source in enumerate(facts.sources):
+        limit = "none" if source.limit is None else f"{source.limit / source.samples:g}"
+        if source.exhausted_at is not None:
+            limit += f", reached at epoch {source.exhausted_at / facts.samples_per_epoch:.3g}"
+        rows.append(
+            [
+                _sign(number),
+                source.name,
+                f"{source.shards:,}",
+                f"{source.samples:,}",
+                f"{source.drawn / max(1, facts.positions):.2%}",
+                f"{source.drawn:,}",
+                f"{source.passes:.3g}",
+                f"{source.repeated:,}",
+                f"{source.unseen:,}",
+                limit,
+            ]
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  "
+        + "  ".join(
+            cell.ljust(width) if column in (0, 1, 9) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _mix(facts: StageOverview) -> list[str]:
+    """A bar for each stretch of the stage: as many letters of each source as its share."""
+    per_epoch = facts.samples_per_epoch
+    labels = [
+        f"{stretch.start / per_epoch:.2f} to {stretch.end / per_epoch:.2f}"
+        for stretch in facts.stretches
+    ]
+    width = max(len("epochs"), *map(len, labels))
+    lines = [f"  {'epochs':<{width}}  mix"]
+    for label, stretch in zip(labels, facts.stretches, strict=True):
+        total = max(1, stretch.end - stretch.start)
+        bar, before = "", 0
+        for number, drawn in enumerate(stretch.drawn):
+            before += drawn
+            bar += _sign(number) * (round(before / total * BAR_WIDTH) - len(bar))
+        lines.append(f"  {label:<{width}}  {bar}")
+    return lines
+
+
+def _edge_lines(edge: Edge, facts: StageOverview) -> list[str]:
+    place = f"position {edge.position:,} (epoch {edge.position / facts.samples_per_epoch:.4g})"
+    if edge.exhausted is not None:
+        what = f"{edge.exhausted} has been gone through as often as it may"
+    elif edge.position == 0:
+        what = "the stage begins"
+    else:
+        what = f"phase {edge.phase} begins"
+    if edge.is_end:
+        return [f"{place}: {what}, and the stage ends"]
+    shares = ", ".join(
+        f"{source.name} {share:.1%}"
+        for source, share in zip(facts.sources, edge.shares, strict=True)
+        if share
+    )
+    return [f"{place}: {what}", f"  {shares}"]
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.4g} {unit}"
+        number /= 1000
+    return f"{number:.4g} TB"
