@@ -98,6 +98,23 @@ def check_length(max_length: int, settings: PretrainedConfig) -> None:
         )
 
 
+def check_attention(config: ModelConfig, device: torch.device) -> None:
+    """Check that the attention that is asked for can be trained on a device.
+
+    Raises:
+        ConfigError: for flex attention on the CPU, of which PyTorch computes no gradients.
+    """
+    if config.attention == "flex_attention" and device.type == "cpu":
+        raise ConfigError(
+            Problem(
+                "PyTorch computes no gradients of it on the CPU",
+                "headrace.model.attention",
+                config.attention,
+                'Set it to "sdpa", or train on a GPU',
+            )
+        )
+
+
 def usable_positions(settings: Any) -> int:
     """Return the number of tokens that a network has positions for (very many if any number)."""
     positions = getattr(settings, "max_position_embeddings", None)

@@ -41,7 +41,7 @@ from headrace.training.distributed import (
 from headrace.training.engine import deepspeed_section, open_engine
 from headrace.training.export import finish_interrupted_export, write_export
 from headrace.training.loop import BranchTrainer, Progress
-from headrace.training.model import build_model, check_length, empty_model
+from headrace.training.model import build_model, check_attention, check_length, empty_model
 from headrace.training.order import problems_of_orders
 from headrace.training.packed_inputs import PackedInputs
 from headrace.training.precision import Precision, choose_precision
@@ -77,6 +77,7 @@ def train_in_group(
     """Train branches in a process group that exists; several runs can follow each other in it."""
     with failing_together(world):
         opened, _ = check_run(config, chosen, world.size)
+        check_attention(config.headrace.model, world.device)
     precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
     with failing_together(world):
         data = encode_data(opened, config)
