@@ -53,7 +53,10 @@ class UserError(HeadraceError):
 
     exit_code = EXIT_USER_ERROR
 
-    def __init__(self, problems: Problem | Sequence[Problem]) -> None:
+    def __init__(self, problems: Problem | Sequence[Problem] | str) -> None:
+        if isinstance(problems, str):
+            # A DataLoader raises the error of a worker again, made of the text of its traceback.
+            problems = Problem(problems, "worker process")
         self.problems: tuple[Problem, ...] = (
             (problems,) if isinstance(problems, Problem) else tuple(problems)
         )
@@ -80,6 +83,10 @@ class EncodingError(UserError):
 
 class LabelError(UserError):
     """A tag is not in the label set, or a label set is not well formed."""
+
+
+class SelectionError(UserError):
+    """Rows cannot be chosen from these vectors, or not under these limits."""
 
 
 class MissingExtraError(UserError):

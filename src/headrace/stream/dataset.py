@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import torch.distributed
 from numpy.typing import NDArray
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
-from headrace.errors import ConfigError, Problem, ShardError, UserError
+from headrace.errors import ConfigError, Problem
+from headrace.shards.cache import ShardCache
 from headrace.shards.reader import ShardReader
 from headrace.stream.batching import BatchPlan
+from headrace.stream.cursor import Cursor, Run
 from headrace.stream.fetch import Chunk, Fetcher
+from headrace.stream.lookahead import LookAhead
+from headrace.stream.opening import check_settings, find_ranks, open_sources
 from headrace.stream.plan import Source, StagePlan
-from headrace.stream.progress import MAX_WORKERS, Progress
 from headrace.stream.state import StreamState
 
 STAGE = "stream"
@@ -41,19 +43,6 @@ _STATE = "the stream's state"
 _WORKER = "worker"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Run:
-    """One iteration, in one process."""
-
-    next: int
-    """Position of what is handed out next, counted over the whole stage; at most ``end``."""
-    end: int
-    """Of the epoch."""
-    begun: bool = False
-    stale: bool = False
-    """What was read ahead is of no use: the stream moved, or left out another shard."""
 
 
 class ShardStream(IterableDataset[Any]):
@@ -79,6 +68,8 @@ class ShardStream(IterableDataset[Any]):
         rank: By default that of ``torch.distributed`` if it is initialised, else the environment
             variable RANK, else 0.
         world_size: Likewise, with WORLD_SIZE, else 1.
+        cache: Where copies of remote shards are kept and how large it may get; by default the
+            folder ``.headrace/shards``, without a limit.
         bad_shards: ``"refuse"`` raises ``ShardError`` when a shard is not intact; ``"quarantine"``
             goes on without it, warns once and records it in the state.
         shard_window: How many shards of a source are shuffled together.
@@ -98,6 +89,7 @@ class ShardStream(IterableDataset[Any]):
         fields: str | Sequence[str] | None = None,
         rank: int | None = None,
         world_size: int | None = None,
+        cache: ShardCache | None = None,
         bad_shards: Literal["refuse", "quarantine"] = "refuse",
         shard_window: int = 8,
     ) -> None:
@@ -109,13 +101,12 @@ class ShardStream(IterableDataset[Any]):
             "fields": fields,
             "bad_shards": bad_shards,
             "shard_window": shard_window,
+            "cache": cache,
         }
         self._rank, self._world_size = rank, world_size
-        self._progress = Progress()
         self._quarantined: set[str] = set()
         self._open(sources, **self._arguments)
-        self._run = _Run(0, self._epoch_samples)
-        self._seen: int | None = None
+        self._cursor = Cursor(self.plan.samples_per_epoch)
 
     def _open(
         self,
@@ -128,9 +119,10 @@ class ShardStream(IterableDataset[Any]):
         fields: str | Sequence[str] | None,
         bad_shards: str,
         shard_window: int,
+        cache: ShardCache | None,
     ) -> None:
-        _check(sources, weights, batch_size, bad_shards)
-        readers = _open_readers(sources)
+        check_settings(sources, weights, batch_size, bad_shards)
+        readers = open_sources(sources, cache)
         self.plan = StagePlan(
             [
                 Source(
@@ -149,7 +141,6 @@ class ShardStream(IterableDataset[Any]):
         )
         """The order, to look at."""
         self.batch_size = batch_size
-        self._epoch_samples = self.plan.samples_per_epoch
         # One position a step: a state does not depend on the size of the batches.
         self._steps = BatchPlan(self.plan, [], batch_size=1, sort_by_length=False)
         self._start = StreamState.at(self._steps, 0)
@@ -160,6 +151,7 @@ class ShardStream(IterableDataset[Any]):
             shard_window=shard_window,
             quarantine=bad_shards == "quarantine",
         )
+        self._look_ahead = LookAhead(self.plan, self._fetcher.readers)
         mean_bytes = sum(
             entry.bytes for reader in readers.values() for entry in reader.manifest.shards
         ) / sum(len(reader) for reader in readers.values())
@@ -172,19 +164,16 @@ class ShardStream(IterableDataset[Any]):
             "sources": readers,
             "arguments": self._arguments,
             "topology": self._topology(),
-            "progress": self._progress,
             "quarantined": self._quarantined,
-            "run": replace(self._run),
+            "cursor": self._cursor,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._arguments = state["arguments"]
         self._rank, self._world_size = state["topology"]
-        self._progress = state["progress"]
         self._quarantined = state["quarantined"]
+        self._cursor = state["cursor"]
         self._open(state["sources"], **self._arguments)
-        self._run = state["run"]
-        self._seen = None
 
     # Ranks
 
@@ -199,48 +188,31 @@ class ShardStream(IterableDataset[Any]):
         return self._topology()[1]
 
     def _topology(self) -> tuple[int, int]:
-        joined = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank, world = self._rank, self._world_size
-        if rank is None:
-            rank = torch.distributed.get_rank() if joined else int(os.environ.get("RANK", 0))
-        if world is None:
-            world = (
-                torch.distributed.get_world_size()
-                if joined
-                else int(os.environ.get("WORLD_SIZE", 1))
+        rank, world = find_ranks(self._rank, self._world_size)
+        if self._arguments["bad_shards"] == "quarantine" and world > 1 and not self.batch_size:
+            raise ConfigError(
+                Problem(
+                    "ranks that leave out single samples would drift apart",
+                    "bad_shards",
+                    "quarantine, without a batch_size",
+                    "Give batch_size: batches get smaller instead",
+                )
             )
-        problem = None
-        if not 0 <= rank < world:
-            problem = Problem(
-                "a rank counts from 0 and is below the world size",
-                "rank, world_size",
-                f"{rank}, {world}",
-                "Give both, or neither",
-            )
-        elif self._arguments["bad_shards"] == "quarantine" and world > 1 and not self.batch_size:
-            problem = Problem(
-                "ranks that leave out single samples would drift apart",
-                "bad_shards",
-                "quarantine, without a batch_size",
-                "Give batch_size: batches get smaller instead",
-            )
-        if problem:
-            raise ConfigError(problem)
         return rank, world
 
     def __len__(self) -> int:
         """What this rank yields in a whole epoch: batches, or samples without ``batch_size``."""
         rank, world = self._topology()
         if self.batch_size:
-            return -(-self._epoch_samples // self.batch_size)
-        return -(-(self._epoch_samples - rank) // world)
+            return -(-self.plan.samples_per_epoch // self.batch_size)
+        return -(-(self.plan.samples_per_epoch - rank) // world)
 
     # Where the stream is
 
     @property
     def epoch(self) -> int:
         """The epoch of the next sample, counted from 0."""
-        return self._position() // self._epoch_samples
+        return self._cursor.position // self.plan.samples_per_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Go on at the beginning of ``epoch``, unless the stream is in that epoch already.
@@ -249,26 +221,10 @@ class ShardStream(IterableDataset[Any]):
         """
         if epoch < 0:
             raise ValueError(f"epochs count from 0, not {epoch}")
-        position = self._position()
-        if position // self._epoch_samples != epoch:
-            position = epoch * self._epoch_samples
-        self._move(position)
-
-    def _position(self) -> int:
-        """Where an iteration that began now would go on."""
-        return max(self._run.next, self._progress.finished)
-
-    def _move(self, position: int) -> None:
-        self._go_on(position, self._end_of(position))
-        self._progress.move(position)
-
-    def _go_on(self, position: int, end: int) -> None:
-        self._run.stale = True
-        self._run = _Run(min(position, end), end)
-
-    def _end_of(self, position: int) -> int:
-        """The end of the epoch that a position lies in."""
-        return (position // self._epoch_samples + 1) * self._epoch_samples
+        position = self._cursor.position
+        if position // self.plan.samples_per_epoch != epoch:
+            position = epoch * self.plan.samples_per_epoch
+        self._cursor.move(position)
 
     # State
 
@@ -278,12 +234,10 @@ class ShardStream(IterableDataset[Any]):
         It is the same on every rank after the same number of items, and valid for any world size
         and batch size.  In a DataLoader worker it holds for that worker alone.
         """
-        info = get_worker_info()
-        if info is None:
-            return self._state(self._position(), self._quarantined)
-        epoch = self._run.end // self._epoch_samples - 1
-        state = self._state(self._run.next, self._quarantined)
-        return {**state, _WORKER: [info.id, info.num_workers, epoch]}
+        mark = self._cursor.worker_mark()
+        if mark is None:
+            return self._state(self._cursor.position, self._quarantined)
+        return {**self._state(self._cursor.run.next, self._quarantined), _WORKER: mark}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state_dict`` was taken.
@@ -291,29 +245,13 @@ class ShardStream(IterableDataset[Any]):
         Raises ``ConfigError`` that lists all that differs from the settings under which it was:
         seed, sources, mixture, windows.
         """
-        worker = state.get(_WORKER)
         saved = self._parse(state)
         saved.check(self._steps, _STATE)
-        info = get_worker_info()
-        if worker is None:
-            self._quarantined = set(saved.quarantined)
-            self._move(saved.next_position)
-            return
-        if info is None or worker[:2] != [info.id, info.num_workers]:
-            raise ConfigError(
-                Problem(
-                    "the state is that of one DataLoader worker",
-                    _STATE,
-                    f"worker {worker[0]} of {worker[1]}",
-                    "Load it through StatefulDataLoader with as many workers; state_at gives a "
-                    "state for any number of them",
-                )
-            )
+        if _WORKER in state:
+            self._cursor.load_worker(saved.next_position, state[_WORKER])
+        else:
+            self._cursor.move(saved.next_position)
         self._quarantined = set(saved.quarantined)
-        self._go_on(saved.next_position, (worker[2] + 1) * self._epoch_samples)
-        self._seen = self._progress.version
-        if self._run.next == self._run.end:
-            self._progress.finish(info.id, info.num_workers, self._run.end)
 
     def state_at(self, items: int, start: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The state after ``items`` batches (samples, without ``batch_size``) of this rank.
@@ -324,12 +262,12 @@ class ShardStream(IterableDataset[Any]):
         saved = self._start if start is None else self._parse(start)
         unit, lag = self._unit()
         position = saved.next_position
-        end = self._end_of(position)
+        end = self._cursor.end_of(position)
         rest = max(0, -(-(end - position - lag) // unit))
         if items > rest:
             epochs, items = divmod(items - rest - 1, len(self))
-            position, items = end + epochs * self._epoch_samples, items + 1
-            end = position + self._epoch_samples
+            position, items = end + epochs * self.plan.samples_per_epoch, items + 1
+            end = position + self.plan.samples_per_epoch
         return self._state(min(position + items * unit, end), saved.quarantined)
 
     def _parse(self, state: Mapping[str, Any]) -> StreamState:
@@ -346,75 +284,73 @@ class ShardStream(IterableDataset[Any]):
         content: dict[str, Any] = json.loads(state.to_json())
         return content
 
+    @property
+    def quarantined(self) -> tuple[str, ...]:
+        """The shards that this process goes on without, as ``SOURCE NAME/SHARD NAME``."""
+        return tuple(sorted(self._quarantined))
+
+    def agree(self) -> None:
+        """Let every rank leave out the shards that any rank has found to be bad.
+
+        To be called by all ranks of ``torch.distributed`` after the same number of items, at
+        least before a state is saved: from then on their states are equal again.
+
+        Raises ``ConfigError`` when there are too many bad shards to go on.
+        """
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        found: list[list[str]] = [[] for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(found, sorted(self._quarantined))
+        union = self._quarantined.union(*found)
+        StreamState.at(self._steps, 0, union).to_json()
+        if union != self._quarantined:
+            self._quarantined = union
+            self._fetcher.leave_out(union)
+            self._cursor.run.stale = True
+
     # Iteration
 
     def __iter__(self) -> Iterator[Any]:
         # Not a generator: the iteration begins here, not when its first item is asked for, so
         # that a state that is taken in between holds for it.
         unit, _ = self._unit()
-        info = get_worker_info()
-        if info is None:
-            position = self._position()
-            self._go_on(position, self._end_of(position))
-        else:
-            self._begin_in_worker(info.id, info.num_workers, unit)
-        self._run.begun = True
+        run = self._cursor.begin(unit)
         self._fetcher.leave_out(self._quarantined)
-        return self._items(self._run)
-
-    def _begin_in_worker(self, worker: int, workers: int, unit: int) -> None:
-        if workers > MAX_WORKERS:
-            raise ConfigError(
-                Problem(f"at most {MAX_WORKERS} workers", "num_workers", str(workers), "Use fewer")
-            )
-        run, version = self._run, self._progress.version
-        if self._seen is None:
-            position = self._position()
-        elif self._seen != version:
-            position = self._progress.moved_to
-        elif not run.begun:  # it was loaded into this worker
-            return
-        elif run.next == run.end:
-            position = run.end
-        else:
-            # Workers read ahead, each as far as it comes: only the loop knows where it stopped.
-            raise ConfigError(
-                Problem(
-                    "the last iteration was broken off",
-                    "DataLoader(persistent_workers=True)",
-                    f"worker {worker} of {workers}",
-                    "Say where to go on: stream.load_state_dict(stream.state_at(batches))",
-                )
-            )
-        self._seen = version
-        end = self._end_of(position)
-        self._go_on(position + worker * unit, end)
+        self._look_ahead.restart()
+        return self._items(run)
 
     def _unit(self) -> tuple[int, int]:
         """Positions that all ranks take together for one item each, and where this rank's begin."""
         rank, world = self._topology()
         return (self.batch_size, 0) if self.batch_size else (world, rank)
 
-    def _items(self, run: _Run) -> Iterator[Any]:
+    def _items(self, run: Run) -> Iterator[Any]:
+        if run.broken_off:
+            raise ConfigError(
+                Problem(
+                    "the last iteration was broken off, and its workers had read on",
+                    "DataLoader(persistent_workers=True)",
+                    remedy="Say where to go on: stream.load_state_dict(stream.state_at(batches))",
+                )
+            )
         rank, world = self._topology()
         unit, lag = self._unit()
-        info = get_worker_info()
-        stride = unit if info is None else unit * info.num_workers
         offsets = np.arange(rank, unit, world)
         size = FIRST_CHUNK
         while True:
             if run.stale:
                 self._check_latest(run)
                 run.stale, size = False, FIRST_CHUNK
-            left = -(-(run.end - run.next - lag) // stride)
+            left = -(-(run.end - run.next - lag) // run.stride)
             if left <= 0:
                 break
+            self._look_ahead.see(run.next)
             count = min(left, max(1, size // max(1, len(offsets))))
             size = min(4 * size, self._chunk)
-            starts = run.next + stride * np.arange(count, dtype=np.int64)
+            starts = run.next + run.stride * np.arange(count, dtype=np.int64)
             positions = (starts[:, None] + offsets).ravel()
             chunk = self._read(run.end, positions[positions < run.end])
-            following = np.minimum(starts + stride, run.end).tolist()
+            following = np.minimum(starts + run.stride, run.end).tolist()
             if not self.batch_size and chunk.kept is None:
                 for position, item in zip(following, chunk.items(), strict=True):
                     run.next = position
@@ -434,60 +370,20 @@ class ShardStream(IterableDataset[Any]):
                     yield from chunk.items(begin, end)
                 if run.stale:
                     break
-        run.next = run.end
-        if info is not None:
-            self._progress.finish(info.id, info.num_workers, run.end)
+        self._cursor.finish(run)
 
     def _read(self, end: int, positions: NDArray[np.int64]) -> Chunk:
         """The samples at some positions of the epoch that ends at ``end``."""
-        start = end - self._epoch_samples
+        start = end - self.plan.samples_per_epoch
         return self._fetcher.fetch(
-            self.plan.locate(start // self._epoch_samples, positions - start)
+            self.plan.locate(start // self.plan.samples_per_epoch, positions - start)
         )
 
     def _quarantine(self, shard: str) -> None:
-        self._quarantined.add(shard)
-        self._state(0, self._quarantined)  # raises when there are too many
         logger.warning("%s is not intact: the stream goes on without it", shard)
+        self._quarantined.add(shard)
+        StreamState.at(self._steps, 0, self._quarantined).to_json()  # raises if it is too much
 
-    def _check_latest(self, run: _Run) -> None:
-        if run is not self._run:
+    def _check_latest(self, run: Run) -> None:
+        if run is not self._cursor.run:
             raise RuntimeError("this iteration is over: the stream was moved, or begun anew")
-
-
-def _check(
-    sources: Mapping[str, Any],
-    weights: Mapping[str, float] | None,
-    batch_size: int | None,
-    bad_shards: str,
-) -> None:
-    problems = []
-    if batch_size is not None and batch_size < 1:
-        problems.append(Problem("must be at least 1", "batch_size", str(batch_size), "Raise it"))
-    if bad_shards not in ("refuse", "quarantine"):
-        problems.append(Problem("not a rule", "bad_shards", bad_shards, "Use refuse or quarantine"))
-    differing = set() if weights is None else set(weights) ^ set(sources)
-    if differing:
-        problems.append(
-            Problem(
-                "weights and sources have different names",
-                "weights",
-                ", ".join(sorted(differing)),
-                "Give one weight for each source",
-            )
-        )
-    if problems:
-        raise ConfigError(problems)
-
-
-def _open_readers(sources: Mapping[str, str | ShardReader]) -> dict[str, ShardReader]:
-    readers: dict[str, ShardReader] = {}
-    problems: list[Problem] = []
-    for name, source in sources.items():
-        try:
-            readers[name] = source if isinstance(source, ShardReader) else ShardReader(source)
-        except UserError as error:
-            problems += error.problems
-    if problems:
-        raise ShardError(problems)
-    return readers

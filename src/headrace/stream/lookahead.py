@@ -1,0 +1,49 @@
+"""Asks for the remote shards of the positions ahead, so that they are there when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from headrace.shards import storage
+from headrace.shards.reader import ShardReader
+from headrace.stream.plan import StagePlan
+
+STRIDE = 64
+"""Every so many positions ahead are looked up: a shard has hundreds of them."""
+
+
+class LookAhead:
+    """Looks one window of shards ahead, in the plan alone: nothing is read for it."""
+
+    def __init__(self, plan: StagePlan, readers: Sequence[ShardReader]) -> None:
+        """``readers`` are those of the plan's sources."""
+        self._plan = plan
+        self._readers = readers
+        self._is_remote = np.array([not storage.is_local(reader.url) for reader in readers])
+        self._next = 0
+        self.positions: int = min(
+            round(row.samples / row.shards * min(plan.shard_window, row.shards) / row.share)
+            for row in plan.mixture
+        )
+        """How far it looks: until the first source needs the window after next."""
+
+    def restart(self) -> None:
+        """Look anew, from wherever the stream is next."""
+        self._next = 0
+
+    def see(self, position: int) -> None:
+        """The stream, counted over the whole stage, is at ``position``."""
+        if position < self._next or not self._is_remote.any():
+            return
+        # Again after a quarter, for shards that the readers had no room for.
+        self._next = position + max(1, self.positions // 4)
+        ahead = np.arange(position, position + self.positions, STRIDE, dtype=np.int64)
+        epochs, ahead = np.divmod(ahead, self._plan.samples_per_epoch)
+        for epoch in np.unique(epochs).tolist():
+            places = self._plan.locate(epoch, ahead[epochs == epoch])
+            for source in np.unique(places.source).tolist():
+                if self._is_remote[source]:
+                    shards = places.shard[places.source == source].tolist()
+                    self._readers[source].prefetch(dict.fromkeys(shards))
