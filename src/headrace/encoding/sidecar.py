@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xxhash
@@ -146,6 +146,32 @@ class EncodedShard:
 
 
 @dataclass(frozen=True)
+class LeftOutShard(EncodedShard):
+    """Stands for a shard that a run goes on without: batches are planned with it all the same.
+
+    Its samples have lengths as those of the intact shards, so that what they leave behind is
+    spread over all batches.
+    """
+
+    typical_lengths: NDArray[np.int32] = field(repr=False)
+    """``[samples]``."""
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """``[samples]``: the lengths that batches are planned with."""
+        return self.typical_lengths
+
+    @cached_property
+    def label_counts(self) -> NDArray[np.int32]:
+        """``[samples]``: no sample of it is learned from."""
+        return np.zeros(len(self), dtype=np.int32)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """There are no arrays: whoever asks has forgotten to leave the shard out."""
+        raise LookupError(f"{self.name} is left out, it has no array {name}")
+
+
+@dataclass(frozen=True)
 class EncodedSource:
     """The sidecars of all shards of a source, in the order of its manifest."""
 
@@ -166,6 +192,46 @@ class EncodedSource:
         """Counts over all shards."""
         return sum((shard.report for shard in self.shards), EncodingReport())
 
+    @property
+    def left_out(self) -> frozenset[int]:
+        """Numbers of the shards that a run goes on without."""
+        return frozenset(
+            number for number, shard in enumerate(self.shards) if isinstance(shard, LeftOutShard)
+        )
+
+    def leaving_out(self, numbers: Iterable[int]) -> EncodedSource:
+        """The source without some shards, besides those that are left out already.
+
+        It depends on nothing but the source and which shards are left out in all.  Raises
+        :class:`ShardError` if none is left.
+        """
+        out = self.left_out.union(numbers)
+        if not out:
+            return self
+        intact = [shard for number, shard in enumerate(self.shards) if number not in out]
+        if not intact:
+            raise ShardError(
+                Problem(
+                    "no shard is intact",
+                    self.url,
+                    f"{len(out)} left out",
+                    "Check it with: headrace verify URL",
+                )
+            )
+        lengths = np.concatenate([shard.lengths for shard in intact])
+        shards = tuple(
+            LeftOutShard(
+                shard.name,
+                shard.folder,
+                {"samples": len(shard), "report": {}, "subsets": []},
+                np.resize(lengths, len(shard)),
+            )
+            if number in out
+            else shard
+            for number, shard in enumerate(self.shards)
+        )
+        return replace(self, shards=shards)
+
 
 def encode_source(
     reader: ShardReader,
@@ -176,6 +242,8 @@ def encode_source(
     cache_dir: Path | str,
     language: str,
     verify: bool = True,
+    bad_shards: Literal["refuse", "quarantine"] = "refuse",
+    left_out: Collection[int] = (),
 ) -> EncodedSource:
     """Open the sidecars of a source for token classification, and make those that are missing.
 
@@ -184,9 +252,12 @@ def encode_source(
     killed loses at most the shard in hand.  A sidecar whose shard has changed, or whose bytes are
     not those that were written (checked with `verify`), is made again with a warning.
 
+    Shards numbered in `left_out` are not touched: see :meth:`EncodedSource.leaving_out`.  With
+    `bad_shards` ``"quarantine"`` damaged ones join them, with a warning each.
+
     Raises :class:`LabelError` with all unknown tags and malformed samples of all shards that had
-    to be encoded, :class:`ShardError` if a shard is damaged, and :class:`EncodingError` if
-    `max_length` is out of range or the cache cannot be written.
+    to be encoded, :class:`ShardError` if a shard is damaged (with ``"quarantine"``: if all are),
+    and :class:`EncodingError` if `max_length` is out of range or the cache cannot be written.
     """
     encoder = TokenClassificationEncoder(tokenizer, label_set, max_length)
     spec = EncodingSpec(
@@ -200,11 +271,11 @@ def encode_source(
     folder = Path(cache_dir).expanduser() / spec.fingerprint / source_id(reader.url)
     with store.writing_problems(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        work = _Work(reader, encoder, spec, folder, verify)
-        shards = work.open_or_make_all(language)
+        work = _Work(reader, encoder, spec, folder, verify, bad_shards == "quarantine")
+        shards, out = work.open_or_make_all(language, left_out)
     parts = [spec.fingerprint, reader.manifest.fingerprint]
     fingerprint = xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
-    return EncodedSource(reader.url, language, spec, fingerprint, tuple(shards))
+    return EncodedSource(reader.url, language, spec, fingerprint, shards).leaving_out(out)
 
 
 def source_id(url: str) -> str:
@@ -223,10 +294,18 @@ class _Work:
     spec: EncodingSpec
     folder: Path
     verify: bool
+    quarantine: bool
 
-    def open_or_make_all(self, language: str) -> list[EncodedShard]:
+    def open_or_make_all(
+        self, language: str, left_out: Collection[int]
+    ) -> tuple[tuple[EncodedShard, ...], set[int]]:
+        """The sidecars of all shards, and the numbers of those that are not to be used."""
         entries = self.reader.manifest.shards
-        done = {number: self._open(entry) for number, entry in enumerate(entries)}
+        out = set(left_out)
+        done = {
+            number: self._stand_in(entry) if number in out else self._open(entry)
+            for number, entry in enumerate(entries)
+        }
         missing = deque(number for number, shard in done.items() if shard is None)
         samples = sum(entries[number].samples for number in missing)
         damaged: list[Problem] = []
@@ -250,13 +329,22 @@ class _Work:
                     busy += 1
                     continue
                 except ShardError as error:
-                    damaged += error.problems
+                    if self.quarantine:
+                        _log.warning("%s %s is left out: %s", language, entries[number].name, error)
+                        done[number] = self._stand_in(entries[number])
+                        out.add(number)
+                    else:
+                        damaged += error.problems
                 busy = 0
         if self.encoder.problems:
             raise LabelError([*self.encoder.problems, *damaged])
         if damaged:
             raise ShardError(damaged)
-        return [shard for shard in done.values() if shard is not None]
+        return tuple(shard for shard in done.values() if shard is not None), out
+
+    def _stand_in(self, entry: ShardEntry) -> EncodedShard:
+        """A shard without arrays, for one that is left out."""
+        return EncodedShard(entry.name, self._path(entry), {"samples": entry.samples})
 
     def _path(self, entry: ShardEntry) -> Path:
         return self.folder / entry.name.removesuffix(".tar")
