@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import weakref
@@ -19,7 +18,7 @@ from headrace.errors import Problem, ShardError
 from headrace.shards import storage
 from headrace.shards.background import Background
 from headrace.shards.download import download_shard
-from headrace.shards.eviction import DISK_FULL, INCOMING, NOTES, Room
+from headrace.shards.eviction import DISK_FULL, NOTES, Room
 from headrace.shards.index import index_url
 from headrace.shards.locks import claimed, is_at, lock
 from headrace.shards.manifest import ShardEntry
@@ -104,22 +103,15 @@ class ShardCache:
                 lease = _lease(tar, entry, bad)
                 if lease is not None:
                     return lease
-                arriving = self.folder / INCOMING / key
-                with claimed(arriving, wait=True) as part:
-                    assert part is not None
-                    if _is_intact(tar, entry, bad):
-                        continue  # somebody else has fetched it meanwhile
+                with claimed(self._room.lock_of(key), wait=True) as own:
+                    assert own is not None
                     try:
-                        self._fetch(url, entry, tar, part, retry)
-                        arriving.replace(tar)
-                    except BaseException:
-                        arriving.unlink(missing_ok=True)
-                        raise
-                    storage.sync(tar.parent)
-                    # A copy of the descriptor keeps the lock, as a lease from now on.
-                    lock(part, shared=True, wait=True)
-                    if is_at(part, tar):
-                        return Lease(os.dup(part), tar)
+                        # Somebody else may have fetched it meanwhile.
+                        if not _is_intact(tar, entry, bad):
+                            self._fetch(url, entry, tar, self._room.part_of(key), retry)
+                    finally:
+                        self._room.part_of(key).unlink(missing_ok=True)
+                        self._room.lock_of(key).unlink(missing_ok=True)
 
     def acquire_later(
         self, url: str, entry: ShardEntry, retry: RetryPolicy = DEFAULT_RETRY
@@ -127,10 +119,12 @@ class ShardCache:
         """Start :meth:`acquire` in the background; its error is that of the future."""
         return self._background.submit(partial(self.acquire, url, entry, retry))
 
-    def _fetch(self, url: str, entry: ShardEntry, tar: Path, part: int, retry: RetryPolicy) -> None:
-        """Fill the part with the verified tar, and write what lies beside it."""
-        self._room.reserve(part, entry.bytes)
-        with io.FileIO(part, "r+b", closefd=False) as file:
+    def _fetch(
+        self, url: str, entry: ShardEntry, tar: Path, part: Path, retry: RetryPolicy
+    ) -> None:
+        """Fetch a shard into ``part``, and put it where it belongs when it is on the disk."""
+        with part.open("w+b", buffering=0) as file:
+            self._room.reserve(file.fileno(), entry.bytes)
 
             def write(data: bytes) -> None:
                 rest = memoryview(data)
@@ -138,14 +132,15 @@ class ShardCache:
                     rest = rest[self._with_room(partial(file.write, rest), len(rest)) :]
 
             index = download_shard(url, entry, file, write, retry).to_bytes()
-        os.ftruncate(part, entry.bytes)
-        os.fsync(part)
+            os.fsync(file.fileno())
         notes = {"url": storage.join(url, entry.name), "hash": entry.hash}
         for path, data in (
             (index_url(str(tar)), index),
             (str(tar.with_name(NOTES)), json.dumps(notes).encode()),
         ):
             self._with_room(partial(storage.write_atomically, path, data), len(data))
+        part.replace(tar)
+        storage.sync(tar.parent)
 
     def _with_room(self, write: Callable[[], T], size: int) -> T:
         """Write, after deleting old shards where the disk is full."""

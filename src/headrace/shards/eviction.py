@@ -16,11 +16,12 @@ from headrace.shards.storage import TEMPORARY_SUFFIX
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 INCOMING = "incoming"
-"""Folder of the tars that are being fetched, each named by its key and locked by its process."""
+"""Folder of the tars that are being fetched, each named by its key, with a lock file beside."""
 NOTES = "entry.json"
 """What the entry is, for people."""
 _KEY = re.compile(r"[0-9a-f]{32}")
 _LOCK = "lock"
+_LOCK_SUFFIX = ".lock"
 _log = logging.getLogger(__name__)
 
 
@@ -47,35 +48,43 @@ class Room:
         self._swept_by: int | None = None
         self._warned = False
 
+    def part_of(self, key: str) -> Path:
+        """The tar of an entry while it is fetched."""
+        return self._folder / INCOMING / key
+
+    def lock_of(self, key: str) -> Path:
+        """The file whose lock the process has that fetches an entry."""
+        return self._folder / INCOMING / f"{key}{_LOCK_SUFFIX}"
+
     def sweep(self) -> None:
         """Delete what processes that were killed have left; done once in a process."""
         if self._swept_by == os.getpid():
             return
         self._swept_by = os.getpid()
         with claimed(self._folder / _LOCK, wait=True), suppress(FileNotFoundError):
-            for part in (self._folder / INCOMING).iterdir():
-                with claimed(part, wait=False) as descriptor:
-                    if descriptor is None:
+            found = {path.name for path in (self._folder / INCOMING).iterdir()}
+            for key in {name.removesuffix(_LOCK_SUFFIX) for name in found}:
+                with claimed(self.lock_of(key), wait=False) as own:
+                    if own is None:
                         continue  # its process lives
-                    folder = self._folder / part.name
+                    folder = self._folder / key
                     if folder.is_dir() and not any(folder.glob("*.tar")):
                         for path in _ours(folder):
                             path.unlink(missing_ok=True)
                         with suppress(OSError):
                             folder.rmdir()
-                    part.unlink(missing_ok=True)
+                    self.part_of(key).unlink(missing_ok=True)
+                    self.lock_of(key).unlink(missing_ok=True)
 
     def reserve(self, part: int, size: int) -> None:
-        """Make room for ``size`` bytes of a shard, and let others see them in file ``part``.
+        """Make room for ``size`` bytes of a shard; others see them in the open file ``part``.
 
         Where all that is left is in use, the limit is exceeded with a warning: a run needs the
         shards that it reads.
         """
         if self._limit is None:
-            os.ftruncate(part, 0)
             return
         with claimed(self._folder / _LOCK, wait=True):
-            os.ftruncate(part, 0)
             entries = self._entries()
             total = sum(entry.bytes for entry in entries) + self._arriving() + size
             for entry in entries:

@@ -180,7 +180,9 @@ def http_status(error: BaseException) -> int | None:
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if isinstance(status, int):
                 return status
-        for name in ("status", "status_code", "code"):
+        # aiohttp's parser has a "code" of 400 for what the server sent: that is no status.
+        library = type(one).__module__.partition(".")[0]
+        for name in ("status", "status_code", "code") if library != "aiohttp" else ("status",):
             status = getattr(one, name, None)
             if isinstance(status, int) and status >= 100:
                 return status

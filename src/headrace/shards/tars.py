@@ -140,8 +140,8 @@ class LeasedTar(MappedTar):
             self._replace()
 
     def _replace(self) -> None:
-        self._is_second = True
         lease = self._fetch_again(self._lease)
+        self._is_second = True
         fresh = MappedTar(storage.join(lease.folder, self._entry.name), self._entry, self._hashes)
         self.close()
         self._lease, self._map = lease, fresh._map
