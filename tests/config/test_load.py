@@ -255,3 +255,20 @@ def test_each_mistake_in_a_mixture_names_its_place(load, stage, mixture, where, 
     (problem,) = problems_of(lambda: load(mixed(stage, **mixture))).values()
     assert problem.where == f"headrace.stages.{stage}.mixture.{where}"
     assert says in str(problem)
+
+
+def test_the_shard_cache(load):
+    def with_cache(**settings):
+        return lambda data: data["headrace"]["data"].update(shard_cache=settings)
+
+    assert load().headrace.data.shard_cache is None
+    assert load(with_cache()).headrace.data.shard_cache.limit_bytes == 50 * 10**9
+    cache = load(with_cache(folder="x/shards", limit="1.5 TiB")).headrace.data.shard_cache
+    assert (cache.folder, cache.limit_bytes) == ("x/shards", 3 * 2**39)
+    assert load(with_cache(limit=4096)).headrace.data.shard_cache.limit_bytes == 4096
+    assert load(with_cache(limit=None)).headrace.data.shard_cache.limit_bytes is None
+    for limit in ("much", 0, -1, True, 1.5):
+        with pytest.raises(ConfigError, match=r"headrace\.data\.shard_cache\.limit"):
+            load(with_cache(limit=limit))
+    with pytest.raises(ConfigError, match=r"shard_cache\.folder: a local folder is needed"):
+        load(with_cache(folder="s3://bucket/cache"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from headrace.commands.options import named_as_options
+from headrace.commands.options import add_shard_cache, named_as_options, shard_cache_of
 
 HELP = "encode shards for training: token ids, labels, lengths (made once, then reused)"
 EXAMPLE = (
@@ -41,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="local folder of the sidecars (default: .headrace/encoded)",
     )
+    add_shard_cache(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,7 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
         cache = storage.local_folder(arguments.cache, "--cache")
     except UserError as error:
         problems += error.problems
-    readers = list(open_readers(arguments.sources, problems).values())
+    readers = list(
+        open_readers(arguments.sources, problems, shard_cache_of(arguments, problems)).values()
+    )
     tokenizer = label_set = None
     try:
         tokenizer = load_tokenizer(arguments.tokenizer)

@@ -1,12 +1,17 @@
-"""What commands share: problems under the names of options, and counts in words."""
+"""What commands share: problems under the names of options, the shard cache, counts in words."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from headrace.errors import UserError
+from headrace.errors import Problem, UserError
+
+if TYPE_CHECKING:
+    from headrace.shards.cache import ShardCache
 
 
 @contextmanager
@@ -27,6 +32,42 @@ def named_as_options(settings: Iterable[str]) -> Iterator[None]:
                 for problem in error.problems
             ]
         ) from error
+
+
+def add_shard_cache(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the cache for remote shards."""
+    parser.add_argument(
+        "--shard-cache",
+        metavar="DIR",
+        help="keep copies of remote shards in this local folder (default: read them in blocks)",
+    )
+    parser.add_argument(
+        "--shard-cache-limit",
+        default="50 GB",
+        metavar="SIZE",
+        help="size of that folder, beyond which shards that were used longest ago go "
+        "(default: 50 GB)",
+    )
+
+
+def shard_cache_of(arguments: argparse.Namespace, problems: list[Problem]) -> ShardCache | None:
+    """The cache that the options ask for; what is wrong with them goes to ``problems``."""
+    from headrace.config.sizes import bytes_of
+    from headrace.shards.cache import ShardCache
+
+    if arguments.shard_cache is None:
+        return None
+    try:
+        limit = bytes_of(arguments.shard_cache_limit)
+    except ValueError as error:
+        text = arguments.shard_cache_limit
+        problems.append(Problem(str(error), "--shard-cache-limit", text, "Write it as 50 GB"))
+        return None
+    try:
+        return ShardCache(arguments.shard_cache, limit_bytes=limit)
+    except UserError as error:
+        problems += [replace(one, where="--shard-cache") for one in error.problems]
+        return None
 
 
 def counted(number: int, noun: str) -> str:

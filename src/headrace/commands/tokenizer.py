@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from headrace.commands.options import named_as_options
+from headrace.commands.options import add_shard_cache, named_as_options, shard_cache_of
 
 HELP = "train a SentencePiece tokenizer from shards, with the languages balanced"
 EXAMPLE = "headrace tokenizer data/en/train data/hi/train --output data/tokenizer"
@@ -52,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the draw (default: 0)"
     )
+    add_shard_cache(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,7 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
         output = storage.local_folder(arguments.output, "--output")
     except UserError as error:
         problems += error.problems
-    readers = list(open_readers(arguments.sources, problems).values())
+    readers = list(
+        open_readers(arguments.sources, problems, shard_cache_of(arguments, problems)).values()
+    )
     if problems:
         raise UserError(problems)
     with named_as_options(vars(settings)):

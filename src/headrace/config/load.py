@@ -91,11 +91,13 @@ def load_run_config(
     if problems or headrace is None:
         raise ConfigError(problems)
     output = Path(headrace.output or f"runs/{path.stem}")
+    shard_cache = headrace.data.shard_cache
     problems = [
         problem
         for where, folder in (
             ("headrace.output", headrace.output if headrace.output is not None else str(output)),
             ("headrace.data.cache_dir", headrace.data.cache_dir),
+            *([("headrace.data.shard_cache.folder", shard_cache.folder)] if shard_cache else []),
         )
         for problem in _local_folder_problems(where, folder)
     ]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from headrace.config.sizes import bytes_of
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -53,6 +55,28 @@ class ModelConfig(Section):
     the network has it."""
 
 
+class ShardCacheConfig(Section):
+    """Local copies of shards that lie on an object store or a web server."""
+
+    folder: str = ".headrace/shards"
+    """Local folder, shared by all runs, processes and nodes that see it."""
+    limit: int | str | None = "50 GB"
+    """Bytes, or a size such as `"50 GB"` or `"1.5 TiB"`; beyond it the shards that were used
+    longest ago are deleted, never one that is in use. `null`: only a full disk makes room."""
+
+    @field_validator("limit")
+    @classmethod
+    def _is_a_size(cls, value: int | str | None) -> int | str | None:
+        if value is not None:
+            bytes_of(str(value))
+        return value
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """The limit in bytes."""
+        return None if self.limit is None else bytes_of(str(self.limit))
+
+
 class DataConfig(Section):
     """Where the shards are: one folder (a fsspec URL) a language and split."""
 
@@ -62,6 +86,13 @@ class DataConfig(Section):
     """Validation shards by language."""
     cache_dir: str = ".headrace/encoded"
     """Local folder for encoded sidecars, shared by all runs that use the same tokenizer."""
+    bad_shards: Literal["refuse", "quarantine"] = "refuse"
+    """What to do about damaged training shards. `refuse`: stop with the list of them.
+    `quarantine`: leave them out of every batch, on all ranks and for the whole run (at most 32,
+    listed in the run's `quarantine.json`). Damaged validation shards are always refused."""
+    shard_cache: ShardCacheConfig | None = None
+    """Keep copies of remote shards. `null`: each is read in blocks when its sidecar is made, and
+    not again."""
 
 
 class PhaseConfig(Section):
