@@ -1,0 +1,270 @@
+"""What a selection may hold: a number of rows, a token budget, quotas, rows that must be in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.errors import Problem
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the user asks for.  Exactly one of ``rows``, ``fraction`` and ``budget`` is given."""
+
+    rows: int | None = None
+    """Number of rows to choose."""
+    fraction: float | None = None
+    """Share of all rows to choose: above 0, at most 1."""
+    budget: int | None = None
+    """Sum of the costs (tokens) of the chosen rows at most."""
+    minimum: Mapping[str, int] = field(default_factory=dict)
+    """Rows of a group at least, by the name of the group."""
+    maximum: Mapping[str, int] = field(default_factory=dict)
+    """Rows of a group at most, by the name of the group."""
+    proportional: bool = False
+    """Whether each group gets its share of all rows, by largest remainders."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What there is to choose from, over all ranks."""
+
+    group_names: Sequence[str]
+    group_sizes: NDArray[np.int64]
+    """``[groups]``: rows of each group."""
+    required: NDArray[np.int64]
+    """``[groups]``: rows of each group that must be in."""
+    required_cost: int = 0
+    cheapest: int | None = None
+    """The smallest cost of a row; None without costs."""
+
+    @property
+    def total(self) -> int:
+        """Rows."""
+        return int(self.group_sizes.sum())
+
+
+@dataclass(frozen=True)
+class Room:
+    """What may be chosen beside the rows that must be in."""
+
+    rows: int | None
+    """Rows to choose; None under a budget."""
+    budget: int | None
+    """Costs to spend; None for a number of rows."""
+    minimum: NDArray[np.int64]
+    """``[groups]``: rows of each group at least."""
+    maximum: NDArray[np.int64]
+    """``[groups]``: rows of each group at most."""
+
+
+def room(limits: Limits, facts: Facts) -> tuple[Room | None, list[Problem]]:
+    """The room that limits leave, or None and all that is wrong with them."""
+    problems = _size_problems(limits, facts)
+    if limits.budget is not None:
+        problems += _budget_problems(limits, facts)
+        left = limits.budget - facts.required_cost
+        free = facts.group_sizes - facts.required
+        return (None if problems else Room(None, left, np.zeros_like(free), free)), problems
+    count = limits.rows
+    if limits.fraction is not None and not problems:
+        count = max(1, round(limits.fraction * facts.total))
+    if count is None or problems:
+        return None, problems + _name_problems(limits, facts)
+    if facts.required.sum() > count:
+        problems.append(
+            Problem(
+                f"{int(facts.required.sum()) - count:,} more rows must be in than may be chosen",
+                "rows that must be in",
+                f"{int(facts.required.sum()):,} rows, {count:,} to choose",
+                "Choose more rows, or require fewer",
+            )
+        )
+    minimum, maximum = _quotas(limits, facts, count)
+    problems += _quota_problems(limits, facts, count, minimum, maximum)
+    left_over = Room(
+        count - int(facts.required.sum()),
+        None,
+        np.maximum(minimum - facts.required, 0),
+        np.minimum(maximum, facts.group_sizes) - facts.required,
+    )
+    return (None if problems else left_over), problems
+
+
+def _size_problems(limits: Limits, facts: Facts) -> list[Problem]:
+    given = {
+        name: value
+        for name, value in (
+            ("rows", limits.rows), ("fraction", limits.fraction), ("budget", limits.budget),
+        )
+        if value is not None
+    }  # fmt: skip
+    if len(given) != 1:
+        names = ", ".join(given) or "nothing"
+        return [
+            Problem(
+                "one of rows, fraction and budget says how much to choose",
+                "limits",
+                names,
+                "Give exactly one of them",
+            )
+        ]
+    if limits.rows is not None and not 1 <= limits.rows <= facts.total:
+        return [Problem("out of range", "rows", f"{limits.rows:,}", f"Give 1 to {facts.total:,}")]
+    if limits.fraction is not None and not 0 < limits.fraction <= 1:
+        return [Problem("out of range", "fraction", str(limits.fraction), "Above 0, at most 1")]
+    return []
+
+
+def _budget_problems(limits: Limits, facts: Facts) -> list[Problem]:
+    problems = []
+    if limits.minimum or limits.maximum or limits.proportional:
+        problems.append(
+            Problem(
+                "quotas count rows and go with a number of rows, not with a budget",
+                "limits",
+                remedy="Give rows or fraction in place of budget, or leave the quotas out",
+            )
+        )
+    budget = limits.budget or 0
+    if facts.cheapest is None:
+        problems.append(
+            Problem("a budget needs the cost of each row", "budget", remedy="Give costs")
+        )
+    elif budget < facts.cheapest:
+        problems.append(
+            Problem(
+                f"the cheapest row costs {facts.cheapest:,}, {facts.cheapest - budget:,} more",
+                "budget",
+                f"{budget:,}",
+                "Raise the budget",
+            )
+        )
+    elif budget < facts.required_cost:
+        problems.append(
+            Problem(
+                f"the rows that must be in cost {facts.required_cost:,}, "
+                f"{facts.required_cost - budget:,} more",
+                "budget",
+                f"{budget:,}",
+                "Raise the budget, or require fewer rows",
+            )
+        )
+    return problems
+
+
+def _name_problems(limits: Limits, facts: Facts) -> list[Problem]:
+    return [
+        Problem(
+            "there is no such group", f"{kind}.{name}", remedy=f"Groups: {_some(facts.group_names)}"
+        )
+        for kind, quotas in (("minimum", limits.minimum), ("maximum", limits.maximum))
+        for name in quotas
+        if name not in facts.group_names
+    ] + [
+        Problem("out of range", f"{kind}.{name}", str(value), "Give 0 or more")
+        for kind, quotas in (("minimum", limits.minimum), ("maximum", limits.maximum))
+        for name, value in quotas.items()
+        if value < 0
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+
+
+def _quotas(
+    limits: Limits, facts: Facts, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    minimum = np.array([limits.minimum.get(name, 0) for name in facts.group_names], np.int64)
+    maximum = np.array(
+        [
+            limits.maximum.get(name, size)
+            for name, size in zip(facts.group_names, facts.group_sizes, strict=True)
+        ],
+        np.int64,
+    )
+    if limits.proportional:
+        minimum = maximum = shares(facts.group_sizes, count)
+    return minimum, maximum
+
+
+def shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """``count`` rows shared out in proportion to sizes: largest remainders, the first of equals.
+
+    No share is larger than its size where ``count`` is at most their sum.
+    """
+    total = int(sizes.sum())
+    whole = sizes * count // total
+    rest = sizes * count - whole * total
+    first = np.argsort(-rest, kind="stable")[: count - int(whole.sum())]
+    whole[first] += 1
+    return whole
+
+
+def _quota_problems(
+    limits: Limits,
+    facts: Facts,
+    count: int,
+    minimum: NDArray[np.int64],
+    maximum: NDArray[np.int64],
+) -> list[Problem]:
+    problems = _name_problems(limits, facts)
+    if limits.proportional and (limits.minimum or limits.maximum):
+        problems.append(
+            Problem(
+                "proportional quotas leave no room for others",
+                "limits",
+                remedy="Leave out minimum and maximum, or proportional",
+            )
+        )
+    if problems:
+        return problems
+    for name, low, high, size, required in zip(
+        facts.group_names, minimum, maximum, facts.group_sizes, facts.required, strict=True
+    ):
+        if low > size:
+            problems.append(
+                _too_few(f"minimum.{name}", f"the group has {size:,} rows", low, low - size)
+            )
+        elif low > high:
+            what = f"more than its maximum of {high:,}"
+            problems.append(_too_few(f"minimum.{name}", what, low, low - high))
+        if required > high:
+            problems.append(
+                Problem(
+                    f"{required - high:,} more rows of the group must be in than its quota allows",
+                    f"maximum.{name}",
+                    f"{high:,}",
+                    "Raise it, or require fewer rows",
+                )
+            )
+    needed = int(np.maximum(minimum, facts.required).sum()) if minimum.any() else 0
+    possible = int(np.minimum(maximum, facts.group_sizes).sum())
+    if needed > count:
+        problems.append(
+            Problem(
+                f"the minimums need {needed:,} rows, {needed - count:,} more than are chosen",
+                "minimum",
+                f"{count:,} rows to choose",
+                "Choose more rows, or lower the minimums",
+            )
+        )
+    if possible < count:
+        problems.append(
+            Problem(
+                f"the maximums allow {possible:,} rows, {count - possible:,} fewer than are chosen",
+                "maximum",
+                f"{count:,} rows to choose",
+                "Choose fewer rows, or raise the maximums",
+            )
+        )
+    return problems
+
+
+def _too_few(where: str, what: str, value: int, missing: int) -> Problem:
+    return Problem(f"{what}, {missing:,} too few", where, f"{value:,}", f"Lower it by {missing:,}")
