@@ -48,12 +48,12 @@ class TokenClassification:
                 engine does not change its own ``training`` in ``eval()``.
 
         The sum, not the mean, is what can be added over micro-batches and ranks: the caller divides
-        by the number of labelled tokens of the whole batch.  It is computed in fp32.
+        by the number of labelled tokens of the whole batch.  It is computed in fp32 at least.
         """
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         logits = network(**inputs).logits
         loss = torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1),
+            logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, 1),
             batch["labels"].flatten(),
             ignore_index=IGNORED,
             reduction="sum",
