@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from headrace.encoding.collate import collate_packed, collate_token_classificati
 from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import Problem, UserError
+from headrace.shards.cache import ShardCache
 from headrace.shards.reader import ShardReader, open_readers
 from headrace.stream.batching import Batches, BatchPlan, look_up
 from headrace.stream.grouping import PackPlan, TokenBudgetPlan
@@ -72,7 +74,12 @@ def open_data(config: RunConfig) -> OpenedData:
     problems: list[Problem] = []
 
     train_urls, validation_urls = headrace.data.train, headrace.data.validation
-    readers = open_readers([*train_urls.values(), *validation_urls.values()], problems)
+    cache = headrace.data.shard_cache
+    readers = open_readers(
+        [*train_urls.values(), *validation_urls.values()],
+        problems,
+        ShardCache(cache.folder, limit_bytes=cache.limit_bytes) if cache else None,
+    )
     train = {name: readers[url] for name, url in train_urls.items() if url in readers}
     validation = {name: readers[url] for name, url in validation_urls.items() if url in readers}
     tokenizer: PreTrainedTokenizerFast | None = None
@@ -118,15 +125,27 @@ def _unknown_types(label_set: LabelSet, readers: Iterable[ShardReader]) -> list[
     ]
 
 
-def encode_data(opened: OpenedData, config: RunConfig) -> RunData:
+def encode_data(
+    opened: OpenedData, config: RunConfig, left_out: Mapping[str, Collection[str]] | None = None
+) -> RunData:
     """Open the encoded sidecars of all data, making those that are missing.
+
+    Args:
+        opened: shards, tokenizer and task.
+        config: of the run; its ``data.bad_shards`` holds for training data alone, so that scores
+            are always those of the whole validation data.
+        left_out: names of training shards, by language, that are not even looked at.
 
     Raises:
         UserError: with the problems of all sources.
     """
     problems: list[Problem] = []
 
-    def encode(readers: Mapping[str, ShardReader]) -> dict[str, EncodedSource]:
+    def encode(
+        readers: Mapping[str, ShardReader],
+        bad_shards: Literal["refuse", "quarantine"],
+        left_out: Mapping[str, Collection[str]],
+    ) -> dict[str, EncodedSource]:
         sources = {}
         for language, reader in readers.items():
             try:
@@ -137,12 +156,19 @@ def encode_data(opened: OpenedData, config: RunConfig) -> RunData:
                     max_length=config.headrace.task.max_length,
                     cache_dir=Path(config.headrace.data.cache_dir),
                     language=language,
+                    bad_shards=bad_shards,
+                    left_out=[
+                        number
+                        for number, entry in enumerate(reader.manifest.shards)
+                        if entry.name in left_out.get(language, ())
+                    ],
                 )
             except UserError as error:
                 problems.extend(error.problems)
         return sources
 
-    train, validation = encode(opened.train), encode(opened.validation)
+    train = encode(opened.train, config.headrace.data.bad_shards, left_out or {})
+    validation = encode(opened.validation, "refuse", {})
     if problems:
         raise UserError(problems)
     return RunData(opened, train, validation)
@@ -155,6 +181,11 @@ def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
     plan = data.opened.plan(branch, headrace.seed, data.train)
     lengths = token_lengths(data.train[language] for language in branch.languages)
     batch_size: int = config.deepspeed["train_batch_size"]
+    quarantined = frozenset(
+        (number, shard)
+        for number, language in enumerate(branch.languages)
+        for shard in data.train[language].left_out
+    )
     tables = Path(headrace.data.cache_dir).expanduser() / "batches"
     if batching.tokens_per_batch is not None:
         return TokenBudgetPlan(
@@ -164,6 +195,7 @@ def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
             batch_size=batch_size,
             window_batches=batching.window_batches,
             table_folder=tables,
+            quarantined=quarantined,
         )
     if batching.type == "packed":
         return PackPlan(
@@ -173,6 +205,7 @@ def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
             batch_size=batch_size,
             window_batches=batching.window_batches,
             table_folder=tables,
+            quarantined=quarantined,
         )
     return BatchPlan(
         plan,
@@ -180,6 +213,7 @@ def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
         batch_size=batch_size,
         window_batches=batching.window_batches,
         sort_by_length=batching.sort_by_length,
+        quarantined=quarantined,
     )
 
 
@@ -222,6 +256,12 @@ class BatchMaker:
         self.label_counts = [
             [shard.label_counts for shard in source.shards] for source in self.sources
         ]
+        self.left_out = tuple(
+            f"{language}/{source.shards[number].name}"
+            for language, source in zip(branch.languages, self.sources, strict=True)
+            for number in sorted(source.left_out)
+        )
+        """Shards that the batches are without, as a stream's state names them."""
         self.plan = plan
         self.pack_length = plan.size if isinstance(plan, PackPlan) else 0
         self.pad = data.opened.tokenizer.pad_token_id

@@ -260,7 +260,9 @@ class BranchTrainer:
     def _save(self) -> None:
         state = {
             "progress": asdict(self.progress),
-            "stream": StreamState.at(self.plan, self.progress.step).to_json(),
+            "stream": StreamState.at(
+                self.plan, self.progress.step, self.batches.left_out
+            ).to_json(),
         }
         self.checkpoints.save(self.engine, self.progress.step, state)
 

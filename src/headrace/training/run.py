@@ -45,6 +45,7 @@ from headrace.training.model import build_model, check_attention, check_length, 
 from headrace.training.order import problems_of_orders
 from headrace.training.packed_inputs import PackedInputs
 from headrace.training.precision import Precision, choose_precision
+from headrace.training.quarantine import agree_on_quarantine, read_quarantine
 from headrace.training.results import collect_results, environment, write_json
 from headrace.training.same_run import check_same_run
 from headrace.training.signals import StopFlag
@@ -80,7 +81,9 @@ def train_in_group(
         check_attention(config.headrace.model, world.device)
     precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
     with failing_together(world):
-        data = encode_data(opened, config)
+        left_out = read_quarantine(config.output)
+        data = encode_data(opened, config, left_out)
+    data = agree_on_quarantine(config, data, left_out, world)
     with failing_together(world):
         # only now: a config that the data refuses leaves no trace and can be corrected
         if world.is_main:
