@@ -218,7 +218,8 @@ def _heading(y: float, number: str, title: str, text: str) -> str:
     return (
         f'<text x="{LEFT - 8}" y="{y:g}" paint-order="stroke" stroke="{LIGHT.card}" '
         f'stroke-width="5" stroke-linejoin="round"><tspan font-weight="700" '
-        f'fill="{LIGHT.accent}">{number}  {title}</tspan><tspan dx="10" fill="{LIGHT.muted}">{text}</tspan></text>'
+        f'fill="{LIGHT.accent}">{number}  {title}</tspan>'
+        f'<tspan dx="10" fill="{LIGHT.muted}">{text}</tspan></text>'
     )
 
 

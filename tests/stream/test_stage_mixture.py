@@ -229,6 +229,8 @@ def test_a_stage_whose_sources_are_all_limited_ends() -> None:
     mixture = mixture_of([7, 5], temperature=0, max_epochs=[2, 3.5])
     assert mixture.end == 14 + 17
     assert mixture.counts(mixture.end).tolist() == [14, 17]
+    with pytest.raises(IndexError, match="ends at 31"):
+        mixture.counts(32)
     assert "epoch limit" in mixture.end_reason
 
 

@@ -87,13 +87,15 @@ class StageMixture:
     def counts(self, position: int) -> Int64Array:
         """Samples of each source before ``position``; int64, one a source.
 
-        ``position`` is at most ``end``.
+        Raises ``IndexError`` for a position behind ``end``.
         """
         number = bisect_right(self._starts, position) - 1
         segment = self.segments[number]
         before = np.array(segment.before, dtype=np.int64)
         if position == segment.start:
             return before
+        if segment.is_end:
+            raise IndexError(f"the stage ends at {segment.start}, before {position}")
         return before + self._mixture(number).counts(position - segment.start)
 
     def counts_at(self, positions: Sequence[int]) -> Int64Array:
