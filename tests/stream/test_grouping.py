@@ -250,7 +250,10 @@ def test_other_settings_have_a_table_of_their_own(
                 fresh = grouped(plan, kind, size, window_batches=window)
                 assert batches.steps_before(2) == fresh.steps_before(2)
                 steps.add(batches.steps_before(2))
-    assert len(list(tmp_path.iterdir())) == 12
+    # shards that are left out may have other lengths than the true ones
+    grouped(make_plan(SIZES), kind, 90, quarantined=frozenset({(0, 1)}),
+            table_folder=tmp_path).steps_before(1)  # fmt: skip
+    assert len(list(tmp_path.iterdir())) == 13
     assert len(steps) > 2
 
 

@@ -154,8 +154,9 @@ class Batches(ABC):
     def batch(self, step: int) -> Locations | Packs:
         """The rows of a step, counted from 0 over the whole stage.
 
-        Samples of quarantined shards are left out of it; no other sample takes their place, so
-        that all other batches stay as they are.  Raises ``IndexError`` as ``find`` does.
+        Samples of quarantined shards are planned with the others (they need lengths, which may be
+        stand-ins) and then left out; no other sample takes their place, so that no other batch
+        changes.  Raises ``IndexError`` as ``find`` does.
         """
 
     def split(

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from headrace.errors import EncodingError, Problem
 from headrace.stream.batching import WINDOWS_KEPT, Batches, Lengths, check_lengths
-from headrace.stream.digest import digest
 from headrace.stream.feistel import Int64Array, Permutation, derive_key
 from headrace.stream.group_table import GroupTable
 from headrace.stream.packing import Packs, best_fit_decreasing, starts_of
@@ -58,12 +57,10 @@ class GroupedBatches(Batches):
         )
         check_lengths(plan, lengths)
         ((self._size_name, self.size),) = size.items()
-        # What is quarantined is left out of batches that are planned with it: no part of the table.
-        identity = {**self.settings, "quarantined": "none"}
         self._table = GroupTable(
             self._count_windows,
             windows_at_once=max(1, SAMPLES_AT_ONCE // self.window_size),
-            folder=table_folder and table_folder / digest([plan.stage, identity]),
+            folder=table_folder and table_folder / self.fingerprint,
             title=f"planning batches of {plan.stage}",
         )
         self._first_steps = [0]
