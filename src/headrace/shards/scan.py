@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import mmap
+import os
 import re
-import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
-from headrace.errors import Problem, ShardError
+from headrace.shards.headers import TarMember, read_members, tar_error
 from headrace.shards.index import BLOCK_BYTES, TAR_BLOCK, BlockHasher, IndexBuilder, ShardIndex
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstd"}
 # The rule of webdataset.tariterators.base_plus_ext; importing it would import torch.
 _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
-_FETCH_AGAIN = "Copy the shard again from where it came, or build it again"
 
 
 def scan_tar(file: IO[bytes], name: str, hasher: BlockHasher | None = None) -> ShardIndex:
@@ -22,73 +25,84 @@ def scan_tar(file: IO[bytes], name: str, hasher: BlockHasher | None = None) -> S
     its last part, and the rest in lower case.  Folders are passed over, and so are members whose
     first name part looks like ``__this__``, as ``webdataset`` does.
 
+    ``hasher`` has seen the whole file already, where it has; otherwise it is hashed here.
+
     Raises :class:`ShardError` with shard and offset if the tar is compressed, truncated or
-    damaged, if a member is a link, a device, sparse or without an extension, if a field comes
-    twice in a sample, if the members of samples are interleaved or a key is used twice, or if
-    there is no sample.
+    damaged, if a member is a link, a device, sparse or without an extension, if its name leads
+    out of the folder, if a field comes twice in a sample, if the members of samples are
+    interleaved or a key is used twice, or if there is no sample.
     """
-    hashed = hasher is not None
-    hasher = hasher or BlockHasher()
-    file.seek(0)
-    while not hashed and (chunk := file.read(BLOCK_BYTES)):
-        if hasher.bytes == 0 and chunk[:2] in _COMPRESSED:
-            raise _error(
-                f"the tar is compressed with {_COMPRESSED[chunk[:2]]}",
+    with _mapped(file) as data:
+        if not len(data):
+            raise tar_error("the tar is truncated or damaged: it has no bytes", name, 0)
+        if bytes(data[:2]) in _COMPRESSED:
+            raise tar_error(
+                f"the tar is compressed with {_COMPRESSED[bytes(data[:2])]}",
                 name,
                 0,
                 remedy="Unpack it: shards are plain tars, so that samples can be read by offset",
             )
-        hasher.write(chunk)
-    file.seek(0)
-    builder = IndexBuilder()
-    end = _collect_members(file, name, builder)
-    _check_end(file, name, end, hasher.bytes)
+        if hasher is None:
+            hasher = BlockHasher()
+            for start in range(0, len(data), BLOCK_BYTES):
+                hasher.write(bytes(data[start : start + BLOCK_BYTES]))
+        builder = IndexBuilder()
+        end = _collect_members(data, name, builder)
+        _check_end(data, name, end)
     if not builder.keys:
-        raise _error("the shard is empty: it has no samples", name, 0, remedy="Delete the shard")
+        raise tar_error("the shard is empty: it has no samples", name, 0, remedy="Delete the shard")
     return builder.finish(end, hasher)
 
 
-def _collect_members(file: IO[bytes], name: str, builder: IndexBuilder) -> int:
+@contextmanager
+def _mapped(file: IO[bytes]) -> Iterator[memoryview]:
+    """The bytes of a file, of which only those are read that are looked at."""
+    if isinstance(file, io.BytesIO):
+        with file.getbuffer() as view:
+            yield view
+    elif os.fstat(file.fileno()).st_size == 0:
+        yield memoryview(b"")
+    else:
+        with (
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as view,
+        ):
+            yield view
+
+
+def _collect_members(data: memoryview, name: str, builder: IndexBuilder) -> int:
     """Fill the builder; returns the byte behind the last member."""
     seen: dict[str, int] = {}
     fields: set[str] = set()
     end = 0
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as archive:
-            while (member := archive.next()) is not None:
-                # tarfile keeps every member it has seen; a shard may have millions.
-                archive.members = []  # type: ignore[attr-defined]
-                end = archive.offset
-                if member.isdir() or _is_metadata(member.name):
-                    continue
-                key, field = _split(member, name)
-                if not builder.keys or key != builder.keys[-1]:
-                    if key in seen:
-                        raise _error(
-                            "the members of a sample do not lie together, or its key is used "
-                            f"twice (first at offset {seen[key]})",
-                            name,
-                            member.offset,
-                            key,
-                            "Write the tar again sorted by name, with one key for each sample",
-                        )
-                    seen[key] = member.offset
-                    builder.start_sample(key, member.offset)
-                    fields = set()
-                if field in fields:
-                    raise _error(
-                        f"the sample has two members for field {field}",
-                        name,
-                        member.offset,
-                        key,
-                        "Write the tar again with one key for each sample",
-                    )
-                fields.add(field)
-                builder.add_member(field, member.offset_data, member.size)
-    except tarfile.TarError as error:
-        raise _error(
-            f"the tar is truncated or damaged: {error}", name, end, None, _FETCH_AGAIN
-        ) from error
+    for member in read_members(data, name):
+        end = member.end
+        if member.is_folder or _is_metadata(member.name):
+            continue
+        key, field = _split(member, name)
+        if not builder.keys or key != builder.keys[-1]:
+            if key in seen:
+                raise tar_error(
+                    "the members of a sample do not lie together, or its key is used "
+                    f"twice (first at offset {seen[key]})",
+                    name,
+                    member.offset,
+                    key,
+                    "Write the tar again sorted by name, with one key for each sample",
+                )
+            seen[key] = member.offset
+            builder.start_sample(key, member.offset)
+            fields = set()
+        if field in fields:
+            raise tar_error(
+                f"the sample has two members for field {field}",
+                name,
+                member.offset,
+                key,
+                "Write the tar again with one key for each sample",
+            )
+        fields.add(field)
+        builder.add_member(field, member.data_offset, member.size)
     return end
 
 
@@ -97,51 +111,26 @@ def _is_metadata(member_name: str) -> bool:
     return first.startswith("__") and first.endswith("__") and len(first) >= 4
 
 
-def _split(member: tarfile.TarInfo, name: str) -> tuple[str, str]:
+def _split(member: TarMember, name: str) -> tuple[str, str]:
     """Key and field of a member."""
-    if not member.isreg() or member.issparse():
-        raise _error(
-            "a member is not a plain file (link, device or sparse file)",
-            name,
-            member.offset,
-            member.name,
-            "Write the tar again from plain files: tar --dereference --hard-dereference",
-        )
     match = _NAME.fullmatch(member.name)
     if not match or not match[2]:
-        raise _error(
+        raise tar_error(
             "a member has no file extension, so it belongs to no sample",
             name,
             member.offset,
             ascii(member.name),
             "Name members KEY.FIELD, or remove this one",
         )
-    key, field = match[1], match[2]
-    try:
-        member.name.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise _error(
-            "a member's name is not UTF-8", name, member.offset, ascii(member.name), "Rename it"
-        ) from error
-    return key, field.lower()
+    return match[1], match[2].lower()
 
 
-def _check_end(file: IO[bytes], name: str, end: int, size: int) -> None:
-    """The archive must end with zero blocks: ``tarfile`` stops silently at a damaged header."""
-    file.seek(end)
-    position = end
-    while chunk := file.read(BLOCK_BYTES):
-        if chunk.count(0) != len(chunk):
+def _check_end(data: memoryview, name: str, end: int) -> None:
+    """The archive must end with an end mark, and nothing but zeros may stand behind it."""
+    if len(data) - end < TAR_BLOCK:
+        raise tar_error("the tar is truncated: it has no end-of-archive mark", name, len(data))
+    for start in range(end, len(data), BLOCK_BYTES):
+        chunk = bytes(data[start : start + BLOCK_BYTES])
+        if any(chunk):
             first = next(number for number, byte in enumerate(chunk) if byte)
-            raise _error("a member header is damaged", name, position + first, None, _FETCH_AGAIN)
-        position += len(chunk)
-    if size - end < TAR_BLOCK:
-        raise _error(
-            "the tar is truncated: it has no end-of-archive mark", name, size, None, _FETCH_AGAIN
-        )
-
-
-def _error(
-    what: str, name: str, offset: int, value: str | None = None, remedy: str | None = None
-) -> ShardError:
-    return ShardError(Problem(what, f"shard {name} offset {offset}", value, remedy))
+            raise tar_error("something stands behind the end of the tar", name, start + first)
