@@ -344,9 +344,9 @@ class ShardStream(IterableDataset[Any]):
             left = -(-(run.end - run.next - lag) // run.stride)
             if left <= 0:
                 break
-            self._look_ahead.see(run.next)
             count = min(left, max(1, size // max(1, len(offsets))))
             size = min(4 * size, self._chunk)
+            self._look_ahead.see(run.next, min(run.next + count * run.stride, run.end))
             starts = run.next + run.stride * np.arange(count, dtype=np.int64)
             positions = (starts[:, None] + offsets).ravel()
             chunk = self._read(run.end, positions[positions < run.end])

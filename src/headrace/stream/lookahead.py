@@ -10,8 +10,10 @@ from headrace.shards import storage
 from headrace.shards.reader import ShardReader
 from headrace.stream.plan import StagePlan
 
-STRIDE = 64
-"""Every so many positions ahead are looked up: a shard has hundreds of them."""
+MAX_STRIDE = 64
+"""At least every so many positions ahead are looked up: of a shard there are many among them."""
+LOOKS = 32
+"""Positions that are looked up for a shard of mean size."""
 
 
 class LookAhead:
@@ -28,18 +30,20 @@ class LookAhead:
             for row in plan.mixture
         )
         """How far it looks: until the first source needs the window after next."""
+        shard_samples = min(row.samples // row.shards for row in plan.mixture)
+        self._stride = max(1, min(MAX_STRIDE, shard_samples // LOOKS))
 
     def restart(self) -> None:
         """Look anew, from wherever the stream is next."""
         self._next = 0
 
-    def see(self, position: int) -> None:
-        """The stream, counted over the whole stage, is at ``position``."""
-        if position < self._next or not self._is_remote.any():
+    def see(self, start: int, stop: int) -> None:
+        """The positions from ``start`` to ``stop``, counted over the whole stage, are read next."""
+        if stop < self._next or not self._is_remote.any():
             return
         # Again after a quarter, for shards that the readers had no room for.
-        self._next = position + max(1, self.positions // 4)
-        ahead = np.arange(position, position + self.positions, STRIDE, dtype=np.int64)
+        self._next = stop + max(1, self.positions // 4)
+        ahead = np.arange(start, self._next + self.positions, self._stride, dtype=np.int64)
         epochs, ahead = np.divmod(ahead, self._plan.samples_per_epoch)
         for epoch in np.unique(epochs).tolist():
             places = self._plan.locate(epoch, ahead[epochs == epoch])
