@@ -1,7 +1,7 @@
 """Measurements of Headrace side by side with what it stands beside, one module a benchmark.
 
-A module has ``settings(quick) -> object`` and ``measure(settings, rounds) -> Measured``.
+A module has ``settings(quick, ...) -> object`` and ``measure(settings, rounds) -> Measured``.
 """
 
-BENCHMARKS = ("training",)
+BENCHMARKS = ("training", "stream")
 """Every benchmark; the name is that of its module."""

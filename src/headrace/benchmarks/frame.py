@@ -11,7 +11,8 @@ import os
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +35,8 @@ class Row:
     """One number a round, in the order of the rounds."""
     facts: Mapping[str, float]
     """Further numbers that belong to the row, by name with unit."""
+    group: str = ""
+    """Title of the table that the row stands in, where a benchmark has several."""
 
     @property
     def median(self) -> float:
@@ -43,6 +46,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """Return the row as it is written."""
         return {
+            **({"group": self.group} if self.group else {}),
             "name": self.name,
             "unit": self.unit,
             "median": self.median,
@@ -63,6 +67,10 @@ class Measured:
     figures: Mapping[str, float]
     packages: tuple[str, ...]
     """Packages whose versions belong to the result."""
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """What is no median of rounds, by the title of its table."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What belongs to the environment and is known only after measuring, by name."""
 
 
 def interleave(
@@ -70,13 +78,13 @@ def interleave(
 ) -> dict[str, list[Measurement]]:
     """Run every contestant once a round and return what each call gave, by contestant.
 
-    Round r begins with contestant r, counted around.
+    Round r begins with contestant r, counted around.  Without contestants nothing is run.
     """
     names = list(contestants)
     found: dict[str, list[Measurement]] = {name: [] for name in names}
     with tqdm(total=rounds * len(names), unit="run", disable=None) as progress:
         for number in range(rounds):
-            first = number % len(names)
+            first = number % max(1, len(names))
             for name in names[first:] + names[:first]:
                 progress.set_description(f"round {number + 1} of {rounds}, {name}")
                 found[name].append(contestants[name]())
@@ -106,24 +114,43 @@ def environment(packages: Sequence[str]) -> dict[str, str]:
 
 def render(name: str, found: Measured, facts: Mapping[str, str], rounds: int) -> str:
     """Return the table, the figures and the environment as text."""
-    width = max(len(row.name) for row in found.rows)
-    columns = list(dict.fromkeys(fact for row in found.rows for fact in row.facts))
-    unit = found.rows[0].unit
     lines = [
         f"{name}: {rounds} interleaved rounds, medians; lowest and highest round in brackets",
         *(f"  {key}: {value}" for key, value in found.setting.items()),
         "",
-        f"{'':<{width}}  {unit:>27}" + "".join(f"  {column:>16}" for column in columns),
     ]
-    for row in found.rows:
+    for group in dict.fromkeys(row.group for row in found.rows):
+        lines += _render_group(group, [row for row in found.rows if row.group == group])
+    for title, records in found.tables.items():
+        if records:
+            lines += [f"{title}:", *(_render_record(record) for record in records), ""]
+    lines += [*(f"{key:<32}{_number(value):>12}" for key, value in found.figures.items()), ""]
+    facts = {**facts, **found.facts}
+    lines.append("environment: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+    return "\n".join(lines)
+
+
+def _render_group(title: str, rows: Sequence[Row]) -> list[str]:
+    width = max(len(title), *(len(row.name) for row in rows))
+    columns = list(dict.fromkeys(fact for row in rows for fact in row.facts))
+    lines = [
+        f"{title:<{width}}  {rows[0].unit:>27}" + "".join(f"  {column:>16}" for column in columns)
+    ]
+    for row in rows:
         spread = f"{row.median:.2f} [{min(row.values):.2f} {max(row.values):.2f}]"
         lines.append(
             f"{row.name:<{width}}  {spread:>27}"
             + "".join(f"  {_number(row.facts.get(column)):>16}" for column in columns)
         )
-    lines += ["", *(f"{key:<32}{_number(value):>12}" for key, value in found.figures.items()), ""]
-    lines.append("environment: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
-    return "\n".join(lines)
+    return [*lines, ""]
+
+
+def _render_record(record: Mapping[str, Any]) -> str:
+    cells = (
+        f"{key} {_number(value) if isinstance(value, (int, float)) else value}"
+        for key, value in record.items()
+    )
+    return "  " + ", ".join(cells)
 
 
 def report(
@@ -133,11 +160,17 @@ def report(
     return {
         "name": name,
         "command": command,
-        "environment": dict(facts),
+        "date": datetime.now(tz=timezone.utc).date().isoformat(),
+        "environment": {**facts, **found.facts},
         "setting": dict(found.setting),
         "rounds": rounds,
         "rows": [row.to_json() for row in found.rows],
         "figures": dict(found.figures),
+        **(
+            {"tables": {key: list(rows) for key, rows in found.tables.items()}}
+            if found.tables
+            else {}
+        ),
     }
 
 

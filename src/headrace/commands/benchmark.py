@@ -9,6 +9,7 @@ import json
 import logging
 import shlex
 import sys
+from pathlib import Path
 
 from headrace.errors import EXIT_DONE, ConfigError, Problem
 
@@ -18,9 +19,14 @@ EXAMPLE = "headrace benchmark training --quick --json training.json"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("name", help="benchmark: training")
+    parser.add_argument("name", help="benchmark: training or stream")
     parser.add_argument("--quick", action="store_true", help="a smaller version, about a minute")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds in place of the default")
+    parser.add_argument(
+        "--peers",
+        metavar="DIR",
+        help="environments of the other loaders (stream), made by scripts/stream_peers.sh DIR",
+    )
     parser.add_argument(
         "--json", metavar="FILE", help="write rows and figures; - writes them to stdout instead"
     )
@@ -34,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     module = importlib.import_module(f"headrace.benchmarks.{arguments.name}")
-    settings = module.settings(arguments.quick)
+    peers = {} if arguments.peers is None else {"peers": Path(arguments.peers).resolve()}
+    settings = module.settings(arguments.quick, **peers)
     rounds = arguments.rounds or settings.rounds
     facts = frame.environment(module.PACKAGES)
     with contextlib.redirect_stdout(sys.stderr):  # libraries print; standard output is for results
@@ -67,6 +74,13 @@ def _check(arguments: argparse.Namespace) -> None:
         problems.append(
             Problem("out of range", "--rounds", str(arguments.rounds), "Give 1 or more")
         )
+    if arguments.peers is not None and arguments.name != "stream":
+        problems.append(
+            Problem("only for the benchmark stream", "--peers", arguments.peers, "Leave it out")
+        )
+    elif arguments.peers is not None and not Path(arguments.peers).is_dir():
+        remedy = f"Make them with: scripts/stream_peers.sh {arguments.peers}"
+        problems.append(Problem("no such folder", "--peers", arguments.peers, remedy))
     if arguments.json not in {None, "-"}:
         problems += storage.output_file_problems(arguments.json, "--json")
     if problems:
@@ -80,4 +94,6 @@ def _command(arguments: argparse.Namespace) -> str:
         words.append("--quick")
     if arguments.rounds is not None:
         words += ["--rounds", str(arguments.rounds)]
+    if arguments.peers is not None:
+        words += ["--peers", "DIR"]
     return shlex.join(words)
