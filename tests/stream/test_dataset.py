@@ -357,6 +357,37 @@ def test_the_plan_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+MEASURE = """
+import os, sys
+from headrace.stream import ShardStream
+
+stream = ShardStream({"en": sys.argv[1]}, batch_size=32, shard_window=2)
+for epoch in range(6):
+    for batch in stream:
+        pass
+    fields = dict(line.split(":") for line in open("/proc/self/status"))
+    rss = [fields[name].split()[0] for name in ("RssAnon", "RssFile")]
+    print(*rss, len(os.listdir("/proc/self/fd")))
+"""
+
+
+def test_memory_and_open_files_stay_as_they_are_over_epochs(tmp_path: Path) -> None:
+    shards, samples, size = 40, 400, 2000
+    with ShardWriter(str(tmp_path), samples_per_shard=samples, fields=("txt",)) as writer:
+        for number in range(shards * samples):
+            writer.write(Sample(f"{number:06d}", {"txt": b"%06d" % number * (size // 6)}))
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    anonymous, mapped, files = zip(
+        *(map(int, line.split()) for line in done.stdout.splitlines()), strict=True
+    )
+    tar_kilobytes = shards * samples * (size + 1000) // 1024
+    assert max(anonymous) - anonymous[0] < 4000  # of 47 MB in an epoch
+    assert max(mapped) - min(mapped) < tar_kilobytes / 4
+    assert max(files) < 30
+
+
 # Bad shards
 
 
