@@ -112,6 +112,21 @@ def test_all_mistakes_are_reported_at_once_with_their_path_and_a_hint(load):
         (lambda d: d.pop("headrace"), "headrace", "section"),
         (lambda d: d["headrace"]["stages"][0].update(mixture={"weights": {"fr": 1.0}}),
          "headrace.stages.0.mixture.weights.fr", "does not have"),
+        (lambda d: d["headrace"].update(batching={"type": "tokens"}),
+         "headrace.batching.tokens_per_batch", "budget"),
+        (lambda d: d["headrace"].update(batching={"type": "tokens", "tokens_per_batch": 127}),
+         "headrace.batching.tokens_per_batch", "Raise it to 128"),
+        (lambda d: d["headrace"].update(batching={"type": "packed", "pack_length": 100}),
+         "headrace.batching.pack_length", "Raise it to 128"),
+        (lambda d: d["headrace"].update(batching={"tokens_per_batch": 4096}),
+         "headrace.batching.tokens_per_batch", 'type to "tokens"'),
+        (lambda d: d["headrace"].update(
+            batching={"type": "tokens", "tokens_per_batch": 4096, "pack_length": 512}),
+         "headrace.batching.pack_length", 'type to "packed"'),
+        (lambda d: d["headrace"].update(batching={"type": "packed", "sort_by_length": False}),
+         "headrace.batching.sort_by_length", "always filled by length"),
+        (lambda d: d["headrace"].update(batching={"type": "packs"}),
+         "headrace.batching.type", "packed"),
     ],
 )  # fmt: skip
 def test_each_mistake_names_its_place(load, change, where, says):

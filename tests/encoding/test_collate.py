@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.encoding.collate import collate_token_classification
+from headrace.encoding.collate import collate_packed, collate_token_classification
 from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.shards import Sample, ShardReader
 from headrace.tasks.labels import LabelSet
@@ -93,3 +93,37 @@ def test_samples_without_words(sources: list[EncodedSource]) -> None:
     assert batch["input_ids"].tolist() == [[0, 2]]
     assert batch["labels"].tolist() == [[-100, -100]]
     assert batch["word_offsets"].tolist() == [0, 0]
+
+
+def test_packed_rows_hold_their_samples_one_behind_the_other(sources: list[EncodedSource]) -> None:
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        rows = [
+            [
+                (int(random.integers(2)), int(shard), int(random.integers(2 if shard == 2 else 4)))
+                for shard in random.integers(0, 3, size=random.integers(1, 4))
+            ]
+            for _ in range(random.integers(1, 5))
+        ]
+        places = [place for row in rows for place in row]
+        starts = np.concatenate(([0], np.cumsum([len(row) for row in rows])))
+        batch = collate_packed(sources, locations(*places), starts, pad_id=1, pack_length=61)
+        assert {array.shape for array in batch.values()} == {(len(rows), 61)}
+        assert {array.dtype for array in batch.values()} == {np.dtype(np.int64)}
+        for number, row in enumerate(rows):
+            ids: list[int] = []
+            tags: list[int] = []
+            positions: list[int] = []
+            segments: list[int] = []
+            for segment, (source, shard, sample) in enumerate(row, start=1):
+                encoded = sources[source].shards[shard]
+                tokens = encoded.tokens(sample).tolist()
+                ids += tokens
+                tags += encoded.labels(sample).tolist()
+                positions += range(len(tokens))
+                segments += [segment] * len(tokens)
+            padding = 61 - len(ids)
+            assert batch["input_ids"][number].tolist() == ids + [1] * padding
+            assert batch["labels"][number].tolist() == tags + [-100] * padding
+            assert batch["position_ids"][number].tolist() == positions + [0] * padding
+            assert batch["segments"][number].tolist() == segments + [0] * padding

@@ -32,6 +32,25 @@ def test_the_plan_shows_batch_groups_stages_and_memory(plan):
     assert "<- configured" in text
 
 
+@pytest.mark.parametrize(
+    ("batching", "shown"),
+    [
+        ({"type": "tokens", "tokens_per_batch": 4096}, "4,096 tokens with padding"),
+        ({"type": "packed"}, "packs of 48 tokens"),
+        ({"type": "packed", "pack_length": 512}, "packs of 512 tokens"),
+        ({}, "samples, sorted by length"),
+    ],
+)
+def test_the_kind_of_batching_is_shown(plan, batching, shown):
+    code, captured = plan("--ranks", "2", **{"headrace.batching": batching})
+    assert code == 0
+    assert shown in captured.out
+    (stage,) = [line for line in captured.out.splitlines() if line.startswith("multilingual ")]
+    by_length = "type" in batching
+    assert stage.split()[4] == ("-" if by_length else "19")
+    assert ("counted after encoding" in captured.out) == by_length
+
+
 def test_labels_can_be_discovered_in_the_shards(plan):
     code, captured = plan("--ranks", "1", **{"headrace.task.labels": "discover"})
     assert code == 0

@@ -114,3 +114,40 @@ def test_accumulation_does_not_change_the_loss_of_uneven_micro_batches(data_and_
     whole, parts = our_loop(data, config, world, 1), our_loop(data, config, world, 4)
     assert parts == pytest.approx(whole, abs=2e-4)
     assert parts[:10] == pytest.approx(whole[:10], abs=1e-6)
+
+
+def test_a_step_without_samples_changes_nothing(data_and_config, world):
+    """All its samples are quarantined.  AdamW would move weights by momentum and weight decay."""
+    data, config = data_and_config
+    branch, plan, _ = make_parts(data, config, 1)
+    everything = frozenset(
+        (number, shard)
+        for number, language in enumerate(branch.languages)
+        for shard in range(len(data.train[language].shards))
+    )
+    lengths = token_lengths(data.train[language] for language in branch.languages)
+    empty = BatchPlan(plan.plan, lengths, batch_size=16, quarantined=everything)
+    options = {"rank": 0, "world_size": 1, "micro_batch_size": 16, "accumulation": 1}
+    precision = choose_precision("config", config.deepspeed, world.device)
+    with open_engine(
+        fresh_model(data, config), config, world, precision, learning_rate=2e-3
+    ) as engine:
+        trainer = BranchTrainer(
+            engine=engine, branch=branch, task=data.opened.task, world=world,
+            seed=config.headrace.seed, plan=plan, batches=None, validation={},
+            total_steps=STEPS, checkpoints=None, checkpoint_every=1, log_every=1,
+            callbacks=Callbacks([]), stop_flag=None, export=None,
+        )  # fmt: skip
+
+        def weights():
+            return torch.cat([value.detach().flatten() for value in engine.module.parameters()])
+
+        set_learning_rate(engine.optimizer, 1.0)
+        before = weights()
+        full = BatchMaker(data, plan, branch, **options).make(0)
+        assert trainer.train_step(full) > 0
+        after = weights()
+        assert not torch.equal(before, after)
+        batch = BatchMaker(data, empty, branch, **options).make(1)
+        assert trainer.train_step(batch) == 0
+        assert torch.equal(weights(), after)

@@ -10,6 +10,8 @@ WORKER = Path(__file__).parent / "workers" / "several_runs.py"
 pytestmark = pytest.mark.slow
 
 NO_DROPOUT = {"headrace.model.dropout": 0.0}
+TOKENS = {"type": "tokens", "tokens_per_batch": 300, "window_batches": 4}
+PACKED = {"type": "packed", "pack_length": 64, "window_batches": 4}
 FEW_STEPS = [{"name": "multilingual", "epochs": 1, "max_steps": 12}]
 
 
@@ -54,6 +56,23 @@ def runs(small_corpus, launcher, read_losses, tmp_path_factory):
         )
         jobs.append({"config": str(config), "stop_after": 7 if kind == "stopped" else None})
         outputs[f"bf16-{zero}", kind] = output
+    for batching in (TOKENS, PACKED):
+        for kind in ("first", "stopped"):
+            name = f"{batching['type']}-{kind}"
+            config = small_corpus.write_config(
+                folder / f"{name}.json",
+                folder / name,
+                **{
+                    "zero_optimization.stage": 1,
+                    "train_batch_size": 8,
+                    "train_micro_batch_size_per_gpu": 2,
+                    "headrace.batching": batching,
+                    "headrace.stages": [{"name": "multilingual", "epochs": 2}],
+                },
+            )
+            # in the second epoch
+            jobs.append({"config": str(config), "stop_after": 60 if kind == "stopped" else None})
+            outputs[batching["type"], kind] = folder / name
     config = small_corpus.write_config(
         folder / "two_ranks.json",
         folder / "two_ranks",
@@ -84,6 +103,37 @@ def test_every_zero_stage_trains_the_same_model(runs, zero):
     plain, sharded = runs[0, "first"], runs[zero, "first"]
     assert plain.keys() == sharded.keys()
     assert list(sharded.values()) == pytest.approx(list(plain.values()), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "packed"])
+def test_batches_filled_by_length_resume_to_the_bit(runs, kind):
+    lines = (runs["folder"] / f"{kind}-first" / "metrics.jsonl").read_text().splitlines()
+    start, *records = [json.loads(line) for line in lines]
+    steps = [record for record in records if record["kind"] == "train"]
+    validations = [record for record in records if record["kind"] == "validation"]
+    assert start["batching"] == kind
+    assert steps[-1]["step"] == len(steps) == start["steps"] > 60
+    assert runs[kind, "first"] == runs[kind, "stopped"]
+    assert [record["epoch"] for record in validations] == [1.0, 2.0]
+    first_epoch = validations[0]["step"]
+    assert first_epoch < 60
+    assert len(list((runs["folder"] / f"{kind}-stopped").glob("multilingual/all/export/*"))) > 3
+
+
+@pytest.mark.parametrize("kind", ["tokens", "packed"])
+def test_batches_filled_by_length_are_nearly_full(runs, kind):
+    lines = (runs["folder"] / f"{kind}-first" / "metrics.jsonl").read_text().splitlines()
+    steps = [record for record in map(json.loads, lines) if record["kind"] == "train"]
+    assert all(0 < record["fill_rate"] <= 1 for record in steps)
+    assert sum(record["fill_rate"] for record in steps) > (0.65 if kind == "packed" else 0.8) * len(
+        steps
+    )
+    if kind == "packed":  # every rank computes whole rows
+        assert all(
+            record["padding_share"] == pytest.approx(1 - record["fill_rate"])
+            for record in steps
+            if record["padding_share"] < 0.3  # the smaller last batch of an epoch leaves ranks idle
+        )
 
 
 def test_bf16_resumes_to_the_bit_too(runs):
