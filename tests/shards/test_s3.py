@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import ShardError
-from headrace.shards import Manifest, Sample, ShardReader, storage
+from headrace.shards import Manifest, Sample, ShardCache, ShardReader, storage
 from headrace.shards.adopt import index_source
 from headrace.shards.verify import verify_source
 
@@ -89,6 +89,48 @@ def test_an_interrupted_build_goes_on(
     assert "manifest.json" not in storage.list_files(bucket)
     write_source(bucket)
     assert storage.list_files(bucket) == storage.list_files(str(source))
+
+
+def test_through_the_cache(
+    bucket: str,
+    write_source: Callable[..., Manifest],
+    make_samples: Callable[..., list[Sample]],
+    tmp_path: Path,
+) -> None:
+    """Also where the ETag changes and the bytes do not, and where the bytes do."""
+    write_source(bucket)
+    cache = ShardCache(tmp_path / "cache")
+    storage.delete(storage.join(bucket, "shard-000002.idx"))
+    reader = ShardReader(bucket, cache=cache)
+    reader.prefetch(range(3))
+    assert list(reader) == make_samples(50)
+    assert len(list(cache.folder.rglob("*.idx"))) == 3
+    tar = storage.join(bucket, "shard-000001.tar")
+    data, tag = storage.read_bytes(tar), storage.version_of(tar)
+    upload_in_parts(tar, data)
+    assert storage.version_of(tar) != tag
+    other = ShardCache(tmp_path / "other")
+    assert list(ShardReader(bucket, cache=other)) == make_samples(50)
+
+    storage.write_atomically(tar, data.replace(b"rd12", b"rd13"))
+    storage.delete(storage.join(bucket, "shard-000001.idx"))
+    assert list(ShardReader(bucket, cache=cache)) == make_samples(50)
+    with pytest.raises(ShardError, match="not the one that the manifest names") as caught:
+        list(ShardReader(bucket, cache=ShardCache(tmp_path / "third")))
+    assert str(storage.version_of(tar)) in str(caught.value)
+
+
+def upload_in_parts(url: str, data: bytes) -> None:
+    """The same bytes get another kind of ETag."""
+    import boto3
+
+    name, _, key = url.removeprefix("s3://").partition("/")
+    client = boto3.client("s3")
+    upload = client.create_multipart_upload(Bucket=name, Key=key)["UploadId"]
+    where = {"Bucket": name, "Key": key, "UploadId": upload}
+    part = client.upload_part(**where, PartNumber=1, Body=data)
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    client.complete_multipart_upload(**where, MultipartUpload=parts)
 
 
 def test_no_such_bucket_and_no_server(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

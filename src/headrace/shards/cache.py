@@ -108,10 +108,9 @@ class ShardCache:
                     try:
                         # Somebody else may have fetched it meanwhile.
                         if not _is_intact(tar, entry, bad):
-                            self._fetch(url, entry, tar, self._room.part_of(key), retry)
+                            self._fetch(url, entry, key, retry)
                     finally:
-                        self._room.part_of(key).unlink(missing_ok=True)
-                        self._room.lock_of(key).unlink(missing_ok=True)
+                        self._room.drop_parts(key)
 
     def acquire_later(
         self, url: str, entry: ShardEntry, retry: RetryPolicy = DEFAULT_RETRY
@@ -119,11 +118,13 @@ class ShardCache:
         """Start :meth:`acquire` in the background; its error is that of the future."""
         return self._background.submit(partial(self.acquire, url, entry, retry))
 
-    def _fetch(
-        self, url: str, entry: ShardEntry, tar: Path, part: Path, retry: RetryPolicy
-    ) -> None:
-        """Fetch a shard into ``part``, and put it where it belongs when it is on the disk."""
-        with part.open("w+b", buffering=0) as file:
+    def _fetch(self, url: str, entry: ShardEntry, key: str, retry: RetryPolicy) -> None:
+        """Fetch a shard, and put it where it belongs when it is on the disk."""
+        parts = {
+            name: self._room.part_of(key, name)
+            for name in (index_url(entry.name), NOTES, entry.name)
+        }
+        with parts[entry.name].open("w+b", buffering=0) as file:
             self._room.reserve(file.fileno(), entry.bytes)
 
             def write(data: bytes) -> None:
@@ -134,23 +135,21 @@ class ShardCache:
             index = download_shard(url, entry, file, write, retry).to_bytes()
             os.fsync(file.fileno())
         notes = {"url": storage.join(url, entry.name), "hash": entry.hash}
-        for path, data in (
-            (index_url(str(tar)), index),
-            (str(tar.with_name(NOTES)), json.dumps(notes).encode()),
-        ):
-            self._with_room(partial(storage.write_atomically, path, data), len(data))
-        part.replace(tar)
-        storage.sync(tar.parent)
+        # These two are not forced to disk: they can be made again, and their damage shows.
+        for name, data in ((index_url(entry.name), index), (NOTES, json.dumps(notes).encode())):
+            self._with_room(partial(parts[name].write_bytes, data), len(data))
+        # The tar comes last: where it is, the entry is complete.
+        for name, part in parts.items():
+            _move(part, self.folder / key / name)
+        storage.sync(self.folder / key)
 
     def _with_room(self, write: Callable[[], T], size: int) -> T:
         """Write, after deleting old shards where the disk is full."""
         while True:
             try:
                 return write()
-            except (OSError, ShardError) as error:
-                cause = error.__cause__ if isinstance(error, ShardError) else error
-                full = isinstance(cause, OSError) and cause.errno in DISK_FULL
-                if not full or not self._room.free(size):
+            except OSError as error:
+                if error.errno not in DISK_FULL or not self._room.free(size):
                     raise
 
 
@@ -178,6 +177,19 @@ def _lease(tar: Path, entry: ShardEntry, bad: int | None) -> Lease | None:
     finally:
         if not kept:
             os.close(descriptor)
+
+
+def _move(part: Path, target: Path) -> None:
+    while True:
+        target.parent.mkdir(exist_ok=True)
+        try:
+            part.replace(target)
+        except FileNotFoundError:
+            # An old entry that is just being evicted takes its empty folder with it.
+            if not part.exists():
+                raise
+        else:
+            return
 
 
 def _is_intact(tar: Path, entry: ShardEntry, bad: int | None) -> bool:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from headrace.shards.index import INDEX_SUFFIX
 from headrace.shards.locks import claimed, is_at, lock
-from headrace.shards.storage import TEMPORARY_SUFFIX
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 INCOMING = "incoming"
@@ -21,7 +20,6 @@ NOTES = "entry.json"
 """What the entry is, for people."""
 _KEY = re.compile(r"[0-9a-f]{32}")
 _LOCK = "lock"
-_LOCK_SUFFIX = ".lock"
 _log = logging.getLogger(__name__)
 
 
@@ -48,13 +46,20 @@ class Room:
         self._swept_by: int | None = None
         self._warned = False
 
-    def part_of(self, key: str) -> Path:
-        """The tar of an entry while it is fetched."""
-        return self._folder / INCOMING / key
+    def part_of(self, key: str, name: str) -> Path:
+        """A file of an entry while it is made; what it is called at last is ``name``."""
+        return self._folder / INCOMING / f"{key}{Path(name).suffix}.part"
 
     def lock_of(self, key: str) -> Path:
         """The file whose lock the process has that fetches an entry."""
-        return self._folder / INCOMING / f"{key}{_LOCK_SUFFIX}"
+        return self._folder / INCOMING / f"{key}.lock"
+
+    def drop_parts(self, key: str) -> None:
+        """Delete what is unfinished of an entry, and its lock file; the caller has the lock."""
+        for path in (self._folder / INCOMING).glob(f"{key}.*"):
+            if path != self.lock_of(key):
+                path.unlink(missing_ok=True)
+        self.lock_of(key).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Delete what processes that were killed have left; done once in a process."""
@@ -62,8 +67,8 @@ class Room:
             return
         self._swept_by = os.getpid()
         with claimed(self._folder / _LOCK, wait=True), suppress(FileNotFoundError):
-            found = {path.name for path in (self._folder / INCOMING).iterdir()}
-            for key in {name.removesuffix(_LOCK_SUFFIX) for name in found}:
+            keys = {path.name.partition(".")[0] for path in (self._folder / INCOMING).iterdir()}
+            for key in sorted(filter(_KEY.fullmatch, keys)):
                 with claimed(self.lock_of(key), wait=False) as own:
                     if own is None:
                         continue  # its process lives
@@ -73,8 +78,7 @@ class Room:
                             path.unlink(missing_ok=True)
                         with suppress(OSError):
                             folder.rmdir()
-                    self.part_of(key).unlink(missing_ok=True)
-                    self.lock_of(key).unlink(missing_ok=True)
+                    self.drop_parts(key)
 
     def reserve(self, part: int, size: int) -> None:
         """Make room for ``size`` bytes of a shard; others see them in the open file ``part``.
@@ -148,7 +152,7 @@ def _ours(folder: Path) -> list[Path]:
     return [
         path
         for path in folder.iterdir()
-        if path.suffix in (".tar", INDEX_SUFFIX, TEMPORARY_SUFFIX) or path.name == NOTES
+        if path.suffix in (".tar", INDEX_SUFFIX) or path.name == NOTES
     ]
 
 

@@ -20,6 +20,7 @@ from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
+_KEYS = {"version", "fingerprint", "parent", "samples", "shards", "metadata"}
 _HASH = re.compile(r"[0-9a-f]{32}")
 _REBUILD = "Build the source again, or make a manifest with: headrace index URL"
 
@@ -63,7 +64,7 @@ class Manifest:
 
 def write_manifest(url: str, manifest: Manifest) -> None:
     """Write ``manifest.json`` into the folder ``url`` atomically."""
-    document = {
+    document: dict[str, Any] = {
         "version": manifest.version,
         "fingerprint": manifest.fingerprint,
         "parent": manifest.parent,
@@ -71,6 +72,7 @@ def write_manifest(url: str, manifest: Manifest) -> None:
         "shards": [vars(shard) for shard in manifest.shards],
         "metadata": dict(manifest.metadata),
     }
+    document["digest"] = _digest(document)
     text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
     storage.write_atomically(storage.join(url, MANIFEST_NAME), text.encode("utf-8"))
 
@@ -79,7 +81,8 @@ def read_manifest(url: str, retry: RetryPolicy = DEFAULT_RETRY) -> Manifest:
     """Read and check the manifest of the folder ``url``.
 
     Raises :class:`ShardError` with every problem: none there, not JSON, another version, an entry
-    that is not well formed, a shard named twice, a fingerprint that does not fit the entries.
+    that is not well formed, a shard named twice, a fingerprint that does not fit the entries, a
+    digest (which manifests of older versions lack) that does not fit the rest.
     """
     where = storage.join(url, MANIFEST_NAME)
     try:
@@ -116,16 +119,22 @@ def _parsed(data: bytes, where: str) -> Manifest:
     if problems:
         raise ShardError(problems)
     manifest = Manifest(FORMAT_VERSION, tuple(entries), parent, metadata)
+    changed = "the file was changed by hand, or damaged"
     if document.get("fingerprint") != manifest.fingerprint:
-        raise ShardError(
-            Problem(
-                "the fingerprint does not fit the list of shards: the file was changed by hand",
-                where,
-                repr(document.get("fingerprint")),
-                _REBUILD,
-            )
-        )
+        found = repr(document.get("fingerprint"))
+        what = f"the fingerprint does not fit the list of shards: {changed}"
+        raise ShardError(Problem(what, where, found, _REBUILD))
+    digest = document.pop("digest", None)
+    if document.keys() != _KEYS or (digest is not None and digest != _digest(document)):
+        what = f"the digest does not fit the content: {changed}"
+        raise ShardError(Problem(what, where, repr(digest)[:80], _REBUILD))
     return manifest
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    """xxh3-128 (hex) over a whole document without its digest, written in one way."""
+    text = json.dumps(document, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return xxhash.xxh3_128_hexdigest(text.encode())
 
 
 def _entries(value: Any, where: str, problems: list[Problem]) -> list[ShardEntry]:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 TEMPORARY_SUFFIX = ".part"
 """Ending of a file that is being written; such a file is never read and may be deleted."""
 PIECE_BYTES = 8 << 20
-"""Bytes asked for in one request where a whole file is fetched."""
+"""Bytes asked for in one request where a whole file is fetched; whole blocks of an index."""
 
 
 def is_local(url: str) -> bool:
