@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, ShardError
 from headrace.shards import Sample, ShardWriter
 from headrace.stream import ShardStream
 
@@ -67,8 +68,11 @@ def test_more_workers_than_batches(make: MakeStream) -> None:
 
 
 def test_a_spawned_worker_is_like_a_forked_one(make: MakeStream) -> None:
-    loader = DataLoader(make(), batch_size=None, num_workers=1, multiprocessing_context="spawn")
-    assert epochs(loader, 2) == epochs(make(), 2)
+    stream = make()
+    stream.set_epoch(1)
+    loader = DataLoader(stream, batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    assert list(loader) == epochs(make(), 2)[1]
+    assert stream.epoch == 2
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -128,7 +132,7 @@ CLEAN: dict[int | None, list[Any]] = {}
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     first=st.integers(0, 2 * BATCHES + 1),
     second=st.integers(0, BATCHES + 1),
@@ -187,6 +191,24 @@ def test_the_state_of_a_worker_is_not_that_of_the_stream(make: MakeStream) -> No
     state = snapshots["worker_0"]["dataset_state"]
     with pytest.raises(ConfigError, match="worker 0 of 2"):
         make().load_state_dict(state)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_shards_in_workers(tmp_path: Path, workers: int) -> None:
+    with ShardWriter(str(tmp_path), samples_per_shard=10, fields=("txt",)) as writer:
+        for number in range(60):
+            writer.write(Sample(f"{number}", {"txt": f"{number}".encode()}))
+    tar = tmp_path / "shard-000003.tar"
+    tar.write_bytes(tar.read_bytes().replace(b"33", b"34"))
+    refusing = ShardStream({"en": str(tmp_path)}, batch_size=6)
+    with pytest.raises(ShardError, match=r"shard-000003\.tar.*corrupt"):
+        list(DataLoader(refusing, batch_size=None, num_workers=workers))
+    stream = ShardStream({"en": str(tmp_path)}, batch_size=6, bad_shards="quarantine")
+    loader = StatefulDataLoader(stream, batch_size=None, num_workers=workers)
+    samples = list(chain.from_iterable(loader))
+    assert [sample.key for sample in samples if sample.key[:1] == "3" and len(sample.key) > 1] == []
+    assert len(samples) == 50
+    assert "shard-000003.tar" in json.dumps(loader.state_dict())
 
 
 def test_tensors_can_be_made_in_the_workers(make: MakeStream) -> None:
