@@ -35,6 +35,18 @@ def test_tars_of_webdataset_become_a_source(tars: Path) -> None:
     assert rows == [(f"text {number}", number) for number in range(10)]
 
 
+def test_workers_change_nothing(tars: Path, tmp_path: Path) -> None:
+    alone = index_source(str(tars))
+    before = {path: path.read_bytes() for path in tars.iterdir()}
+    for path in [*tars.glob("*.idx"), tars / "manifest.json"]:
+        path.unlink()
+    assert index_source(str(tars), workers=3) == alone
+    assert {path: path.read_bytes() for path in tars.iterdir()} == before
+    (tars / "x-000001.tar").write_bytes(b"x" * 1000)
+    with pytest.raises(ShardError, match=r"shard x-000001\.tar offset 0"):
+        index_source(str(tars), workers=2, rebuild=True)
+
+
 def test_indexing_twice_changes_nothing(tars: Path) -> None:
     first = index_source(str(tars))
     before = {path: path.read_bytes() for path in tars.iterdir()}

@@ -1,16 +1,25 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from headrace.cli import main
-from headrace.shards import Manifest, Sample, ShardWriter
+from headrace.shards import (
+    Manifest,
+    Sample,
+    ShardEntry,
+    ShardWriter,
+    build_index,
+    write_manifest,
+)
 from headrace.shards.index import BLOCK_BYTES, ShardIndex, read_index, write_index
-from headrace.shards.verify import verify_source
+from headrace.shards.verify import verify_source, verify_sources
 
 
 def flip(path: Path, position: int) -> None:
@@ -97,6 +106,56 @@ def test_no_source(tmp_path: Path) -> None:
 def test_remote(tmp_path: Path, write_source: Callable[..., Manifest]) -> None:
     write_source(f"memory://{tmp_path.name}/v")
     assert verify_source(f"memory://{tmp_path.name}/v").problems == ()
+
+
+def test_the_outcome_does_not_depend_on_the_workers(
+    tmp_path: Path, source: Path, big_source: Path, write_source: Callable[..., Manifest]
+) -> None:
+    """Damage of every kind in two sources, and a third that is not there."""
+    write_source(tmp_path / "many", 24, 2)
+    for number in (9, 4, 7):
+        flip(tmp_path / "many" / f"shard-{number:06d}.tar", 700)
+    flip(tmp_path / "many" / "shard-000005.idx", 100)
+    (tmp_path / "many" / "shard-000002.idx").unlink()
+    (source / "shard-000001.tar").unlink()
+    urls = [str(tmp_path / "many"), str(source), str(tmp_path / "none"), str(big_source)]
+    alone = verify_sources(urls, workers=1)
+    assert [len(outcome.problems) for outcome in alone] == [5, 1, 1, 0]
+    for workers in (2, 3):
+        assert verify_sources(urls, workers=workers) == alone
+
+
+def test_keys_that_two_shards_share_are_found_by_any_workers(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            archive.addfile(tarfile.TarInfo(f"{name}.txt"))
+            archive.addfile(tarfile.TarInfo("same.txt"))
+    entries = [build_index(str(tmp_path / f"{name}.tar")) for name in ("a", "b")]
+    shards = tuple(
+        ShardEntry(f"{name}.tar", len(index), index.tar_bytes, index.tar_hash)
+        for name, index in zip(("a", "b"), entries, strict=True)
+    )
+    write_manifest(str(tmp_path), Manifest(1, shards))
+    for workers in (1, 2):
+        (outcome,) = verify_sources([str(tmp_path)], workers)
+        (problem,) = outcome.problems
+        assert (problem.value, problem.where) == ("same", "shard b.tar offset 512")
+        assert "shard a.tar too" in problem.what
+
+
+def test_remote_with_workers(web: Any, source: Path) -> None:
+    flip(source / "shard-000001.tar", 5000)
+    for workers in (1, 2):
+        (outcome,) = verify_sources([f"{web.url}/source"], workers)
+        (problem,) = outcome.problems
+        assert problem.where == "shard shard-000001.tar offset 0"
+
+
+def test_command_workers(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(source), "--workers", "2"]) == 0
+    assert "ok (3 shards, 50 samples" in capsys.readouterr().out
+    assert main(["verify", str(source), "--workers", "0"]) == 2
+    assert "--workers: out of range" in capsys.readouterr().err
 
 
 def test_command(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

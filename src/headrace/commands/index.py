@@ -19,6 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="trust the tars: make every index and the manifest anew",
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that scan side by side (default: the cores, fewer for little data)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,13 +32,17 @@ def run(arguments: argparse.Namespace) -> int:
     from headrace.corpus.language import language_problems
     from headrace.errors import ShardError
     from headrace.shards.adopt import index_source
+    from headrace.shards.parallel import check_workers
 
+    check_workers(arguments.workers)
     if arguments.language is not None:
         problems = language_problems(arguments.language, "--language")
         if problems:
             raise ShardError(problems)
     metadata = {"language": arguments.language} if arguments.language else {}
-    manifest = index_source(arguments.url, rebuild=arguments.rebuild, metadata=metadata)
+    manifest = index_source(
+        arguments.url, rebuild=arguments.rebuild, metadata=metadata, workers=arguments.workers
+    )
     for shard in manifest.shards:
         print(
             f"{shard.name}  {counted(shard.samples, 'sample')}  {shard.bytes:,} bytes  {shard.hash}"

@@ -15,14 +15,22 @@ EXAMPLE = "headrace verify data/en/train data/hi/train"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("urls", nargs="+", metavar="URL", help="folder of a source")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that read side by side (default: the cores, fewer for little data)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify the sources; exit code 2 if any has a problem."""
-    from headrace.shards.verify import verify_source
+    from headrace.shards.parallel import check_workers
+    from headrace.shards.verify import verify_sources
 
-    outcomes = [verify_source(url) for url in arguments.urls]
+    check_workers(arguments.workers)
+    outcomes = verify_sources(arguments.urls, arguments.workers)
     sound = not any(outcome.problems for outcome in outcomes)
     if arguments.json:
         document = {"ok": sound, "sources": [outcome.to_json() for outcome in outcomes]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
@@ -19,16 +20,22 @@ from headrace.shards.manifest import (
     read_manifest,
     write_manifest,
 )
+from headrace.shards.parallel import in_processes, workers_for
 
 
 def index_source(
-    url: str, *, rebuild: bool = False, metadata: Mapping[str, Any] | None = None
+    url: str,
+    *,
+    rebuild: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+    workers: int | None = 1,
 ) -> Manifest:
     """Index the tars in a folder, in the order of their names, and write its manifest.
 
     Where the folder has a manifest, only missing indexes are made, and each must fit what the
     manifest says of its shard; ``rebuild`` trusts the tars instead, makes every index anew and
     replaces the manifest, whose metadata is kept and whose fingerprint becomes the parent.
+    ``workers`` processes scan side by side; None: as many as the data is worth.
 
     Raises :class:`ShardError` with the problems of all tars; the manifest is written only if
     there are none.
@@ -53,11 +60,16 @@ def index_source(
     problems: list[Problem] = []
     entries: list[ShardEntry] = []
     owners: dict[str, str] = {}
-    for name in tqdm(tars, "index", unit=" shards", disable=None):
-        try:
-            index = _index(url, name, fresh=rebuild or index_url(name) not in names)
-        except ShardError as error:
-            problems += error.problems
+    calls = [
+        partial(_index, url, name, fresh=rebuild or index_url(name) not in names) for name in tars
+    ]
+    if workers is None:
+        workers = workers_for(sum(names.get(name, 0) for name in tars))
+    with tqdm(desc="index", total=len(tars), unit=" shards", disable=None) as bar:
+        found = in_processes(calls, workers, lambda _: bar.update())
+    for name, index in zip(tars, found, strict=True):
+        if not isinstance(index, ShardIndex):
+            problems += index
             continue
         entries.append(ShardEntry(name, len(index), index.tar_bytes, index.tar_hash))
         problems += shared_keys(name, index, owners)
@@ -77,13 +89,16 @@ def index_source(
     return manifest
 
 
-def _index(url: str, name: str, *, fresh: bool) -> ShardIndex:
+def _index(url: str, name: str, *, fresh: bool) -> ShardIndex | list[Problem]:
     tar_url = storage.join(url, name)
-    if not fresh:
-        index = read_index(tar_url)
-        if storage.size_of(tar_url) == index.tar_bytes:
-            return index
-    return build_index(tar_url)
+    try:
+        if not fresh:
+            index = read_index(tar_url)
+            if storage.size_of(tar_url) == index.tar_bytes:
+                return index
+        return build_index(tar_url)
+    except ShardError as error:
+        return list(error.problems)
 
 
 def shared_keys(name: str, index: ShardIndex, owners: dict[str, str]) -> list[Problem]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import IO, Any
 
-import xxhash
 from tqdm import tqdm
 
 from headrace.errors import Problem, ShardError
 from headrace.shards import storage
 from headrace.shards.adopt import shared_keys
-from headrace.shards.index import BLOCK_BYTES, ShardIndex, index_url, read_index
+from headrace.shards.index import BLOCK_BYTES, BlockHasher, ShardIndex, index_url, read_index
 from headrace.shards.manifest import Manifest, ShardEntry, read_manifest
+from headrace.shards.parallel import in_processes, workers_for
 from headrace.shards.reader import missing_files
 from headrace.shards.sample import Sample
 from headrace.shards.scan import scan_tar
@@ -47,29 +48,72 @@ def verify_source(url: str) -> Verification:
 
     Nothing is raised for what is wrong with the source: all of it is in ``problems``.
     """
+    (outcome,) = verify_sources([url], workers=1)
+    return outcome
+
+
+def verify_sources(urls: Sequence[str], workers: int | None = None) -> list[Verification]:
+    """Verify several sources, shards side by side in ``workers`` processes.
+
+    The outcomes do not depend on how many there are; None: as many as the data is worth, at most
+    one for each core.
+    """
+    sources = [_open(url) for url in urls]
+    calls = [
+        partial(_verify_shard, source.url, entry, has_index)
+        for source in sources
+        for entry, has_index in source.whole
+    ]
+    sizes = [entry.bytes for source in sources for entry, _ in source.whole]
+    if workers is None:
+        workers = workers_for(sum(sizes))
+    with tqdm(desc="verify", total=sum(sizes), unit="B", unit_scale=True, disable=None) as bar:
+        found = iter(in_processes(calls, workers, lambda number: bar.update(sizes[number])))
+    return [_outcome(source, [next(found) for _ in source.whole]) for source in sources]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A source before its shards are read."""
+
+    url: str
+    manifest: Manifest | None
+    problems: list[Problem]
+    whole: list[tuple[ShardEntry, bool]]
+    """Shards whose size is right, and whether they have an index."""
+
+
+def _open(url: str) -> _Opened:
     try:
         manifest = read_manifest(url)
+        problems = missing_files(url, manifest.shards)
+        names = storage.list_files(url) if storage.can_list(url) else _listed(url, manifest)
     except ShardError as error:
-        return Verification(url, None, 0, 0, 0, error.problems)
-    problems = missing_files(url, manifest.shards)
-    names = storage.list_files(url) if storage.can_list(url) else _listed(url, manifest)
-    problems += _stray_tars(url, manifest, names)
+        return _Opened(url, None, list(error.problems), [])
+    # What is missing or has another size is in the list already.
+    whole = [
+        (entry, index_url(entry.name) in names)
+        for entry in manifest.shards
+        if names.get(entry.name) == entry.bytes
+    ]
+    return _Opened(url, manifest, [*problems, *_stray_tars(url, manifest, names)], whole)
+
+
+def _outcome(source: _Opened, found: list[tuple[list[Problem], ShardIndex | None]]) -> Verification:
+    if source.manifest is None:
+        return Verification(source.url, None, 0, 0, 0, tuple(source.problems))
+    problems = list(source.problems)
     owners: dict[str, str] = {}
-    bytes_read = 0
-    total = sum(entry.bytes for entry in manifest.shards)
-    with tqdm(desc="verify", total=total, unit="B", unit_scale=True, disable=None) as bar:
-        for entry in manifest.shards:
-            # What is missing or has another size is in the list already.
-            if names.get(entry.name) == entry.bytes:
-                problems += _verify_shard(url, entry, index_url(entry.name) in names, owners)
-                bytes_read += entry.bytes
-            bar.update(entry.bytes)
+    for (entry, _), (wrong, index) in zip(source.whole, found, strict=True):
+        problems += wrong
+        if index is not None:
+            problems += shared_keys(entry.name, index, owners)
     return Verification(
-        url,
-        manifest.fingerprint,
-        len(manifest.shards),
-        manifest.samples,
-        bytes_read,
+        source.url,
+        source.manifest.fingerprint,
+        len(source.manifest.shards),
+        source.manifest.samples,
+        sum(entry.bytes for entry, _ in source.whole),
         tuple(problems),
     )
 
@@ -94,44 +138,49 @@ def _stray_tars(url: str, manifest: Manifest, names: Mapping[str, int]) -> list[
 
 
 def _verify_shard(
-    url: str, entry: ShardEntry, has_index: bool, owners: dict[str, str]
-) -> list[Problem]:
+    url: str, entry: ShardEntry, has_index: bool
+) -> tuple[list[Problem], ShardIndex | None]:
+    """What is wrong with one shard, and what a scan of its tar found."""
     tar_url = storage.join(url, entry.name)
     problems: list[Problem] = []
     index: ShardIndex | None = None
+    scanned: ShardIndex | None = None
     try:
         if has_index:
             index = read_index(tar_url)
             check_index(index, entry, index_url(tar_url))
         with storage.open_local(tar_url) as file:
-            problems += _corrupt_blocks(file, entry, index)
+            hasher = BlockHasher()
+            problems += _corrupt_blocks(file, entry, index, hasher)
             if not problems:
-                problems += _wrong_structure(file, entry, index, owners)
+                scanned = scan_tar(file, entry.name, hasher)
+                problems += _wrong_structure(file, entry, index, scanned)
     except ShardError as error:
         problems += error.problems
-    return problems
+    return problems, scanned
 
 
-def _corrupt_blocks(file: IO[bytes], entry: ShardEntry, index: ShardIndex | None) -> list[Problem]:
+def _corrupt_blocks(
+    file: IO[bytes], entry: ShardEntry, index: ShardIndex | None, hasher: BlockHasher
+) -> list[Problem]:
     """Every block whose hash is not that of the index; the whole tar against the manifest."""
     problems: list[Problem] = []
-    whole = xxhash.xxh3_128()
     for block in count():
         data = file.read(BLOCK_BYTES)
         if not data:
             break
-        whole.update(data)
+        hasher.write(data)
         if index is not None:
             try:
                 check_block(data, block, int(index.block_hashes[block]), entry)
             except ShardError as error:
                 problems += error.problems
-    if not problems and whole.hexdigest() != entry.hash:
+    if not problems and hasher.digest() != entry.hash:
         problems.append(
             Problem(
                 "the tar is not the one that the manifest names",
                 f"shard {entry.name} offset 0",
-                f"xxh3 {whole.hexdigest()}, the manifest says {entry.hash}",
+                f"xxh3 {hasher.digest()}, the manifest says {entry.hash}",
                 FETCH_AGAIN,
             )
         )
@@ -139,12 +188,10 @@ def _corrupt_blocks(file: IO[bytes], entry: ShardEntry, index: ShardIndex | None
 
 
 def _wrong_structure(
-    file: IO[bytes], entry: ShardEntry, index: ShardIndex | None, owners: dict[str, str]
+    file: IO[bytes], entry: ShardEntry, index: ShardIndex | None, scanned: ShardIndex
 ) -> list[Problem]:
-    """The index against a fresh scan; keys that are not unique; fields that cannot be read."""
-    file.seek(0)
-    scanned = scan_tar(file, entry.name)
-    problems = shared_keys(entry.name, scanned, owners)
+    """The index against a fresh scan; fields that cannot be read."""
+    problems: list[Problem] = []
     if index is not None and scanned.to_bytes() != index.to_bytes():
         problems.append(
             Problem(
