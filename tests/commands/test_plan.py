@@ -92,7 +92,7 @@ def test_the_text_shows_the_mix_and_what_it_needs(run_config, capsys):
     assert set(bars[3]) <= {"a", "c"}
     assert "position 450 (epoch 1.5): phase 2 begins\n    en 40.0%" in out
     assert "zh has been gone through as often as it may" in out
-    assert "  9 shards open at once; a cache needs" in out
+    assert "  64 samples that are planned together lie in 9 shards at most; a cache\n" in out
     assert "2.5" in next(line for line in out.splitlines() if line.startswith("  b  hi"))
 
 

@@ -57,7 +57,9 @@ class PlannedBranch:
     bytes: tuple[int, ...]
     """Of all shards of each source."""
     window_bytes: tuple[int, ...]
-    """Of the largest shards of each source that may be open at once."""
+    """Of the largest shards of each source, as many as may be in use at once."""
+    window: int
+    """Samples that are planned together."""
     problems: tuple[Problem, ...]
     """Why training would refuse the branch."""
 
@@ -146,9 +148,7 @@ def _planned(config: RunConfig, branches: Sequence[Branch]) -> list[PlannedBranc
     planned: list[PlannedBranch] = []
     for branch in branches:
         try:
-            planned.append(
-                _plan(branch, urls, manifests, config.headrace.seed, constant_batch_size(config))
-            )
+            planned.append(_plan(branch, urls, manifests, config, constant_batch_size(config)))
         except UserError as error:
             problems += error.problems
     if problems:
@@ -160,7 +160,7 @@ def _plan(
     branch: Branch,
     urls: Mapping[str, str],
     manifests: Mapping[str, Manifest],
-    seed: int,
+    config: RunConfig,
     batch_size: int | None,
 ) -> PlannedBranch:
     from headrace.stream.overview import overview
@@ -172,7 +172,7 @@ def _plan(
     )
 
     sources = [manifest_source(name, urls[name], manifests[name]) for name in branch.languages]
-    plan = plan_branch(branch, sources, seed)
+    plan = plan_branch(branch, sources, config.headrace.seed)
     positions = positions_wanted(branch, plan, batch_size)
     refused: tuple[Problem, ...] = ()
     try:
@@ -187,12 +187,18 @@ def _plan(
         sorted((shard.bytes for shard in manifests[name].shards), reverse=True)
         for name in branch.languages
     ]
+    window = config.headrace.batching.window_batches * int(config.deepspeed["train_batch_size"])
+    facts = overview(plan, positions, cuts, together=window)
     return PlannedBranch(
         branch=branch,
-        overview=overview(plan, positions, cuts),
+        overview=facts,
         batch_size=batch_size,
         bytes=tuple(sum(each) for each in sizes),
-        window_bytes=tuple(sum(each[: plan.shard_window]) for each in sizes),
+        window_bytes=tuple(
+            sum(each[: source.open_shards])
+            for each, source in zip(sizes, facts.sources, strict=True)
+        ),
+        window=window,
         problems=refused,
     )
 
@@ -223,6 +229,7 @@ def _document(planned: PlannedBranch) -> dict[str, Any]:
         "phases_not_reached": [
             {"phase": number, "start": start} for number, start in facts.phases_not_reached
         ],
+        "window": planned.window,
         "open_shards": sum(source.open_shards for source in facts.sources),
         "cache_bytes": {"windows": sum(planned.window_bytes), "all": sum(planned.bytes)},
         "refused": [str(problem) for problem in planned.problems],
@@ -248,8 +255,10 @@ def _text(planned: PlannedBranch) -> str:
     shards = sum(source.open_shards for source in facts.sources)
     lines += [
         "",
-        f"  {counted(shards, 'shard')} open at once; a cache needs "
-        f"{_size(sum(planned.window_bytes))} for these, {_size(sum(planned.bytes))} for all shards",
+        f"  {counted(planned.window, 'sample')} that are planned together lie in "
+        f"{counted(shards, 'shard')} at most; a cache",
+        f"  needs {_size(sum(planned.window_bytes))} for these, {_size(sum(planned.bytes))} for "
+        "all shards",
     ]
     return "\n".join(lines)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from headrace.stream.mixture import MAX_DEVIATION
 from headrace.stream.plan import StagePlan
+from headrace.stream.stage_mixture import Segment
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class SourceOverview:
     exhausted_at: int | None
     """Position at which it has drawn all it may; None: the stage does not get there."""
     open_shards: int
-    """Shards that are read from at once."""
+    """Shards that the samples which are planned together lie in, at most."""
 
     @property
     def passes(self) -> float:
@@ -82,11 +85,14 @@ class StageOverview:
     """Number and start of the phases that begin at the end of the stage or later."""
 
 
-def overview(plan: StagePlan, positions: int, cuts: Sequence[int]) -> StageOverview:
+def overview(
+    plan: StagePlan, positions: int, cuts: Sequence[int], *, together: int
+) -> StageOverview:
     """Look ahead over the first ``positions`` positions of a stage, or to its end.
 
-    ``cuts`` are the positions between which the mix is counted; those outside of the stage are
-    left out, its start and its end are added.
+    ``together`` is how many positions are planned together, as a window of batches is.  ``cuts``
+    are the positions between which the mix is counted; those outside of the stage are left out,
+    its start and its end are added.
     """
     mixture = plan.stage_mixture
     if mixture.end is not None:
@@ -100,6 +106,8 @@ def overview(plan: StagePlan, positions: int, cuts: Sequence[int]) -> StageOverv
         segment.exhausted: segment.start for segment in segments if segment.exhausted is not None
     }
     counts = mixture.counts(positions).tolist()
+    # Whole blocks, since a block is shuffled.
+    covered = min((-(-together // plan.block) + 1) * plan.block, plan.samples_per_epoch)
     inside = sorted({cut for cut in cuts if 0 < cut < positions})
     places = [0, *inside, positions]
     drawn = [mixture.counts(place) for place in places]
@@ -116,7 +124,14 @@ def overview(plan: StagePlan, positions: int, cuts: Sequence[int]) -> StageOverv
                 drawn=counts[number],
                 limit=mixture.limits[number],
                 exhausted_at=exhausted_at.get(number),
-                open_shards=min(len(source.shard_sizes), plan.shard_window),
+                open_shards=_open_shards(
+                    source.shard_sizes,
+                    plan.shard_window,
+                    math.ceil(
+                        max(_share(segment, number) for segment in segments) * covered
+                        + 2 * MAX_DEVIATION * len(segments)
+                    ),
+                ),
             )
             for number, source in enumerate(plan.sources)
         ),
@@ -142,3 +157,18 @@ def overview(plan: StagePlan, positions: int, cuts: Sequence[int]) -> StageOverv
             if phase.start >= positions
         ),
     )
+
+
+def _share(segment: Segment, source: int) -> float:
+    return segment.weights[source] / max(1, sum(segment.weights))
+
+
+def _open_shards(sizes: Sequence[int], window: int, drawn: int) -> int:
+    """Shards that so many draws in a row from a source touch at most."""
+    least = sum(sorted(sizes)[:window])
+    if not least:
+        return len(sizes)
+    # All windows of shards but the first and the last are covered whole; one of them may be the
+    # short one at the end of a pass.
+    windows = (drawn - 2) // least + 2 + (len(sizes) % window != 0)
+    return min(len(sizes), windows * window)
