@@ -34,7 +34,7 @@ STAGE = "stream"
 
 FIRST_CHUNK = 32
 """Samples that are read together at first, so that the first batch comes at once."""
-CHUNK = 4096
+CHUNK = 8192
 """Samples that are read together in the long run."""
 CHUNK_BYTES = 16 << 20
 """Bytes that are read together, about, where samples are large."""
