@@ -80,7 +80,7 @@ def filled_by_length(data, branch, kind):
     order = data.opened.plan(branch, 3, data.train)
     lengths = token_lengths(data.train[language] for language in branch.languages)
     if kind == "tokens":
-        return TokenBudgetPlan(order, lengths, tokens_per_batch=300, batch_size=16)
+        return TokenBudgetPlan(order, lengths, tokens_per_batch=300)
     return PackPlan(order, lengths, pack_length=64, batch_size=6)
 
 
@@ -143,9 +143,7 @@ def test_a_batch_without_any_sample_is_still_one_for_every_rank(data_and_branch,
     lengths = token_lengths(data.train[language] for language in branch.languages)
     plan = {
         "samples": lambda: BatchPlan(order, lengths, batch_size=16, quarantined=every),
-        "tokens": lambda: TokenBudgetPlan(
-            order, lengths, tokens_per_batch=300, batch_size=16, quarantined=every
-        ),
+        "tokens": lambda: TokenBudgetPlan(order, lengths, tokens_per_batch=300, quarantined=every),
         "packed": lambda: PackPlan(order, lengths, pack_length=64, batch_size=6, quarantined=every),
     }[kind]()
     batch = BatchMaker(

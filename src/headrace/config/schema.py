@@ -146,8 +146,7 @@ class BatchingConfig(Section):
     pack_length: int | None = Field(None, ge=1)
     """With `packed`: tokens of a row. Default: `task.max_length`."""
     window_batches: int = Field(50, ge=1)
-    """Samples are sorted, or packed, within windows of this many times `train_batch_size`
-    samples."""
+    """Samples are sorted, or packed, within windows of about this many batches."""
     sort_by_length: bool = True
     """With `samples`: put samples of similar length into the same batch, so that little is padded.
     The other types always look at lengths."""

@@ -41,26 +41,27 @@ class Batches(ABC):
 
     kind: str
     """As in a run config."""
+    window_size: int
+    """Positions that are planned together."""
 
     def __init__(
         self,
         plan: StagePlan,
         lengths: Lengths,
         *,
-        batch_size: int,
         window_batches: int,
         quarantined: frozenset[tuple[int, int]],
         **sizes: int,
     ) -> None:
-        """Check sizes, of which ``sizes`` are those of the kind.
+        """``sizes`` are those of the kind.
 
         Raises ``ConfigError`` for a size below 1, or a quarantined shard that the plan lacks.
         """
-        named = {"batch size": batch_size, "window batches": window_batches}
-        named.update({name.replace("_", " "): size for name, size in sizes.items()})
+        self.sizes = {name.replace("_", " "): size for name, size in sizes.items()}
+        self.sizes["window batches"] = window_batches
         problems = [
             Problem("must be at least 1", f"stage {plan.stage}: {name}", str(size), "Raise it")
-            for name, size in named.items()
+            for name, size in self.sizes.items()
             if size < 1
         ]
         problems += [
@@ -79,11 +80,8 @@ class Batches(ABC):
         if problems:
             raise ConfigError(problems)
         self.plan = plan
-        self.batch_size = batch_size
         self.window_batches = window_batches
         self.quarantined = quarantined
-        self.window_size = window_batches * batch_size
-        """Positions that are planned together."""
         self._lengths = lengths
         self._key = derive_key("batches", plan.seed, plan.stage)
 
@@ -203,18 +201,12 @@ class Batches(ABC):
         size, rest = divmod(len(own), accumulation)
         return [number * size + min(number, rest) for number in range(accumulation + 1)]
 
-    @abstractmethod
-    def _kind_settings(self) -> Mapping[str, int | str]:
-        """What fixes the batches besides the plan and the sizes that all kinds have."""
-
     def _settings_with(self, order: Mapping[str, int | str]) -> Mapping[str, int | str]:
         quarantined = digest(sorted(self.quarantined)) if self.quarantined else "none"
         return {
             **order,
             "batching": f"{self.kind} {BATCHING_VERSION}",
-            "batch size": self.batch_size,
-            "window batches": self.window_batches,
-            **self._kind_settings(),
+            **self.sizes,
             "quarantined": quarantined,
         }
 
@@ -264,12 +256,14 @@ class BatchPlan(Batches):
         super().__init__(
             plan,
             lengths,
-            batch_size=batch_size,
             window_batches=window_batches,
             quarantined=quarantined,
+            batch_size=batch_size,
         )
         if sort_by_length:
             check_lengths(plan, lengths)
+        self.batch_size = batch_size
+        self.window_size = window_batches * batch_size
         self.sort_by_length = sort_by_length
         self.steps_per_epoch: int = -(-plan.samples_per_epoch // batch_size)
         """Batches in an epoch; only the last may have fewer than ``batch_size`` samples."""
@@ -310,8 +304,8 @@ class BatchPlan(Batches):
         kept = self._kept(samples)
         return samples if kept is None else samples.take(np.flatnonzero(kept))
 
-    def _kind_settings(self) -> Mapping[str, int | str]:
-        return {"sort by length": int(self.sort_by_length)}
+    def _settings_with(self, order: Mapping[str, int | str]) -> Mapping[str, int | str]:
+        return {**super()._settings_with(order), "sort by length": int(self.sort_by_length)}
 
     def _last_window(self, step: int) -> tuple[int, int]:
         epoch, batch = self.find(step)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from bisect import bisect_right
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,43 +22,40 @@ from headrace.stream.group_table import GroupTable
 from headrace.stream.packing import Packs, best_fit_decreasing, starts_of
 from headrace.stream.plan import Locations, StagePlan
 
-SAMPLES_AT_ONCE = 1 << 16
-"""Samples that are located together while groups are counted."""
+MAX_WINDOW = 1 << 16
+"""Positions of a window at most, unless a batch has more: planning one takes some 50 ms.  As many
+samples are located together while groups are counted."""
 
 
 class GroupedBatches(Batches):
     """Batches of groups of samples.  Groups are numbered through an epoch, window by window."""
-
-    groups_per_batch: int
 
     def __init__(
         self,
         plan: StagePlan,
         lengths: Lengths,
         *,
-        batch_size: int,
+        groups_per_batch: int,
         window_batches: int,
         quarantined: frozenset[tuple[int, int]],
         table_folder: Path | None,
-        **size: int,
+        **sizes: int,
     ) -> None:
-        """``size`` is one size, in tokens, by the name it has in the config: no sample is longer.
+        """The first of ``sizes`` is that of a group, in tokens: no sample is longer.
 
         Tables of counts are kept in ``table_folder``, if it is given.
         """
         super().__init__(
-            plan,
-            lengths,
-            batch_size=batch_size,
-            window_batches=window_batches,
-            quarantined=quarantined,
-            **size,
+            plan, lengths, window_batches=window_batches, quarantined=quarantined, **sizes
         )
         check_lengths(plan, lengths)
-        ((self._size_name, self.size),) = size.items()
+        self.groups_per_batch = groups_per_batch
+        self._size_name, self.size = next(iter(sizes.items()))
+        samples_of_batch = groups_per_batch * max(1, self.size // _mean_length(lengths))
+        self.window_size = max(samples_of_batch, min(window_batches * samples_of_batch, MAX_WINDOW))
         self._table = GroupTable(
             self._count_windows,
-            windows_at_once=max(1, SAMPLES_AT_ONCE // self.window_size),
+            windows_at_once=max(1, MAX_WINDOW // self.window_size),
             folder=table_folder and table_folder / self.fingerprint,
             title=f"planning batches of {plan.stage}",
         )
@@ -127,9 +123,6 @@ class GroupedBatches(Batches):
     def _count(self, lengths: NDArray[np.int32]) -> int:
         """How many groups ``_group`` makes."""
 
-    def _kind_settings(self) -> Mapping[str, int | str]:
-        return {self._size_name.replace("_", " "): self.size}
-
     def _last_group(self, step: int) -> int:
         """The last group of a batch, counted through the epoch."""
         epoch, batch = self.find(step)
@@ -183,7 +176,6 @@ class TokenBudgetPlan(GroupedBatches):
     """Batches of any number of samples, whose padded tokens stay within a budget."""
 
     kind = "tokens"
-    groups_per_batch = 1
 
     def __init__(
         self,
@@ -191,15 +183,14 @@ class TokenBudgetPlan(GroupedBatches):
         lengths: Lengths,
         *,
         tokens_per_batch: int,
-        batch_size: int,
         window_batches: int = 50,
         quarantined: frozenset[tuple[int, int]] = frozenset(),
         table_folder: Path | None = None,
     ) -> None:
         """Plan batches of at most ``tokens_per_batch`` tokens: samples x tokens of the longest.
 
-        A window has ``window_batches x batch_size`` positions; ``batch_size`` has no other part.
-        Counts are kept in ``table_folder``, if it is given.
+        A window has as many positions as ``window_batches`` batches would have samples of mean
+        length, and at most ``MAX_WINDOW``.  Counts are kept in ``table_folder``, if it is given.
 
         Raises ``ConfigError`` for a size below 1 or an unknown shard, ``EncodingError`` where the
         lengths do not fit the plan's sources; steps raise one for a sample above the budget.
@@ -207,7 +198,7 @@ class TokenBudgetPlan(GroupedBatches):
         super().__init__(
             plan,
             lengths,
-            batch_size=batch_size,
+            groups_per_batch=1,
             window_batches=window_batches,
             quarantined=quarantined,
             table_folder=table_folder,
@@ -278,22 +269,21 @@ class PackPlan(GroupedBatches):
     ) -> None:
         """Plan batches of ``batch_size`` packs; a pack is a row of ``pack_length`` tokens.
 
-        The samples of ``window_batches x batch_size`` positions are packed together.  Packs are
+        The samples of a window, as ``TokenBudgetPlan`` has them, are packed together.  Packs are
         numbered through an epoch and cut into batches, of which only its last may be smaller.
-        Counts are kept in ``table_folder``, if it is given.
 
         Raises as ``TokenBudgetPlan`` does.
         """
         super().__init__(
             plan,
             lengths,
-            batch_size=batch_size,
+            groups_per_batch=batch_size,
             window_batches=window_batches,
             quarantined=quarantined,
             table_folder=table_folder,
             pack_length=pack_length,
+            batch_size=batch_size,
         )
-        self.groups_per_batch = batch_size
 
     def batch(self, step: int) -> Packs:
         """The packs of a step, counted from 0 over the whole stage."""
@@ -308,6 +298,13 @@ class PackPlan(GroupedBatches):
 
     def _count(self, lengths: NDArray[np.int32]) -> int:
         return len(best_fit_decreasing(lengths, self.size)[1]) - 1
+
+
+def _mean_length(lengths: Lengths) -> int:
+    """Mean tokens of all samples of all sources, rounded up; at least 1."""
+    arrays = [array for source in lengths for array in source]
+    tokens = sum(int(array.sum(dtype=np.int64)) for array in arrays)
+    return max(1, -(-tokens // sum(len(array) for array in arrays)))
 
 
 def fill_from_longest(ordered: NDArray[np.int32], budget: int, at_least: int = 1) -> list[int]:

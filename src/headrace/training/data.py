@@ -192,7 +192,6 @@ def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
             plan,
             lengths,
             tokens_per_batch=batching.tokens_per_batch,
-            batch_size=batch_size,
             window_batches=batching.window_batches,
             table_folder=tables,
             quarantined=quarantined,

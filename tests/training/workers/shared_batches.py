@@ -40,7 +40,7 @@ def make_plans(data, branch):
     lengths = token_lengths(data.train[language] for language in branch.languages)
     return {
         "samples": BatchPlan(order, lengths, batch_size=BATCH_SIZE),
-        "tokens": TokenBudgetPlan(order, lengths, tokens_per_batch=TOKENS, batch_size=BATCH_SIZE),
+        "tokens": TokenBudgetPlan(order, lengths, tokens_per_batch=TOKENS),
         "packed": PackPlan(order, lengths, pack_length=PACK_LENGTH, batch_size=PACKS),
     }
 
