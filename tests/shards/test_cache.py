@@ -20,6 +20,7 @@ import pytest
 
 from headrace.errors import ShardError
 from headrace.shards import Manifest, RetryPolicy, Sample, ShardCache, ShardReader
+from headrace.shards.reader import _LEASED_SHARDS
 
 WriteSource = Callable[..., Manifest]
 QUICK = RetryPolicy(first_wait=0.01, longest_wait=0.05, stall_timeout=5)
@@ -299,6 +300,33 @@ def test_prefetched_shards_are_there_when_they_are_used(
     web.requests.clear()
     assert list(reader) == clean
     assert not web.requests
+
+
+def test_what_is_fetched_ahead_is_bounded_and_let_go(
+    web: Any, tmp_path: Path, write_source: WriteSource, cache: ShardCache
+) -> None:
+    write_source(tmp_path / "many", _LEASED_SHARDS + 8, 1)
+    reader = ShardReader(f"{web.url}/many", cache=cache)
+    reader.prefetch(range(_LEASED_SHARDS + 8))
+    while len(cached_tars(cache)) < _LEASED_SHARDS:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert len(cached_tars(cache)) == _LEASED_SHARDS
+    # What waits unused makes way for what is wanted now, and may be evicted then.
+    reader.prefetch([_LEASED_SHARDS])
+    assert reader.shard(_LEASED_SHARDS)[0].key == f"k{_LEASED_SHARDS:05d}"
+    reader.prefetch(range(_LEASED_SHARDS + 1, _LEASED_SHARDS + 8))
+    for number in range(_LEASED_SHARDS + 8):
+        reader.close_shard(number)
+    reader.close()
+    limited = ShardCache(cache.folder, limit_bytes=1)
+    write_source(tmp_path / "other", 10, 1, name="other")
+    other = ShardReader(f"{web.url}/other", cache=limited)
+    for number in range(10):
+        time.sleep(0.02)
+        other.shard(number)
+        other.close_shard(number)
+    assert list(cached_tars(cache)) == ["other-000009.tar"]
 
 
 def test_an_error_of_prefetching_shows_when_the_shard_is_used(

@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -21,16 +21,19 @@ class Background:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._lock = threading.Lock()
+        self._start_anew()
+
+    def _start_anew(self) -> None:
         self._pid = os.getpid()
-        self._calls: queue.SimpleQueue[tuple[Future, Callable]] = queue.SimpleQueue()  # type: ignore[type-arg]
+        self._lock = threading.Lock()
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._running = 0
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Run the call soon; the future has its outcome."""
         if self._pid != os.getpid():
             # The threads stayed with the parent, and whatever they held.
-            self.__init__(self._threads)  # type: ignore[misc]
+            self._start_anew()
         future: Future[T] = Future()
         self._calls.put((future, call))
         with self._lock:

@@ -124,7 +124,7 @@ class ShardCache:
             name: self._room.part_of(key, name)
             for name in (index_url(entry.name), NOTES, entry.name)
         }
-        with parts[entry.name].open("w+b", buffering=0) as file:
+        with self._with_room(lambda: parts[entry.name].open("w+b", buffering=0), 1) as file:
             self._room.reserve(file.fileno(), entry.bytes)
 
             def write(data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO
 
 from headrace.errors import Problem, ShardError
@@ -17,7 +18,8 @@ from headrace.shards.shard import check_index
 from headrace.shards.tars import FETCH_AGAIN, check_block, size_problem
 
 _ATTEMPTS = 3
-"""Downloads of a whole shard, where no index tells which piece of it is wrong."""
+"""Downloads of a whole shard, where no index tells which piece of it is wrong, or where the
+server knows no pieces."""
 _log = logging.getLogger(__name__)
 
 
@@ -45,7 +47,7 @@ def download_shard(
         if hasher.digest() == entry.hash:
             break
         problem = _another_shard(tar_url, entry, hasher.digest(), retry)
-        if attempt == _ATTEMPTS or index is not None:
+        if attempt == _ATTEMPTS:
             raise ShardError(problem)
         _log.warning("%s; it is fetched again", problem)
     if index is None:
@@ -100,10 +102,12 @@ def _index_beside(tar_url: str, entry: ShardEntry, retry: RetryPolicy) -> ShardI
 
 
 def _another_shard(tar_url: str, entry: ShardEntry, found: str, retry: RetryPolicy) -> Problem:
-    version = storage.version_of(tar_url, retry) or "unknown"
+    version = None
+    with suppress(ShardError):
+        version = storage.version_of(tar_url, retry)
     return Problem(
         "the tar is not the one that the manifest names",
         f"shard {entry.name}",
-        f"{tar_url}, version {version}: xxh3 {found}, the manifest says {entry.hash}",
+        f"{tar_url}, version {version or 'unknown'}: xxh3 {found}, the manifest says {entry.hash}",
         FETCH_AGAIN,
     )

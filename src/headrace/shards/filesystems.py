@@ -14,6 +14,7 @@ from fsspec.core import split_protocol, url_to_fs
 from headrace.errors import MissingExtraError, Problem, ShardError, UserError
 from headrace.shards.retry import (
     DEFAULT_RETRY,
+    TIMEOUTS,
     RetryPolicy,
     http_status,
     is_missing,
@@ -152,7 +153,7 @@ def in_the_way(url: str) -> Problem:
 
 def _problem(url: str, action: str, error: Exception) -> Problem | None:
     """What an exception says about a URL; None if it is not of the outside world."""
-    if not (is_of_library(error) or isinstance(error, (OSError, TimeoutError))):
+    if not (is_of_library(error) or isinstance(error, (OSError, *TIMEOUTS))):
         return None
     if is_unreachable(error) or isinstance(error, ConnectionError):
         return Problem(

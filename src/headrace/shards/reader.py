@@ -123,8 +123,9 @@ class ShardReader:
     def prefetch(self, numbers: Iterable[int]) -> None:
         """Start fetching these shards in the background; an error shows when the shard is used.
 
-        Only a hint: shards beyond a bound on those that wait to be used are passed over.  Nothing
-        happens for a local source and without a cache.
+        Only a hint: what waits longest without being used makes way for it, and where too many
+        are still under way it is passed over.  Nothing happens for a local source and without a
+        cache.
         """
         if self._cache is None:
             return
@@ -133,7 +134,10 @@ class ShardReader:
             if number in self._open or number in self._coming:
                 continue
             if len(self._coming) >= _LEASED_SHARDS:
-                break
+                idle = next((n for n, coming in self._coming.items() if coming.done()), None)
+                if idle is None:
+                    break
+                _let_go(self._coming.pop(idle))
             entry = self.manifest.shards[number]
             self._coming[number] = self._cache.acquire_later(self.url, entry, self._retry)
 
@@ -176,6 +180,9 @@ class ShardReader:
         shard = self._open.pop(number, None)
         if shard is not None:
             shard.close()
+        coming = self._coming.pop(number, None)
+        if coming is not None:
+            _let_go(coming)
 
     def close(self) -> None:
         """Close all open shards, and let go of those that are being fetched."""
@@ -183,14 +190,19 @@ class ShardReader:
             shard.close()
         self._open.clear()
         for coming in self._coming.values():
-            if not coming.cancel():
-                coming.add_done_callback(_let_go)
+            _let_go(coming)
         self._coming.clear()
 
 
 def _let_go(coming: Future[Lease]) -> None:
-    if not coming.cancelled() and coming.exception() is None:
-        coming.result().release()
+    """Nobody will use what is being fetched."""
+    if not coming.cancel():
+        coming.add_done_callback(_release)
+
+
+def _release(done: Future[Lease]) -> None:
+    if done.exception() is None:
+        done.result().release()
 
 
 def missing_files(

@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 LIBRARIES = {"botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure"}
 """Client libraries of object stores and web servers, with exception families of their own."""
+TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
+"""Two classes up to Python 3.10."""
 _LASTING = {
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -121,7 +123,7 @@ def reason_of(error: BaseException | None) -> str:
     """What an exception says, in one line; some say nothing but their name."""
     if isinstance(error, ShardError):
         return error.problems[0].what
-    if error is None or isinstance(error, _timeouts()):
+    if error is None or isinstance(error, TIMEOUTS):
         return "no answer in time"
     cause = error.__cause__ if error.__cause__ is not None else error
     text = str(cause) or type(cause).__name__
@@ -133,7 +135,7 @@ def is_passing(error: BaseException) -> bool:
     status = http_status(error)
     if status is not None:
         return status >= 500 or status in _BUSY
-    if is_unreachable(error) or isinstance(error, _timeouts()):
+    if is_unreachable(error) or isinstance(error, TIMEOUTS):
         return True
     # fsspec's web client says "no such file" of any failure, with the failure as its cause.
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
@@ -187,8 +189,3 @@ def http_status(error: BaseException) -> int | None:
             if isinstance(status, int) and status >= 100:
                 return status
     return None
-
-
-def _timeouts() -> tuple[type[BaseException], ...]:
-    # Two classes up to Python 3.10.
-    return (TimeoutError, asyncio.TimeoutError)
