@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from itertools import chain, islice
 from pathlib import Path
@@ -116,6 +118,32 @@ def test_an_iteration_that_was_broken_off_needs_a_place_to_go_on(make: MakeStrea
     assert list(loader) == clean[2:]
     # Left to the garbage collector, a loader that has raised ends its workers by time-outs.
     loader._iterator._shutdown_workers()  # type: ignore[union-attr]
+
+
+def test_new_workers_begin_where_those_of_a_broken_loop_began(make: MakeStream) -> None:
+    clean = list(make())
+    stream = make()
+    loader = DataLoader(stream, batch_size=None, num_workers=2)
+    assert list(islice(loader, 2)) == clean[:2]
+    assert list(loader) == clean
+    assert stream.epoch == 1
+
+
+def test_a_worker_that_is_killed_ends_the_loop_and_another_run_goes_on(make: MakeStream) -> None:
+    clean = list(chain.from_iterable(epochs(make(), 2)))
+    seen: list[Any] = []
+    for _ in range(2):
+        stream = make()
+        stream.load_state_dict(stream.state_at(len(seen)))
+        loader = DataLoader(stream, batch_size=None, num_workers=2)
+        batches = iter(loader)
+        seen += islice(batches, 2)
+        os.kill(batches._workers[1].pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        with pytest.raises(RuntimeError, match="worker"):
+            list(batches)
+    stream = make()
+    stream.load_state_dict(stream.state_at(len(seen)))
+    assert seen + [*stream, *stream][: len(clean) - len(seen)] == clean
 
 
 def test_the_loader_may_make_the_batches(make: MakeStream) -> None:

@@ -136,11 +136,6 @@ class Fetcher:
         ordered = tuple([column[number] for number in numbers] for column in columns)
         return Chunk(ordered, self._combine, kept, sorted(found))
 
-    def close(self) -> None:
-        """Close all sources."""
-        for reader in self.readers:
-            reader.close()
-
     def _name(self, place: tuple[int, int]) -> str:
         source, shard = place
         return f"{self.names[source]}/{self.readers[source].manifest.shards[shard].name}"
