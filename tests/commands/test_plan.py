@@ -92,7 +92,7 @@ def test_the_text_shows_the_mix_and_what_it_needs(run_config, capsys):
     assert set(bars[3]) <= {"a", "c"}
     assert "position 450 (epoch 1.5): phase 2 begins\n    en 40.0%" in out
     assert "zh has been gone through as often as it may" in out
-    assert "  64 samples that are planned together lie in 9 shards at most; a cache\n" in out
+    assert "  64 samples in a row lie in 9 shards at most; a cache needs" in out
     assert "2.5" in next(line for line in out.splitlines() if line.startswith("  b  hi"))
 
 
@@ -101,6 +101,13 @@ def test_few_epochs_and_many_are_shown_in_tenths(run_config, tmp_path):
         stage = document_of(run_config, tmp_path, *words)["branches"][0]
         assert len(stage["mix"]) == 10
         assert stage["mix"][-1]["end"] == stage["samples"]
+
+
+def test_batches_that_differ_in_size_are_not_counted(run_config, tmp_path, capsys):
+    words = ["--stage", "multilingual", "--set", "headrace.batching.type=packed"]
+    (stage,) = document_of(run_config, tmp_path, *words)["branches"]
+    assert (stage["batch_size"], stage["window"]) == (None, 1024)
+    assert capsys.readouterr().out.startswith("multilingual: 4 epochs of 300 samples\n")
 
 
 def test_steps_may_end_a_stage_before_its_phases(run_config, tmp_path, capsys):

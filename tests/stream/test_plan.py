@@ -222,6 +222,40 @@ def test_settings_until_take_in_the_block_in_progress(
     assert (plain.settings_until(end) != later.settings_until(end)) is (end > 100)
 
 
+@given(phased(), st.data())
+def test_equal_settings_until_a_position_mean_equal_orders_until_there(
+    make_plan: MakePlan,
+    stage: tuple[list[list[int]], dict[str, object]],
+    data: st.DataObject,
+) -> None:
+    """What a saved state relies on: a stage may be edited wherever the settings do not tell."""
+    shard_sizes, settings = stage
+    limits = st.sampled_from([None, 1, 1.5, 3])
+    start = data.draw(st.integers(1, 150))
+    changes: list[dict[str, object]] = [
+        {"phases": [Phase(start, temperature=0.1)]},
+        {"phases": [*settings["phases"], Phase(200, temperature=0.1)]},  # type: ignore[misc]
+        {"phases": []},
+        {"max_epochs": [data.draw(limits) for _ in shard_sizes]},
+        {"max_epochs": None},
+    ]
+    one = make_plan(shard_sizes, **settings)
+    for change in changes:
+        try:
+            other = make_plan(shard_sizes, **{**settings, **change})
+        except ConfigError:
+            continue
+        first, second = whole_stage(one, 3), whole_stage(other, 3)
+        for end in data.draw(st.lists(st.integers(0, min(len(first), len(second))), max_size=9)):
+            if one.settings_until(end) == other.settings_until(end):
+                block_end = -(-(end % one.samples_per_epoch) // one.block) * one.block
+                fixed = end - end % one.samples_per_epoch + min(block_end, one.samples_per_epoch)
+                assert len(first.take(slice(fixed))) == len(second.take(slice(fixed)))
+                for column in ("source", "shard", "sample"):
+                    before, after = (getattr(each, column)[:fixed] for each in (first, second))
+                    assert np.array_equal(before, after)
+
+
 def test_only_a_window_of_shards_is_open(make_plan: MakePlan) -> None:
     plan = make_plan([[100] * 20], shard_window=4, block=50)
     shards = plan.locate(0, np.arange(2000)).shard

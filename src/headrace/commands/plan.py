@@ -59,7 +59,7 @@ class PlannedBranch:
     window_bytes: tuple[int, ...]
     """Of the largest shards of each source, as many as may be in use at once."""
     window: int
-    """Samples that are planned together."""
+    """Samples in a row that shards are counted for: a window of batches, or else a block."""
     problems: tuple[Problem, ...]
     """Why training would refuse the branch."""
 
@@ -187,7 +187,10 @@ def _plan(
         sorted((shard.bytes for shard in manifests[name].shards), reverse=True)
         for name in branch.languages
     ]
-    window = config.headrace.batching.window_batches * int(config.deepspeed["train_batch_size"])
+    # The windows of batches that differ in size depend on the samples' lengths.
+    window = plan.block
+    if batch_size is not None:
+        window = config.headrace.batching.window_batches * batch_size
     facts = overview(plan, positions, cuts, together=window)
     return PlannedBranch(
         branch=branch,
@@ -255,10 +258,9 @@ def _text(planned: PlannedBranch) -> str:
     shards = sum(source.open_shards for source in facts.sources)
     lines += [
         "",
-        f"  {counted(planned.window, 'sample')} that are planned together lie in "
-        f"{counted(shards, 'shard')} at most; a cache",
-        f"  needs {_size(sum(planned.window_bytes))} for these, {_size(sum(planned.bytes))} for "
-        "all shards",
+        f"  {counted(planned.window, 'sample')} in a row lie in {counted(shards, 'shard')} at "
+        f"most; a cache needs {_size(sum(planned.window_bytes))} for these, "
+        f"{_size(sum(planned.bytes))} for all",
     ]
     return "\n".join(lines)
 

@@ -102,6 +102,7 @@ def _show_stream(arguments: argparse.Namespace) -> int:
 
     from headrace.config import load_run_config
     from headrace.errors import ConfigError, Problem
+    from headrace.shards.cache import ShardCache
     from headrace.shards.reader import open_readers
     from headrace.stream.feistel import MAX_SIZE
     from headrace.training.order import plan_branch, stream_source
@@ -110,7 +111,10 @@ def _show_stream(arguments: argparse.Namespace) -> int:
     branch = _chosen_branch(config, arguments)
     urls = [config.headrace.data.train[language] for language in branch.languages]
     problems: list[Problem] = []
-    opened = open_readers(urls, problems)
+    cache = config.headrace.data.shard_cache
+    opened = open_readers(
+        urls, problems, ShardCache(cache.folder, limit_bytes=cache.limit_bytes) if cache else None
+    )
     if problems:
         raise ConfigError(problems)
     readers = [opened[url] for url in urls]

@@ -38,7 +38,7 @@ class Source:
     name: str
     """What to call it, usually the language; several sources may share a name."""
     url: str
-    """Identity of the source: it seeds the source's order."""
+    """Where it lies; it has no part in the order, so that data may be moved."""
     shard_sizes: tuple[int, ...]
     """Samples of each shard, in the order of the manifest."""
     fingerprint: str
