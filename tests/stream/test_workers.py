@@ -129,6 +129,11 @@ def test_new_workers_begin_where_those_of_a_broken_loop_began(make: MakeStream) 
     assert stream.epoch == 1
 
 
+def _kill_a_worker_of(batches: Any) -> None:
+    os.kill(batches._workers[1].pid, signal.SIGKILL)
+    list(batches)
+
+
 def test_a_worker_that_is_killed_ends_the_loop_and_another_run_goes_on(make: MakeStream) -> None:
     clean = list(chain.from_iterable(epochs(make(), 2)))
     seen: list[Any] = []
@@ -138,9 +143,8 @@ def test_a_worker_that_is_killed_ends_the_loop_and_another_run_goes_on(make: Mak
         loader = DataLoader(stream, batch_size=None, num_workers=2)
         batches = iter(loader)
         seen += islice(batches, 2)
-        os.kill(batches._workers[1].pid, signal.SIGKILL)  # type: ignore[attr-defined]
         with pytest.raises(RuntimeError, match="worker"):
-            list(batches)
+            _kill_a_worker_of(batches)
     stream = make()
     stream.load_state_dict(stream.state_at(len(seen)))
     assert seen + [*stream, *stream][: len(clean) - len(seen)] == clean
