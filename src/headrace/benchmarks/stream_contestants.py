@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAMS = Path(__file__).parent / "stream_peers"
-_TIME_LIMIT_S = 600
+TIME_LIMIT_S = 300
 _INHERITED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 Task = dict[str, Any]
@@ -38,6 +38,8 @@ class Contestant:
     """What is made from the tars before the first epoch, for people; None: nothing."""
     in_place: bool = False
     """What is made lies beside the tars, in a folder with links to them."""
+    copies: bool = False
+    """What is made holds all payloads; the tars are not read any more."""
     reads_http: bool = False
     resumes: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -62,6 +64,7 @@ PEERS = (
         "litdata",
         "common",
         converts="chunks with all payloads",
+        copies=True,
         resumes=True,
     ),
     Contestant(
@@ -70,6 +73,7 @@ PEERS = (
         "litdata",
         "common",
         converts="chunks with all payloads",
+        copies=True,
         options={"views": True},
         workers=(0,),
     ),
@@ -98,6 +102,7 @@ PEERS = (
         "mosaicml-streaming",
         "mosaic",
         converts="shards (MDS) with all payloads",
+        copies=True,
         resumes=True,
     ),
 )
@@ -110,6 +115,7 @@ class Entrants:
     interpreters: Mapping[str, str]
     """Python of each contestant that is there, by name, in the order of the table."""
     versions: Mapping[str, str]
+    """By package."""
     absent: Mapping[str, str]
     """Why a peer is not there, by name."""
 
@@ -142,19 +148,26 @@ def find(peers: Path | None) -> Entrants:
             absent[peer.name] = f"{peer.package} is not installed in {interpreter.parents[1]}"
             continue
         interpreters[peer.name] = str(interpreter)
-        versions[peer.name] = answer.stdout.strip()
+        versions[peer.package] = answer.stdout.strip()
     return Entrants(interpreters, versions, absent)
 
 
-def run_program(interpreter: str, module: str, task: Task, *, killed: bool = False) -> Any:
+def run_program(interpreter: str, module: str, task: Task) -> Any:
     """Run one program with one task in a fresh process and return what it printed.
 
-    A process that is to be ``killed`` must end by SIGKILL and prints nothing.
-
-    Raises :class:`FailedError` where it ends otherwise.
+    Raises :class:`FailedError` where it fails.
     """
+    process = start_program(interpreter, module, task)
+    output = finish_program(process, expected=0).strip()
+    if not output:
+        raise FailedError("it ended without a result")
+    return json.loads(output.splitlines()[-1])
+
+
+def start_program(interpreter: str, module: str, task: Task) -> subprocess.Popen[str]:
+    """Start one program with one task, in a process group of its own."""
     outside = {name: value for name, value in os.environ.items() if name not in _INHERITED}
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [interpreter, str(PROGRAMS / "harness.py"), module, json.dumps(task)],
         env={**outside, **task.get("environment", {}), "PYTHONWARNINGS": "ignore"},
         stdout=subprocess.PIPE,
@@ -163,18 +176,24 @@ def run_program(interpreter: str, module: str, task: Task, *, killed: bool = Fal
         errors="replace",
         start_new_session=True,
     )
-    try:
-        output, errors = process.communicate(timeout=_TIME_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        raise FailedError(f"no end after {_TIME_LIMIT_S} s") from None
-    finally:
-        _end_group(process.pid)
-    if killed and process.returncode == -signal.SIGKILL:
-        return {}
-    if process.returncode != 0 or not output.strip():
+
+
+def finish_program(process: subprocess.Popen[str], expected: int) -> str:
+    """Wait for a program that is to end with the exit code ``expected``; return its output.
+
+    Raises :class:`FailedError` for another exit code, and where it does not end.
+    """
+    with process:
+        try:
+            output, errors = process.communicate(timeout=TIME_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            raise FailedError(f"no end after {TIME_LIMIT_S} s") from None
+        finally:
+            _end_group(process.pid)
+    if process.returncode != expected:
         lines = [line.strip() for line in errors.splitlines() if line.strip()]
         raise FailedError(lines[-1] if lines else f"exit code {process.returncode}")
-    return json.loads(output.strip().splitlines()[-1])
+    return output
 
 
 def _end_group(group: int) -> None:

@@ -6,11 +6,8 @@ two ranks go on with; the mixture in a block of positions.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,12 +17,13 @@ import numpy as np
 
 from headrace.benchmarks.stream_contestants import (
     HEADRACE,
-    PROGRAMS,
     Contestant,
     FailedError,
     Task,
+    finish_program,
+    start_program,
 )
-from headrace.benchmarks.stream_data import DataSet, link_tars
+from headrace.benchmarks.stream_data import DataSet
 from headrace.benchmarks.stream_rounds import (
     AT_ONCE,
     Course,
@@ -55,8 +53,7 @@ def _flipped_bits(course: Course, data: DataSet) -> list[Record]:
         if "views" in contestant.options:
             continue
         folder = course.new_folder()
-        tars, converted = _copies(course, contestant, data, folder)
-        _flip_bit(converted)
+        tars, converted = _damaged_copies(course, contestant, data, folder)
         paths: Task = {"tars": str(tars), "folder": str(converted)}
         variants.append((contestant, "", paths))
         if contestant is HEADRACE:
@@ -81,35 +78,24 @@ def _flipped_bits(course: Course, data: DataSet) -> list[Record]:
         return list(pool.map(run, variants))
 
 
-def _copies(
+def _damaged_copies(
     course: Course, contestant: Contestant, data: DataSet, folder: Path
 ) -> tuple[Path, Path]:
-    """The tars and what the contestant made of them, where files may be damaged."""
-    source = course.converted(contestant, data)
-    converted = folder / "converted"
-    shutil.copytree(source, converted)
-    if contestant.name == "Grain, mapped tars":  # the table is apart, the payloads are in the tars
-        (folder / "tars").mkdir()
-        for path in data.files:
-            shutil.copy(path, folder / "tars")
-        return folder / "tars", converted
-    tars = converted if source == data.tars else link_tars(data.tars, folder / "tars")
-    return tars, converted
-
-
-def _flip_bit(folder: Path) -> None:
-    """Flip a bit in the largest file below a folder, amid the letters of a document."""
-    candidates = [path for path in folder.parent.rglob("*") if path.is_file()]
-    in_folder = [path for path in candidates if folder in path.parents]
-    tars = [path for path in candidates if path.suffix == ".tar" and path.stat().st_nlink == 1]
+    """The tars and what the contestant made of them; a bit is flipped in what it reads."""
+    tars = Path(shutil.copytree(data.tars, folder / "tars"))
+    converted = tars
+    if contestant.converts is not None:
+        source = course.converted(contestant, data)
+        converted = Path(shutil.copytree(source, folder / "converted"))
+    reads = converted if contestant.in_place or contestant.copies else tars
     largest = max(
-        [path for path in in_folder if path.name != "places.json"] or tars,
-        key=lambda path: path.stat().st_size,
+        (path for path in reads.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
     )
     content = bytearray(largest.read_bytes())
-    place = content.index(b" the ", len(content) // 2) + 2
-    content[place] ^= 1
+    amid_letters = content.index(b" the ", len(content) // 2) + 2
+    content[amid_letters] ^= 1
     largest.write_bytes(content)
+    return tars, converted
 
 
 def _outcome(course: Course, contestant: Contestant, task: Task, data: DataSet) -> str:
@@ -194,34 +180,18 @@ def _run_ranks(
             },
         }
         task["batch_size"] *= world if contestant is HEADRACE else 1  # ours is of all ranks
-        processes.append(_start(course.entrants.interpreters[contestant.name], contestant, task))
-    problem = None
+        interpreter = course.entrants.interpreters[contestant.name]
+        processes.append(start_program(interpreter, contestant.module, task))
+    expected = 0 if stop_at is None else -signal.SIGKILL
+    errors = []
     for process in processes:
         try:
-            _, errors = process.communicate(timeout=120)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            problem = "no end after 120 s"
-            continue
-        if process.returncode != (0 if stop_at is None else -signal.SIGKILL):
-            problem = (errors.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-    if problem:
-        raise FailedError(problem)
+            finish_program(process, expected)
+        except FailedError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
     return served
-
-
-def _start(interpreter: str, contestant: Contestant, task: Task) -> subprocess.Popen[str]:
-    words = [interpreter, str(PROGRAMS / "harness.py"), contestant.module, json.dumps(task)]
-    return subprocess.Popen(
-        words,
-        env={**os.environ, **task["environment"], "PYTHONWARNINGS": "ignore"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
 
 
 def _mixture() -> Record:

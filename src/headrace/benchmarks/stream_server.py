@@ -13,6 +13,7 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -45,8 +46,7 @@ class Line:
 @contextmanager
 def serve(folder: Path, line: Line) -> Iterator[str]:
     """The URL of a server for the files of a folder, on the loopback interface."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, folder, line))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), partial(_Handler, folder, line))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -55,6 +55,15 @@ def serve(folder: Path, line: Line) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    """Threads that may be left over, and no word about clients that hang up."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients end while their connections are open, which is their business."""
 
 
 class _Handler(BaseHTTPRequestHandler):

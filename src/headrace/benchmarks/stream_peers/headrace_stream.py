@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader
 
 from headrace.shards.adopt import index_source
 from headrace.shards.cache import ShardCache
-from headrace.shards.reader import ShardReader
 from headrace.stream import ShardStream
 
 
@@ -23,16 +22,14 @@ class Loader:
     """The stream, or a ``DataLoader`` around it where there are workers."""
 
     def __init__(self, task: dict[str, Any]) -> None:
-        source: str | ShardReader = task["folder"]
-        if "url" in task:
-            source = ShardReader(task["url"], cache=ShardCache(task["cache"]))
         self._stream = ShardStream(
-            {"text": source},
+            {"text": task.get("url", task["folder"])},
             seed=task["seed"],
             batch_size=task["batch_size"],
             fields="txt",
             rank=task.get("rank", 0),
             world_size=task.get("world_size", 1),
+            cache=ShardCache(task["cache"]) if "url" in task else None,
             bad_shards=task.get("bad_shards", "refuse"),
         )
         self._workers: int = task["workers"]
