@@ -198,18 +198,32 @@ class Order:
             place -= sizes[shard]
         raise AssertionError("the place lies in the window")
 
-    def batches(self, epoch, batch_size, window_batches, length_of):
-        """All batches of an epoch, each a list of (source, shard, sample)."""
+    def windows(self, epoch, size):
+        """The windows of an epoch: the key of each, and its samples in the order of positions."""
         key = key_of("batches", self.seed, self.stage)
-        size = batch_size * window_batches
-        found = []
         end = self.length
         while self.counts(epoch * self.length + end) is None:
             end = self.end - epoch * self.length
         for number, start in enumerate(range(0, end, size)):
             members = [self.find(epoch, p) for p in range(start, min(start + size, end))]
+            yield key_of("window", key, epoch, number), members
+
+    def groups(self, epoch, tokens, in_a_batch, window_batches, length_of, mean_length, group):
+        """All groups of an epoch: batches by tokens, or packs."""
+        batch = in_a_batch * max(1, tokens // mean_length)
+        size = max(batch, min(window_batches * batch, 65536))
+        found = []
+        for window_key, members in self.windows(epoch, size):
+            groups = group(members, tokens, length_of)
+            count = len(groups)
+            found += [groups[permuted(number, count, window_key)] for number in range(count)]
+        return found
+
+    def batches(self, epoch, batch_size, window_batches, length_of):
+        """All batches of an epoch, each a list of (source, shard, sample)."""
+        found = []
+        for window_key, members in self.windows(epoch, batch_size * window_batches):
             members.sort(key=length_of)
-            window_key = key_of("window", key, epoch, number)
             full, rest = divmod(len(members), batch_size)
             first = key_of("rest", window_key) % (full + 1) * batch_size
             small = members[first : first + rest]
@@ -220,3 +234,39 @@ class Order:
             if small:
                 found.append(small)
         return found
+
+
+def token_groups(members, tokens, length_of):
+    """Groups of at most so many padded tokens, the shortest samples first."""
+    members = sorted(members, key=length_of)
+
+    def cut(budget):
+        groups, left = [], list(members)
+        while left:
+            size = budget // length_of(left[-1])
+            if size == 0:
+                return None
+            groups.append(left[-size:])
+            left = left[:-size]
+        return groups[::-1]
+
+    fewest = len(cut(tokens))
+    divisions = map(cut, range(1, tokens + 1))
+    return next(groups for groups in divisions if groups is not None and len(groups) == fewest)
+
+
+def packs(members, tokens, length_of):
+    """Rows of at most so many tokens."""
+    rows = []  # space, when it came to have it, samples
+    for time, member in enumerate(sorted(members, key=lambda place: -length_of(place))):
+        length = length_of(member)
+        fitting = [row for row in rows if row[0] >= length]
+        if fitting:
+            row = min(fitting, key=lambda row: row[:2])
+        else:
+            row = [tokens, 0, []]
+            rows.append(row)
+        row[0] -= length
+        row[1] = time
+        row[2].append(member)
+    return [row[2] for row in rows]

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from headrace.stream.batching import BatchPlan
 from headrace.stream.feistel import Permutation, derive_key, derive_keys
+from headrace.stream.grouping import PackPlan, TokenBudgetPlan
 from headrace.stream.phases import Phase
 from headrace.stream.plan import Locations, Source, StagePlan
 
@@ -160,6 +162,61 @@ def test_random_stages_have_the_same_batches(
     batches = BatchPlan(plan, lengths, batch_size=batch_size, window_batches=window_batches)
     expected = order.batches(0, batch_size, window_batches, length_of)
     found = [triples(batches.batch(step)) for step in range(batches.steps_before(1))]
+    assert found == expected
+
+
+@pytest.mark.parametrize("kind", ["tokens", "packed"])
+@settings(max_examples=15)
+@given(
+    stage=stages(),
+    tokens=st.integers(12, 60),
+    batch_size=st.integers(1, 4),
+    window_batches=st.integers(1, 8),
+    seed=st.integers(0, 99),
+)
+def test_random_stages_have_the_same_batches_by_length(
+    plain: ModuleType,
+    triples: Triples,
+    kind: str,
+    stage: dict,
+    tokens: int,
+    batch_size: int,
+    window_batches: int,
+    seed: int,
+) -> None:
+    stage = {**stage, "phases": [{"start": 0}]}
+    plan, order = library(stage), plain.Order(**stage)
+    random = np.random.default_rng(seed)
+    lengths = [
+        [random.integers(1, 13, size).astype(np.int32) for size in sizes]
+        for _, sizes in stage["sources"]
+    ]
+
+    def length_of(place: tuple[int, int, int]) -> int:
+        source, shard, sample = place
+        return int(lengths[source][shard][sample])
+
+    flat = [length for source in lengths for shard in source for length in shard.tolist()]
+    mean = -(-sum(flat) // len(flat))
+    if kind == "tokens":
+        batches = TokenBudgetPlan(
+            plan, lengths, tokens_per_batch=tokens, window_batches=window_batches
+        )
+        expected = order.groups(0, tokens, 1, window_batches, length_of, mean, plain.token_groups)
+        found = [triples(batches.batch(step)) for step in range(batches.steps_before(1))]
+        assert found == expected
+        return
+    packs = PackPlan(
+        plan, lengths, pack_length=tokens, batch_size=batch_size, window_batches=window_batches
+    )
+    rows = order.groups(0, tokens, batch_size, window_batches, length_of, mean, plain.packs)
+    expected = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
+    found = []
+    for step in range(packs.steps_before(1)):
+        batch = packs.batch(step)
+        edges = batch.starts.tolist()
+        places = triples(batch.samples)
+        found.append([places[a:b] for a, b in pairwise(edges)])
     assert found == expected
 
 

@@ -33,8 +33,9 @@ NETWORKS = [
     ("camembert", "sdpa", {}),
     ("mpnet", "eager", {}),
     ("deberta", "eager", RELATIVE),
-    ("deberta-v2", "eager", RELATIVE),
     ("deberta-v2", "eager", {"position_biased_input": True}),
+    ("deberta-v2", "eager",
+     {**RELATIVE, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True}),
     ("eurobert", "sdpa", {}),
 ]  # fmt: skip
 
