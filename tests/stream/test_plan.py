@@ -240,13 +240,15 @@ def test_equal_settings_until_a_position_mean_equal_orders_until_there(
         {"max_epochs": None},
     ]
     one = make_plan(shard_sizes, **settings)
+    first = whole_stage(one, 3)
     for change in changes:
         try:
             other = make_plan(shard_sizes, **{**settings, **change})
         except ConfigError:
             continue
-        first, second = whole_stage(one, 3), whole_stage(other, 3)
-        for end in data.draw(st.lists(st.integers(0, min(len(first), len(second))), max_size=9)):
+        second = whole_stage(other, 3)
+        shorter = min(len(first), len(second))
+        for end in [shorter, *data.draw(st.lists(st.integers(0, shorter), max_size=9))]:
             if one.settings_until(end) == other.settings_until(end):
                 block_end = -(-(end % one.samples_per_epoch) // one.block) * one.block
                 fixed = end - end % one.samples_per_epoch + min(block_end, one.samples_per_epoch)
