@@ -450,3 +450,58 @@ def test_a_disk_that_is_full_of_shards_in_use(
     message = "the shard cache cannot be used: No space left on device"
     assert message in done.stderr.splitlines()[-1]
     assert "Choose a folder with space" in done.stderr
+
+
+READ_AT_RANDOM = """
+import random, sys
+from headrace.shards import ShardCache, ShardReader
+url, folder, limit, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+draw = random.Random(seed)
+cache = ShardCache(folder, limit_bytes=limit)
+reader = ShardReader(url, cache=cache)
+shards = len(reader.manifest.shards)
+for _ in range(60):
+    number = draw.randrange(shards)
+    if draw.random() < 0.3:
+        reader.prefetch([draw.randrange(shards) for _ in range(3)])
+    shard = reader.shard(number)
+    assert [sample.metadata["number"] for sample in shard] == [2 * number, 2 * number + 1]
+    if draw.random() < 0.7:
+        reader.close_shard(number)
+    if draw.random() < 0.05:
+        reader.close()
+print("read")
+"""
+
+
+def test_many_processes_in_a_small_cache_two_of_which_are_killed(
+    web: Any, tmp_path: Path, write_source: WriteSource, cache: ShardCache
+) -> None:
+    """Each reads any shards, fetches ahead, evicts what others have just let go."""
+    write_source(tmp_path / "many", 24, 2)
+    size = sum(path.stat().st_size for path in (tmp_path / "many").glob("*.tar")) // 12
+
+    def start(seed: int) -> subprocess.Popen[str]:
+        arguments = [f"{web.url}/many", str(cache.folder), str(4 * size), str(seed)]
+        return subprocess.Popen(
+            [sys.executable, "-c", READ_AT_RANDOM, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    processes = [start(seed) for seed in range(4)]
+    for victim in processes[:2]:
+        before = web.gets(".tar")
+        while web.gets(".tar") < before + 5 and victim.poll() is None:
+            time.sleep(0.005)
+        victim.kill()
+        victim.communicate()
+    for process in [*processes[2:], start(4)]:
+        output, errors = process.communicate()
+        assert output.split() == ["read"], errors
+        assert "Traceback" not in errors
+    assert list(ShardReader(f"{web.url}/many", cache=ShardCache(cache.folder))) == list(
+        ShardReader(str(tmp_path / "many"))
+    )
+    assert not list((cache.folder / "incoming").iterdir())

@@ -222,3 +222,27 @@ def test_a_manifest_that_was_edited(web: Any, source: Path, cache: ShardCache) -
     with pytest.raises(ShardError, match="not the one that the manifest names"):
         list(ShardReader(f"{web.url}/source", cache=cache, retry=QUICK))
     assert not list(cache.folder.rglob("shard-000001.tar"))
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_corpus_on_a_faulty_server_reads_as_it_is(
+    ranges: bool, web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streams over remote files go through the same retries, wherever one seeks."""
+    content = bytes(number * number % 251 for number in range(60_000))
+    (tmp_path / "corpus.bin").write_bytes(content)
+    monkeypatch.setattr(storage, "PIECE_BYTES", 4096)
+    web.ranges = ranges
+    web.faults = dict.fromkeys(("status", "reset", "truncated", "short"), 0.03)
+    url = f"{web.url}/corpus.bin"
+    with storage.open_for_reading(url) as file:
+        assert file.read(2) == content[:2]
+        file.seek(0)
+        assert file.read() == content
+        file.seek(-5000, 2)
+        assert file.read(100) == content[-5000:-4900]
+        assert file.seek(59_999) == 59_999
+        assert file.read() == content[59_999:]
+        assert file.read() == b""
+    with storage.open_local(url) as file:
+        assert file.read() == content

@@ -119,3 +119,7 @@ def test_a_shard_that_is_gone_is_quarantined(web, sources: dict[str, str], tmp_p
     samples = sum(len(batch) for batch in stream)
     assert stream.quarantined == ("hi/shard-000002.tar",)
     assert samples == 390 - 12
+    # From then on nobody asks for it.
+    asked = web.gets("hi/shard-000002.tar")
+    assert sum(len(batch) for batch in stream) == 390 - 12
+    assert web.gets("hi/shard-000002.tar") == asked > 0

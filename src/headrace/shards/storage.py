@@ -188,9 +188,12 @@ def read_from(
     def request(filesystem: Any, path: str, options: dict[str, Any]) -> bytes:
         data = bytes(filesystem.cat_file(path, start=start, end=start + length, **options))
         if check is not None:
-            wanted = data[start : start + length] if len(data) > length else data
-            if len(wanted) < length and _size(filesystem, path, options) >= start + length:
-                raise OSError(f"the answer has {len(wanted)} bytes of {length}")
+            is_whole = len(data) > length
+            wanted = data[start : start + length] if is_whole else data
+            if is_whole or len(wanted) < length:
+                size = _size(filesystem, path, options)
+                if len(data) < (size if is_whole else min(length, size - start)):
+                    raise OSError(f"the answer has {len(data)} bytes, which are not all")
             check(wanted)
         return data
 
