@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch.distributed
 import torch.multiprocessing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import ConfigError, ShardError
@@ -81,6 +81,7 @@ def test_an_iteration_is_an_epoch_and_the_next_one_the_next_epoch(make: MakeStre
     assert len(set(natural)) == EPOCH == len(natural)
 
 
+@settings(max_examples=50)
 @given(
     world=st.integers(1, 7),
     batch_size=st.integers(1, 130),
@@ -104,6 +105,7 @@ def test_ranks_together_make_the_global_order_from_any_position(
     assert interleaved(parts) == [*one, *one]
 
 
+@settings(max_examples=50)
 @given(start=st.integers(0, 3 * EPOCH), temperature=st.sampled_from([0.0, 1.0]))
 def test_a_stream_that_begins_anywhere_is_the_rest_of_the_clean_one(
     make: MakeStream, start: int, temperature: float
@@ -134,6 +136,7 @@ def test_without_batches_a_rank_takes_every_worldth_sample(
         assert stream.state_dict() == one.state_dict()
 
 
+@settings(max_examples=50)
 @given(
     runs=st.lists(
         st.tuples(st.integers(1, 4), st.sampled_from([None, 1, 7, 32]), st.integers(0, 40)),

@@ -151,7 +151,7 @@ class ShardStream(IterableDataset[Any]):
             shard_window=shard_window,
             quarantine=bad_shards == "quarantine",
         )
-        self._look_ahead = LookAhead(self.plan, self._fetcher.readers)
+        self._look_ahead = LookAhead(self.plan, self._fetcher)
         mean_bytes = sum(
             entry.bytes for reader in readers.values() for entry in reader.manifest.shards
         ) / sum(len(reader) for reader in readers.values())

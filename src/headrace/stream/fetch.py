@@ -136,6 +136,11 @@ class Fetcher:
         ordered = tuple([column[number] for number in numbers] for column in columns)
         return Chunk(ordered, self._combine, kept, sorted(found))
 
+    def prefetch(self, source: int, shards: Iterable[int]) -> None:
+        """Have these shards of a source fetched in the background, but for those left out."""
+        left_out = self._left_out
+        self.readers[source].prefetch(n for n in shards if (source, n) not in left_out)
+
     def _name(self, place: tuple[int, int]) -> str:
         source, shard = place
         return f"{self.names[source]}/{self.readers[source].manifest.shards[shard].name}"

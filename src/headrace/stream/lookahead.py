@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from headrace.shards import storage
-from headrace.shards.reader import ShardReader
+from headrace.stream.fetch import Fetcher
 from headrace.stream.plan import StagePlan
 
 MAX_STRIDE = 64
@@ -19,11 +17,11 @@ LOOKS = 32
 class LookAhead:
     """Looks one window of shards ahead, in the plan alone: nothing is read for it."""
 
-    def __init__(self, plan: StagePlan, readers: Sequence[ShardReader]) -> None:
-        """``readers`` are those of the plan's sources."""
+    def __init__(self, plan: StagePlan, fetcher: Fetcher) -> None:
+        """``fetcher`` reads the plan's sources."""
         self._plan = plan
-        self._readers = readers
-        self._is_remote = np.array([not storage.is_local(reader.url) for reader in readers])
+        self._fetcher = fetcher
+        self._is_remote = np.array([not storage.is_local(source.url) for source in plan.sources])
         self._next = 0
         self.positions: int = min(
             round(row.samples / row.shards * min(plan.shard_window, row.shards) / row.share)
@@ -49,5 +47,5 @@ class LookAhead:
             places = self._plan.locate(epoch, ahead[epochs == epoch])
             for source in np.unique(places.source).tolist():
                 if self._is_remote[source]:
-                    shards = places.shard[places.source == source].tolist()
-                    self._readers[source].prefetch(dict.fromkeys(shards))
+                    shards = dict.fromkeys(places.shard[places.source == source].tolist())
+                    self._fetcher.prefetch(source, shards)
