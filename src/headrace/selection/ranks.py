@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed
 from numpy.typing import NDArray
+
+from headrace.errors import Problem
 
 
 class Ranks:
@@ -27,6 +32,12 @@ class Ranks:
     def gather(self, values: NDArray[Any]) -> NDArray[Any]:
         """The arrays of all ranks one after the other; their lengths may differ."""
         return values
+
+    def joint(self, problems: Sequence[Problem]) -> list[Problem]:
+        """The problems of all ranks, each once, on every rank."""
+        lines = "".join(json.dumps(asdict(problem)) + "\n" for problem in problems)
+        gathered = self.gather(np.frombuffer(lines.encode(), np.uint8)).tobytes().decode()
+        return list(dict.fromkeys(Problem(**json.loads(line)) for line in gathered.splitlines()))
 
 
 class ProcessGroup(Ranks):
@@ -50,6 +61,8 @@ class ProcessGroup(Ranks):
         lengths = np.zeros(self.size, np.int64)
         lengths[self.rank] = len(values)
         lengths = self.sum(lengths)
+        if not lengths.any():
+            return values
         row = int(np.prod(values.shape[1:], dtype=np.int64)) * values.dtype.itemsize
         mine = torch.zeros(int(lengths.max()) * row, dtype=torch.uint8)
         flat = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
@@ -64,6 +77,8 @@ class ProcessGroup(Ranks):
         return np.concatenate(joined).view(values.dtype).reshape(-1, *values.shape[1:])
 
     def _reduce(self, values: NDArray[Any], operation: Any) -> NDArray[Any]:
-        tensor = torch.from_numpy(np.array(values)).to(self._device)
+        # the same type on all ranks, whatever NumPy made of an empty part
+        kind = np.int64 if values.dtype.kind in "iub" else np.float64
+        tensor = torch.from_numpy(np.array(values, dtype=kind)).to(self._device)
         torch.distributed.all_reduce(tensor, op=operation)
         return np.asarray(tensor.cpu().numpy())

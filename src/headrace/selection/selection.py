@@ -117,13 +117,13 @@ def select(
         SelectionError: with all that is wrong with the vectors, the limits and the trade-off.
     """
     ranks = ranks or Ranks()
-    problems = _shape_problems(vectors, groups, costs)
+    problems = ranks.joint(_shape_problems(vectors, groups, costs))
     if problems:
         raise SelectionError(problems)
     progress("reading norms")
     rows = Rows(vectors, ties=ties, groups=groups, ranks=ranks)
     must = np.unique(required) if required is not None else np.zeros(0, np.int64)
-    problems = rows.problems(names) + _method_problems(method, trade_off, limits)
+    problems = ranks.joint(rows.problems(names)) + _method_problems(method, trade_off, limits)
     facts = _facts(rows, group_names, costs, must)
     left, wrong = room(limits, facts)
     problems += wrong

@@ -1,7 +1,7 @@
 """The best rows by a key, exactly, from keys that are known to within an error.
 
 This is the only step of the solvers that looks at all rows, and it needs no sorting: a histogram
-of the keys' bits, summed over the ranks, finds the threshold in two rounds; the few rows so near
+of the keys' bits, summed over the ranks, finds the threshold in three rounds; the few rows so near
 it that their fp32 keys do not decide are compared by exact keys and, where these are equal, by
 the ties of the rows.
 """
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from headrace.selection.rows import Rows
 
+_DIGITS = ((21, 11), (10, 11), (0, 10))
+"""Lowest bit and number of bits of the digits of a key, highest first."""
 _PIECE = 1 << 17
 """Keys that are counted at once."""
 
@@ -89,37 +91,33 @@ def _threshold(
     weights: NDArray[np.int64] | None,
 ) -> float:
     """The key at which the weights of the rows above reach the capacity; -inf if they do not."""
-    high = 0
-    for shift in (16, 0):
-        counts = np.zeros(1 << 16, np.int64)
+    prefix = 0
+    for shift, width in _DIGITS:
+        counts = np.zeros(1 << width, np.int64)
         for start in range(0, len(keys), _PIECE):
             piece = slice(start, start + _PIECE)
             bits = _ordered_bits(keys[piece])
-            wanted = part[piece]
-            if shift == 0:
-                wanted = wanted & (bits >> 16 == high)
-            digits = ((bits[wanted] >> shift) & 0xFFFF).astype(np.int64)
-            # integers below 2**53 add up exactly in the fp64 of a weighted count
+            wanted = part[piece] & (bits >> np.uint64(shift + width) == prefix)
+            digits = (bits[wanted] >> np.uint64(shift)).astype(np.int64) & ((1 << width) - 1)
             weight = None if weights is None else weights[piece][wanted]
-            counted = np.bincount(digits, weight, minlength=1 << 16)
+            # integers below 2**53 add up exactly in the fp64 of a weighted count
+            counted = np.bincount(digits, weight, minlength=1 << width)
             counts += counted.astype(np.int64)
         counts = rows.ranks.sum(counts)
         above = np.cumsum(counts[::-1])
         if above[-1] < capacity:
             return -np.inf
-        digit = (1 << 16) - 1 - int(np.argmax(above >= capacity))
-        if shift == 16:
-            high = digit
-            capacity -= int(above[(1 << 16) - 1 - digit] - counts[digit])
-        else:
-            return _from_ordered_bits((high << 16) | digit)
-    raise AssertionError("two rounds")
+        place = int(np.argmax(above >= capacity))
+        digit = (1 << width) - 1 - place
+        prefix = (prefix << width) | digit
+        capacity -= int(above[place] - counts[digit])
+    return _from_ordered_bits(prefix)
 
 
-def _ordered_bits(keys: NDArray[np.float32]) -> NDArray[np.uint32]:
+def _ordered_bits(keys: NDArray[np.float32]) -> NDArray[np.uint64]:
     """fp32 as unsigned integers in the same order."""
     bits = np.ascontiguousarray(keys).view(np.uint32)
-    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
 
 
 def _from_ordered_bits(value: int) -> float:
