@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import ConfigError
-from headrace.stream.batching import BatchPlan
+from headrace.stream.batching import Batches, BatchPlan
+from headrace.stream.grouping import PackPlan, TokenBudgetPlan
+from headrace.stream.packing import samples_of
 from headrace.stream.phases import MAX_PHASES, Phase
 from headrace.stream.plan import MAX_STAGE_BYTES, Source, StagePlan
 from headrace.stream.state import MAX_QUARANTINED, StreamState
@@ -155,6 +157,65 @@ def test_a_stage_that_ended_cannot_be_made_longer_in_its_last_window() -> None:
     state = StreamState.at(plan_with(**window, max_epochs=[0.9, 1]), 1)
     with pytest.raises(ConfigError, match="phase 1 of the mixture changed"):
         state.check(plan_with(**window, max_epochs=[1, 1]), "here")
+
+
+@pytest.mark.parametrize("kind", ["samples", "tokens", "packed"])
+def test_a_stage_that_ends_before_what_was_done_is_refused(kind: str) -> None:
+    saved = batches_of(kind, [], [None, None])
+    state = StreamState.at(saved, saved.steps_before(1) + 2)
+    with pytest.raises(ConfigError) as caught:
+        state.check(batches_of(kind, [], [1, 1]), "here")
+    assert caught.value.problems[0].what.startswith("the stage ends after")
+    assert "phase 1 of the mixture changed" in caught.value.problems[1].what
+
+
+def batches_of(kind: str, phases: list[Phase], max_epochs: list[float | None]) -> Batches:
+    """Batches of about four samples in windows of about five batches, over blocks of 16."""
+    sources = [Source("en", "a", (30,), "f"), Source("hi", "b", (11,), "g")]
+    plan = StagePlan(sources, seed=1, stage="s", phases=phases, max_epochs=max_epochs, block=16)
+    random = np.random.default_rng(0)
+    lengths = [[random.integers(1, 9, size).astype(np.int32)] for size in (30, 11)]
+    if kind == "tokens":
+        return TokenBudgetPlan(plan, lengths, tokens_per_batch=20, window_batches=5)
+    if kind == "packed":
+        return PackPlan(plan, lengths, pack_length=10, batch_size=2, window_batches=5)
+    return BatchPlan(plan, lengths, batch_size=4, window_batches=5)
+
+
+def rows_of(batches: Batches, step: int) -> list[list[int]]:
+    samples = samples_of(batches.batch(step))
+    return [samples.source.tolist(), samples.sample.tolist()]
+
+
+EDITS = st.tuples(
+    st.lists(st.integers(1, 100), max_size=2, unique=True),
+    st.sampled_from([0.0, 0.6]),
+    st.sampled_from([None, 1, 1.7]),
+    st.sampled_from([None, 1, 2]),
+)
+
+
+@pytest.mark.parametrize("kind", ["samples", "tokens", "packed"])
+@given(EDITS, EDITS, st.integers(0, 40))
+def test_what_a_state_accepts_has_the_same_batches_behind_it(
+    kind: str,
+    one: tuple[list[int], float, float | None, float | None],
+    other: tuple[list[int], float, float | None, float | None],
+    step: int,
+) -> None:
+    saved, edited = (
+        batches_of(kind, [Phase(start, temperature=heat) for start in sorted(starts)], [*limits])
+        for starts, heat, *limits in (one, other)
+    )
+    if saved.total_steps is not None:
+        step = min(step, saved.total_steps)
+    state = StreamState.at(saved, step)
+    try:
+        state.check(edited, "here")
+    except ConfigError:
+        return
+    for before in range(step):
+        assert rows_of(saved, before) == rows_of(edited, before)
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,20 @@ class StreamState:
                     f"Go on with stage {self.stage}, or start from a checkpoint of this one",
                 )
             )
-        settings = plan.settings_until(max(self.next_step, 0))
+        try:
+            settings = plan.settings_until(max(self.next_step, 0))
+        except IndexError:
+            # Only a stage that ends has no such step.
+            steps = plan.total_steps or 0
+            settings = plan.settings_until(steps)
+            problems.append(
+                Problem(
+                    f"the stage ends after {steps} steps now, fewer than were done",
+                    where,
+                    f"step {self.next_step}",
+                    "Set its phases and epoch limits back, or start it anew in another run folder",
+                )
+            )
         for name in sorted({*self.settings, *settings}):
             saved, now = self.settings.get(name), settings.get(name)
             if saved != now and name == "mixture phases":
