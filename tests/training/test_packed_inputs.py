@@ -16,7 +16,7 @@ from headrace.training.data import collate, encode_data, open_data, plan_batches
 from headrace.training.packed_inputs import PackedInputs
 from headrace.training.stages import expand_stages
 
-PACK_LENGTH = 96
+PACK_LENGTH = 128
 MAX_LENGTH = 48
 LOCAL = {"local_attention": 8, "global_attn_every_n_layers": 2, "sliding_window": 8}
 RELATIVE = {
