@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from headrace.errors import ConfigError, ShardError
@@ -222,6 +223,7 @@ def test_settings_until_take_in_the_block_in_progress(
     assert (plain.settings_until(end) != later.settings_until(end)) is (end > 100)
 
 
+@hypothesis_settings(max_examples=40)
 @given(phased(), st.data())
 def test_equal_settings_until_a_position_mean_equal_orders_until_there(
     make_plan: MakePlan,
