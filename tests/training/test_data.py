@@ -154,6 +154,23 @@ def test_a_batch_without_any_sample_is_still_one_for_every_rank(data_and_branch,
     assert all(torch.all(micro["labels"] == IGNORED) for micro in batch.micro_batches)
 
 
+def test_validation_takes_as_many_samples_as_a_micro_batch_has_room_for(data_and_branch):
+    data, branch = data_and_branch  # samples have at most 48 tokens
+
+    def samples_at_once(plan, micro):
+        maker = BatchMaker(
+            data, plan, branch, rank=0, world_size=2, micro_batch_size=micro, accumulation=2
+        )
+        return maker.samples_at_once
+
+    order = data.opened.plan(branch, 3, data.train)
+    lengths = token_lengths(data.train[language] for language in branch.languages)
+    assert samples_at_once(BatchPlan(order, lengths, batch_size=16), 4) == 4
+    assert samples_at_once(PackPlan(order, lengths, pack_length=100, batch_size=4), 3) == 6
+    assert samples_at_once(TokenBudgetPlan(order, lengths, tokens_per_batch=1000), 4) == 5
+    assert samples_at_once(TokenBudgetPlan(order, lengths, tokens_per_batch=100), 4) == 1
+
+
 def test_memory_is_pinned_only_for_a_gpu(maker):
     batch = maker(0, 1).make(0)
     assert not any(tensor.is_pinned() for micro in batch.micro_batches for tensor in micro.values())

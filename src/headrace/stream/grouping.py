@@ -11,6 +11,7 @@ from abc import abstractmethod
 from bisect import bisect_right
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,16 +61,18 @@ class GroupedBatches(Batches):
             title=f"planning batches of {plan.stage}",
         )
         self._first_steps = [0]
+        self._counting = Lock()  # batches may be made in a thread
         self._window = lru_cache(maxsize=WINDOWS_KEPT)(self._plan_window)
 
     def steps_before(self, epoch: int) -> int:
         """Steps of all epochs before ``epoch``; counts the groups of epochs not seen before."""
-        while len(self._first_steps) <= epoch:
-            counted = len(self._first_steps) - 1
-            if not self.samples_of_epoch(counted):
-                return self._first_steps[-1]
-            steps = -(-int(self._group_starts(counted)[-1]) // self.groups_per_batch)
-            self._first_steps.append(self._first_steps[-1] + steps)
+        with self._counting:
+            while len(self._first_steps) <= epoch:
+                counted = len(self._first_steps) - 1
+                if not self.samples_of_epoch(counted):
+                    return self._first_steps[-1]
+                steps = -(-int(self._group_starts(counted)[-1]) // self.groups_per_batch)
+                self._first_steps.append(self._first_steps[-1] + steps)
         return self._first_steps[epoch]
 
     def find(self, step: int) -> tuple[int, int]:

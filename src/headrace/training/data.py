@@ -270,6 +270,15 @@ class BatchMaker:
         self.accumulation = accumulation
         self.pin_memory = pin_memory
 
+    @property
+    def samples_at_once(self) -> int:
+        """How many samples of the greatest length fit a micro-batch."""
+        longest = self.sources[0].spec.max_length
+        if isinstance(self.plan, TokenBudgetPlan):
+            tokens = self.plan.size // (self.world_size * self.accumulation)
+            return max(1, tokens // longest)
+        return self.micro_batch_size * max(1, self.pack_length // longest)
+
     def make(self, step: int) -> RankBatch:
         """Return this rank's part of the batch of a step: a pure function of the step."""
         whole = self.plan.batch(step)

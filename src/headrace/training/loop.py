@@ -222,7 +222,7 @@ class BranchTrainer:
                 self.validation,
                 self.task,
                 self.world,
-                batch_size=2 * self.batches.micro_batch_size,
+                batch_size=2 * self.batches.samples_at_once,
                 pad=self.batches.pad,
             )
             if self.branch.stage.keep_best == "validation_loss":
