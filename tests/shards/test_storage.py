@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -119,6 +120,7 @@ def test_a_file_to_write_is_checked_before_the_work(tmp_path: Path) -> None:
         (f"{tmp_path}/new/", "a folder"),
         (tmp_path / "file" / "x.json", "in the way"),
         ("ftpx://host/x.json", "not known"),
+        (os.devnull, "a device"),
     ):
         (problem,) = storage.output_file_problems(str(bad), "--json")
         assert problem.where == "--json"

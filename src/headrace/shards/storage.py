@@ -95,6 +95,9 @@ def output_file_problems(text: str, where: str) -> list[Problem]:
     path = local_path(text)
     if path.is_dir() or text.endswith("/"):
         return [Problem("a folder, where a file is to be written", where, text, "Name a file")]
+    if path.exists() and not path.is_file():
+        # A file is replaced as a whole: a device or pipe would be gone.
+        return [Problem("a device or pipe, not a file", where, text, "Name a file")]
     folder = _nearest(path.parent)
     if not folder.is_dir():
         return [Problem("a file is in the way", where, text, "Choose another folder")]
