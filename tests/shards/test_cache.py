@@ -207,11 +207,13 @@ def test_shards_in_use_are_never_evicted(
     limited = ShardCache(cache.folder, limit_bytes=1)
     reader = ShardReader(url, cache=limited)
     shard = reader.shard(0)
+    inode = cached_tars(cache)["shard-000000.tar"].stat().st_ino
     process = start_reading(url, cache.folder, limit=1)
     keys, errors = process.communicate()
     assert keys.split() == [sample.key for sample in clean]
     assert "more than its limit of 1" in errors + caplog.text
-    assert "shard-000000.tar" in cached_tars(cache)
+    assert cached_tars(cache)["shard-000000.tar"].stat().st_ino == inode
+    assert web.gets("shard-000000.tar") == 1
     assert list(shard) == clean[:20]
     assert reader.shard(1)[0] == clean[20]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -360,20 +362,21 @@ def test_a_process_ends_though_a_download_stalls(
     assert process.communicate(timeout=25)[0].split() == ["end"]
 
 
-def read_in_child(reader: ShardReader, keys: Any) -> None:
+def read_in_child(reader: ShardReader, cache: ShardCache, keys: Any) -> None:
     reader.prefetch(range(3))
+    while len(cached_tars(cache)) < 3:
+        time.sleep(0.01)
     keys.put([sample.key for sample in reader])
 
 
-def test_readers_travel_to_workers(
-    web: Any, url: str, clean: list[Sample], cache: ShardCache
-) -> None:
+def test_readers_travel_to_workers(web: Any, url: str, clean: list[Sample], tmp_path: Path) -> None:
+    cache = ShardCache(tmp_path / "cache", threads=1)
     reader = ShardReader(url, cache=cache, retry=QUICK)
     web.pace = 0.01
-    reader.prefetch(range(3))  # a fork while threads fetch
+    reader.prefetch([0])  # a fork while a thread fetches
     context = multiprocessing.get_context("fork")
     keys = context.Queue()
-    process = context.Process(target=read_in_child, args=(reader, keys))
+    process = context.Process(target=read_in_child, args=(reader, cache, keys))
     process.start()
     assert keys.get(timeout=60) == [sample.key for sample in clean]
     process.join()

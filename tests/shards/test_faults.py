@@ -234,6 +234,7 @@ def test_a_corpus_on_a_faulty_server_reads_as_it_is(
     monkeypatch.setattr(storage, "PIECE_BYTES", 4096)
     web.ranges = ranges
     web.faults = dict.fromkeys(("status", "reset", "truncated", "short"), 0.03)
+    web.replaced["corpus.bin"] = [content[:30_000]]  # half of it, as if that were all
     url = f"{web.url}/corpus.bin"
     with storage.open_for_reading(url) as file:
         assert file.read(2) == content[:2]

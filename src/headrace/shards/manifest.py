@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import xxhash
@@ -50,12 +51,12 @@ class Manifest:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Free JSON: language, counts, input hashes."""
 
-    @property
+    @cached_property
     def samples(self) -> int:
         """Number of samples in all shards."""
         return sum(shard.samples for shard in self.shards)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """xxh3-128 (hex) over names, counts, sizes and hashes in order; metadata has no part."""
         rows = [[shard.name, shard.samples, shard.bytes, shard.hash] for shard in self.shards]
