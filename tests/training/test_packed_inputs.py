@@ -252,6 +252,27 @@ def test_a_packed_run_with_flash_attention_is_refused_beforehand(small_corpus, t
     assert "flash_attention_2" in capsys.readouterr().err
 
 
+def test_a_packed_run_of_such_a_network_leaves_no_trace(small_corpus, world, tmp_path):
+    from headrace.training.run import train_in_group
+    from headrace.training.signals import StopFlag
+
+    network = {**small_corpus.config(tmp_path)["headrace"]["model"]["config"]}
+    path = small_corpus.write_config(
+        tmp_path / "run.json",
+        tmp_path / "run",
+        **{
+            "headrace.model.config": {**network, "model_type": "convbert"},
+            "headrace.batching": {"type": "packed"},
+            "headrace.data.cache_dir": str(tmp_path / "cache"),
+        },
+    )
+    config = load_run_config(path)
+    with pytest.raises(UserError, match="ConvBertForTokenClassification"):
+        train_in_group(config, expand_stages(config), world, StopFlag())
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "cache").exists()
+
+
 def test_rows_of_one_sample_need_no_mask_of_their_own(both_batches):
     """Validation calls a network that trains on packed rows with padded samples."""
     _, unpacked, task = both_batches

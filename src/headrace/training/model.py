@@ -148,12 +148,12 @@ def build_model(
         start_folder: exported model of an earlier stage, in place of ``config``.
     """
     torch.manual_seed(seed)
-    attention = {"attn_implementation": config.attention} if config.attention else {}
+    attention = _attention(config)
     if start_folder is not None:
         return task.model_class.from_pretrained(str(start_folder), dtype=torch.float32, **attention)
-    settings = model_config(config, task, tokenizer)
     if config.pretrained is None:
-        return task.model_class.from_config(settings, dtype=torch.float32, **attention)
+        return new_model(config, task, tokenizer)
+    settings = model_config(config, task, tokenizer)
     try:
         network, loading = task.model_class.from_pretrained(
             config.pretrained,
@@ -178,6 +178,18 @@ def build_model(
             )
         )
     return network
+
+
+def new_model(
+    config: ModelConfig, task: TokenClassification, tokenizer: PreTrainedTokenizerFast
+) -> PreTrainedModel:
+    """Return the network in fp32 with new weights, also where ``config`` names pretrained ones."""
+    settings = model_config(config, task, tokenizer)
+    return task.model_class.from_config(settings, dtype=torch.float32, **_attention(config))
+
+
+def _attention(config: ModelConfig) -> dict[str, str]:
+    return {"attn_implementation": config.attention} if config.attention else {}
 
 
 def empty_model(

@@ -14,14 +14,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.masking_utils import (
     create_bidirectional_mask,
     create_bidirectional_sliding_window_mask,
 )
 
+from headrace.config.schema import HeadraceConfig
 from headrace.errors import ConfigError, Problem
-from headrace.training.model import first_position
+from headrace.tasks.token_classification import TokenClassification
+from headrace.training.model import first_position, new_model
 
 _SLIDING = "sliding_attention"
 _OWN_MASKS = {"deberta", "deberta-v2"}
@@ -146,6 +148,21 @@ class PackedInputs:
                 remedy,
             )
         )
+
+
+def check_packing(
+    config: HeadraceConfig, task: TokenClassification, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Check that the network of a run config keeps packed samples apart, with new weights.
+
+    Raises:
+        ConfigError: naming the network.
+    """
+    network = new_model(config.model, task, tokenizer)
+    longest = config.task.max_length
+    PackedInputs(network).check(
+        network, pack_length=config.batching.pack_length or longest, max_length=longest
+    )
 
 
 @contextmanager

@@ -43,7 +43,7 @@ from headrace.training.export import finish_interrupted_export, write_export
 from headrace.training.loop import BranchTrainer, Progress
 from headrace.training.model import build_model, check_attention, check_length, empty_model
 from headrace.training.order import problems_of_orders
-from headrace.training.packed_inputs import PackedInputs
+from headrace.training.packed_inputs import PackedInputs, check_packing
 from headrace.training.precision import Precision, choose_precision
 from headrace.training.quarantine import agree_on_quarantine, read_quarantine
 from headrace.training.results import collect_results, environment, write_json
@@ -79,6 +79,8 @@ def train_in_group(
     with failing_together(world):
         opened, _ = check_run(config, chosen, world.size)
         check_attention(config.headrace.model, world.device)
+        if config.headrace.batching.type == "packed" and world.is_main:
+            check_packing(config.headrace, opened.task, opened.tokenizer)
     precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
     with failing_together(world):
         left_out = read_quarantine(config.output)
@@ -224,12 +226,7 @@ def train_branch(
         seed=derive_key("weights", headrace.seed),
         start_folder=branch.start_folder,
     )
-    pack_inputs = None
-    if isinstance(plan, PackPlan):
-        with failing_together(world):
-            pack_inputs = PackedInputs(model)
-            if world.is_main:
-                pack_inputs.check(model, pack_length=plan.size, max_length=headrace.task.max_length)
+    pack_inputs = PackedInputs(model) if isinstance(plan, PackPlan) else None
     parameters = sum(parameter.numel() for parameter in model.parameters())
     model_class, model_settings = type(model), model.config
 
