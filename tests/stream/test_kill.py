@@ -23,8 +23,10 @@ from headrace.stream import ShardStream
 SEED = 20261121
 KILLS = 100
 SAVE_EVERY = 3
-LONGEST_RUN = 0.04
-"""Seconds after the first step, in most runs; the others are killed while they start."""
+MOST_STEPS = 12
+"""Steps before a kill, in most runs; the others are killed while they start."""
+A_WHILE = 0.02
+"""Seconds: a kill comes at a random moment of this length after the step, or the start."""
 
 # Forked, the ranks need not import anything.
 fork = multiprocessing.get_context("fork")
@@ -77,8 +79,8 @@ def train(make: Callable[..., ShardStream], run: Run, rank: int, barrier: Any) -
             barrier.wait()
 
 
-def wait_for(path: Path, process: BaseProcess) -> None:
-    while not (path.exists() and path.stat().st_size):
+def wait_for_steps(steps: int, log: Path, process: BaseProcess) -> None:
+    while not log.exists() or log.read_bytes().count(b"\n") < steps:
         assert process.is_alive()
         time.sleep(0.001)
 
@@ -127,8 +129,8 @@ def test_a_hundred_kills_lose_repeat_and_reorder_nothing(
         for process in ranks:
             process.start()
         if choose.random() < 0.8:
-            wait_for(run.folder / "log-0", ranks[0])
-        time.sleep(choose.uniform(0, LONGEST_RUN))
+            wait_for_steps(choose.randint(1, MOST_STEPS), run.folder / "log-0", ranks[0])
+        time.sleep(choose.uniform(0, A_WHILE))
         victim = choose.randrange(run.world)
         kill([ranks[victim]])
         time.sleep(choose.uniform(0, 0.004))  # the others run on a little, into the barrier

@@ -169,21 +169,30 @@ CLEAN: dict[int | None, list[Any]] = {}
     first=st.integers(0, 2 * BATCHES + 1),
     second=st.integers(0, BATCHES + 1),
     batch_size=st.sampled_from([BATCH, None]),
+    persistent=st.booleans(),
 )
 def test_a_stateful_loader_resumes_twice_after_any_number_of_batches(
-    make: MakeStream, workers: int, first: int, second: int, batch_size: int | None
+    make: MakeStream,
+    workers: int,
+    first: int,
+    second: int,
+    batch_size: int | None,
+    persistent: bool,
 ) -> None:
     per_epoch = BATCHES if batch_size else EPOCH
     if not batch_size:
         first, second = 7 * first, 7 * second
     clean = CLEAN.setdefault(
-        batch_size, list(chain.from_iterable(epochs(make(batch_size=batch_size), 5)))
+        batch_size, list(chain.from_iterable(epochs(make(batch_size=batch_size), 6)))
     )
     seen: list[Any] = []
     state = None
     for stop in (first, second, 2 * per_epoch):
         loader = StatefulDataLoader(
-            make(batch_size=batch_size), batch_size=None, num_workers=workers
+            make(batch_size=batch_size),
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=persistent and workers > 0,
         )
         if state is not None:
             loader.load_state_dict(state)
