@@ -95,6 +95,8 @@ class WebServer:
     """Paths that are answered with an error status."""
     replaced: dict[str, list[bytes]] = field(default_factory=dict)
     """Other contents for a path: one for each GET, then the file's own again."""
+    wrong_heads: int = 0
+    """So many HEAD requests are answered with half the size; -1: the next ones have no size."""
     changing_etag: bool = False
     pace: float = 0.0
     """Seconds of rest after each 4 KiB of an answer."""
@@ -193,7 +195,14 @@ class Handler(BaseHTTPRequestHandler):
             data = sent = data[: len(data) // 2]
         elif fault == "garbled":
             sent = data[:-1] + bytes([data[-1] ^ 1])
-        self.send_header("Content-Length", str(len(data)))
+        length = len(data)
+        if not with_body and web.wrong_heads > 0:
+            web.wrong_heads -= 1
+            length //= 2
+        if web.wrong_heads >= 0:
+            self.send_header("Content-Length", str(length))
+        else:
+            self.close_connection = True
         tag = time.monotonic_ns() if web.changing_etag else file.stat().st_mtime_ns
         self.send_header("ETag", f'"{tag:x}"')
         self.end_headers()

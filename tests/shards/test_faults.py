@@ -128,6 +128,18 @@ def test_a_large_source_is_looked_up_all_at_once(
     assert web.most_at_once >= 16
 
 
+def test_a_wrong_size_is_asked_for_again(web: Any, source: Path) -> None:
+    web.wrong_heads = 1
+    ShardReader(f"{web.url}/source", retry=QUICK)
+    web.wrong_heads = 100
+    with pytest.raises(ShardError, match="the shard is truncated") as caught:
+        ShardReader(f"{web.url}/source", retry=QUICK)
+    assert len(caught.value.problems) == 3
+    web.wrong_heads = -1
+    with pytest.raises(ShardError, match="does not tell the size"):
+        ShardReader(f"{web.url}/source", retry=QUICK)
+
+
 def test_an_index_is_made_in_the_download(
     web: Any, source: Path, clean: list[Sample], cache: ShardCache
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from headrace.errors import ShardError
 from headrace.shards import Manifest, Sample, ShardCache, ShardReader, storage
 from headrace.shards.adopt import index_source
+from headrace.shards.remote import version_of
 from headrace.shards.verify import verify_source
 
 pytest.importorskip("s3fs")
@@ -106,9 +107,9 @@ def test_through_the_cache(
     assert list(reader) == make_samples(50)
     assert len(list(cache.folder.rglob("*.idx"))) == 3
     tar = storage.join(bucket, "shard-000001.tar")
-    data, tag = storage.read_bytes(tar), storage.version_of(tar)
+    data, tag = storage.read_bytes(tar), version_of(tar)
     upload_in_parts(tar, data)
-    assert storage.version_of(tar) != tag
+    assert version_of(tar) != tag
     other = ShardCache(tmp_path / "other")
     assert list(ShardReader(bucket, cache=other)) == make_samples(50)
 
@@ -117,7 +118,7 @@ def test_through_the_cache(
     assert list(ShardReader(bucket, cache=cache)) == make_samples(50)
     with pytest.raises(ShardError, match="not the one that the manifest names") as caught:
         list(ShardReader(bucket, cache=ShardCache(tmp_path / "third")))
-    assert str(storage.version_of(tar)) in str(caught.value)
+    assert str(version_of(tar)) in str(caught.value)
 
 
 def upload_in_parts(url: str, data: bytes) -> None:

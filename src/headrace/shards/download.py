@@ -12,6 +12,7 @@ from headrace.shards import storage
 from headrace.shards.filesystems import NO_SUCH_FILE
 from headrace.shards.index import BLOCK_BYTES, BlockHasher, ShardIndex, read_index
 from headrace.shards.manifest import ShardEntry
+from headrace.shards.remote import read_from, version_of
 from headrace.shards.retry import RetryPolicy
 from headrace.shards.scan import scan_tar
 from headrace.shards.shard import check_index
@@ -76,7 +77,7 @@ def _copy(
                 block = data[offset : offset + BLOCK_BYTES]
                 check_block(block, number, int(index.block_hashes[number]), entry)
 
-        data = storage.read_from(tar_url, position, length, retry, check)
+        data = read_from(tar_url, position, length, retry, check)
         if len(data) > length:
             # A server that knows no ranges sends all of the file each time: take it at once.
             if len(data) != entry.bytes:
@@ -104,7 +105,7 @@ def _index_beside(tar_url: str, entry: ShardEntry, retry: RetryPolicy) -> ShardI
 def _another_shard(tar_url: str, entry: ShardEntry, found: str, retry: RetryPolicy) -> Problem:
     version = None
     with suppress(ShardError):
-        version = storage.version_of(tar_url, retry)
+        version = version_of(tar_url, retry)
     return Problem(
         "the tar is not the one that the manifest names",
         f"shard {entry.name}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -120,16 +120,28 @@ def sizes_at_once(urls: Sequence[str], policy: RetryPolicy) -> list[int | None]:
         left = [url for url in urls if url not in found]
         failure: BaseException | None = None
         for url, answer in zip(left, sync(filesystem.loop, ask_all, **options), strict=True):
-            if isinstance(answer, BaseException) and not is_missing(answer):
-                failure = answer
+            if not isinstance(answer, BaseException):
+                found[url] = size_in(answer, url)
+            elif is_missing(answer):
+                found[url] = None
             else:
-                found[url] = None if isinstance(answer, BaseException) else answer["size"]
+                failure = answer
         if failure is not None:
             raise failure
 
     if urls:
         read_remotely(urls[0], policy, "look it up", request)
     return [found[url] for url in urls]
+
+
+def size_in(found: Mapping[str, Any], url: str) -> int:
+    """The size that a filesystem's description of a file gives."""
+    size = found["size"]
+    if size is None:
+        raise ShardError(
+            Problem("the server does not tell the size", url, remedy="Use one that knows ranges")
+        )
+    return int(size)
 
 
 @contextmanager

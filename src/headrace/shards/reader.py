@@ -221,6 +221,9 @@ def missing_files(
     for entry in shards:
         where = f"shard {entry.name}"
         size = sizes.get(entry.name)
+        if size not in (None, entry.bytes) and not storage.can_list(url):
+            # A server may say something wrong once.
+            size = storage.size_of(storage.join(url, entry.name), retry)
         if size is None:
             problems.append(
                 Problem("the shard is missing", where, storage.join(url, entry.name), FETCH_AGAIN)

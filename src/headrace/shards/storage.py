@@ -27,6 +27,7 @@ from headrace.shards.filesystems import (
     sizes_at_once,
     translated,
 )
+from headrace.shards.remote import RemoteFile, read_from, size_on
 from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy, is_missing
 
 T = TypeVar("T")
@@ -179,60 +180,12 @@ def read_range(
     return data[start : start + length] if len(data) > length else data
 
 
-def read_from(
-    url: str,
-    start: int,
-    length: int,
-    retry: RetryPolicy = DEFAULT_RETRY,
-    check: Callable[[bytes], None] | None = None,
-) -> bytes:
-    """As :func:`read_range`, of a remote file; all of it if the server knows no ranges."""
-
-    def request(filesystem: Any, path: str, options: dict[str, Any]) -> bytes:
-        data = bytes(filesystem.cat_file(path, start=start, end=start + length, **options))
-        if check is not None:
-            is_whole = len(data) > length
-            wanted = data[start : start + length] if is_whole else data
-            if is_whole or len(wanted) < length:
-                size = _size(filesystem, path, options)
-                if len(data) < (size if is_whole else min(length, size - start)):
-                    raise OSError(f"the answer has {len(data)} bytes, which are not all")
-            check(wanted)
-        return data
-
-    return read_remotely(url, retry, "read it", request)
-
-
 def size_of(url: str, retry: RetryPolicy = DEFAULT_RETRY) -> int:
     """Size of a file in bytes."""
     if is_local(url):
         with translated(url, "read it"):
             return local_path(url).stat().st_size
-    return read_remotely(url, retry, "read it", _size)
-
-
-def _size(filesystem: Any, path: str, options: dict[str, Any]) -> int:
-    filesystem.invalidate_cache()
-    size = filesystem.info(path, **options)["size"]
-    if size is None:
-        raise ShardError(
-            Problem("the server does not tell the size", path, remedy="Use one that knows ranges")
-        )
-    return int(size)
-
-
-def version_of(url: str, retry: RetryPolicy = DEFAULT_RETRY) -> str | None:
-    """What the store says of a remote file's version: its ETag, or else its time."""
-
-    def request(filesystem: Any, path: str, options: dict[str, Any]) -> str | None:
-        filesystem.invalidate_cache()
-        found = filesystem.info(path, **options)
-        for name in ("ETag", "etag", "md5Hash", "LastModified", "Last-Modified", "mtime"):
-            if found.get(name):
-                return str(found[name])
-        return None
-
-    return read_remotely(url, retry, "read it", request)
+    return read_remotely(url, retry, "read it", size_on)
 
 
 def can_list(url: str) -> bool:
@@ -330,45 +283,9 @@ def open_for_reading(url: str) -> Iterator[IO[bytes]]:
         with translated(url, "read it"):
             file: IO[bytes] = local_path(url).open("rb")
     else:
-        file = io.BufferedReader(_RemoteFile(url), PIECE_BYTES)
+        file = io.BufferedReader(RemoteFile(url, size_of(url)), PIECE_BYTES)
     with file:
         yield file
-
-
-class _RemoteFile(io.RawIOBase):
-    """A remote file as a raw stream: a ranged read, with retries, for each piece."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self._url = url
-        self._size = size_of(url)
-        self._position = 0
-        self._whole: bytes | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        start, length = self._position, min(len(buffer), self._size - self._position)
-        if length <= 0:
-            return 0
-        if self._whole is None:
-            data = read_from(self._url, start, length, check=lambda _: None)
-            if len(data) > length:
-                self._whole = data
-        if self._whole is not None:
-            data = self._whole[start : start + length]
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
 
 
 @contextmanager
