@@ -46,6 +46,7 @@ TARGETS = (
     Target("state_bytes", "state, bytes of JSON", below=1024, digits=0),
     Target("memory_growth_mib", "growth of memory from 10 % to 100 % of an epoch, MiB", below=16),
 )
+OURS = "headrace"
 MISSED, UNMEASURED = "**missed**", "not measured"
 
 
@@ -63,6 +64,10 @@ def render(result: dict[str, Any]) -> str:
         *target_table(result["figures"]),
         "",
         *missed_lines(result["figures"]),
+        "",
+        "## Where another is ahead",
+        "",
+        *ahead(result),
         "",
         "## Raw samples",
         "",
@@ -116,8 +121,24 @@ def missed_lines(figures: dict[str, float]) -> list[str]:
     return lines
 
 
+def ahead(result: dict[str, Any]) -> list[str]:
+    """List every table in which the median of another contestant is better than Headrace's."""
+    lines = []
+    for group in _groups(result):
+        rows = {row["name"]: row for row in result["rows"] if row["group"] == group}
+        ours = rows.pop(OURS, None)
+        if ours is None:
+            continue
+        for name, row in rows.items():
+            slow, fast = sorted((ours["median"], row["median"]))
+            wins = row["median"] == (slow if row["unit"] == "ms" else fast)
+            if wins and slow != fast:
+                lines.append(f"- {group}: {name}, {fast / slow:.2f} times")
+    return lines or ["Nowhere."]
+
+
 def _raw(result: dict[str, Any]) -> list[str]:
-    """One row a contestant, one column a size and number of workers; then what else is known."""
+    """Return one row a contestant, one column a size and number of workers; then what else."""
     groups = [group for group in _groups(result) if "page cache" in group]
     rows = {(row["group"], row["name"]): row for row in result["rows"]}
     names = list(dict.fromkeys(name for group, name in rows if group in groups))
@@ -138,7 +159,7 @@ def _raw(result: dict[str, Any]) -> list[str]:
 
 
 def _grouped(result: dict[str, Any], word: str, unit: str, facts: dict[str, str]) -> list[str]:
-    """A table for each group whose title has this word."""
+    """Return a table for each group whose title has this word."""
     lines: list[str] = []
     for group in [group for group in _groups(result) if word in group]:
         lines += [f"{group[0].upper()}{group[1:]}:", "", *_head(["", unit, *facts])]
@@ -150,7 +171,7 @@ def _grouped(result: dict[str, Any], word: str, unit: str, facts: dict[str, str]
 
 
 def _tables(result: dict[str, Any]) -> list[str]:
-    """What is no median of rounds: a table for each shape of its records."""
+    """Return what is no median of rounds, a table for each shape of its records."""
     lines: list[str] = []
     titles = {
         "preparation": "Preparation, once",
@@ -165,7 +186,7 @@ def _tables(result: dict[str, Any]) -> list[str]:
             continue
         lines += [f"## {title}", ""]
         for shape in dict.fromkeys(tuple(record) for record in records):
-            lines += _head(list(shape))
+            lines += _head(list(shape), numbers=False)
             for record in records:
                 if tuple(record) == shape:
                     lines.append(_line([_cell(value) for value in record.values()]))
@@ -177,8 +198,8 @@ def _groups(result: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(row["group"] for row in result["rows"]))
 
 
-def _head(titles: list[str]) -> list[str]:
-    return [_line(titles), "|:--|" + "--:|" * (len(titles) - 1)]
+def _head(titles: list[str], numbers: bool = True) -> list[str]:
+    return [_line(titles), "|:--|" + ("--:|" if numbers else ":--|") * (len(titles) - 1)]
 
 
 def _line(cells: list[str]) -> str:
@@ -193,7 +214,7 @@ def _spread(row: dict[str, Any] | None) -> str:
 
 
 def _cell(value: Any) -> str:
-    """Text with nothing in it that Markdown would take for its own."""
+    """Return text with nothing in it that Markdown would take for its own."""
     if isinstance(value, int | float):
         return number(value)
     text = " ".join(str(value).split())

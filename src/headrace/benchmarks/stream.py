@@ -66,7 +66,7 @@ def settings(quick: bool, peers: Path | None = None) -> Settings:
     if quick:
         return Settings(
             small_samples=16_384,
-            large_samples=1_024,
+            large_samples=4_096,
             shards=8,
             http_samples=2_048,
             http_shards=16,

@@ -102,7 +102,7 @@ def _outcome(course: Course, contestant: Contestant, task: Task, data: DataSet) 
     try:
         found = course.entrants.run(contestant, task)
     except FailedError as error:
-        return f"{NOTICED}: {error}"[:160]
+        return f"{NOTICED}: {error}"[:110]
     if found["samples"] != data.samples:
         return f"no error, {found['samples']} of {data.samples} samples"
     return UNNOTICED if difference_between(found, data) else NO_HARM

@@ -61,6 +61,8 @@ class _Server(ThreadingHTTPServer):
     """Threads that may be left over, and no word about clients that hang up."""
 
     daemon_threads = True
+    request_queue_size = 128
+    """Connections that wait to be accepted; beyond it the kernel lets a client wait a second."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients end while their connections are open, which is their business."""

@@ -111,11 +111,10 @@ def resume(module: Any, task: Task) -> Task:
     resumed = time.perf_counter()
     found = {"resume_s": resumed - began, **_memory()}
     if "served" in task:
-        served = [_hash(_as_bytes(payload)) for payload in batch]
-        for batch in batches:
-            if len(served) >= task["remaining"]:
-                break  # some go on with the next epoch
+        served: list[int] = []
+        while batch and len(served) < task["remaining"]:  # some go on with the next epoch
             served += [_hash(_as_bytes(payload)) for payload in batch]
+            batch = next(batches, [])
         _write(task["served"], json.dumps(served).encode())
         found["samples"] = len(served)
     return found
