@@ -455,6 +455,23 @@ def test_a_disk_that_is_full_of_shards_in_use(
     assert "Choose a folder with space" in done.stderr
 
 
+def test_verify_where_no_shard_fits_on_the_temporary_disk(
+    web: Any, tmp_path: Path, write_source: WriteSource, small_disk: list[str]
+) -> None:
+    write_source(tmp_path / "large", 60, 60)
+    code = "import sys; from headrace.cli import main; sys.exit(main(['verify', sys.argv[1]]))"
+    folder = tmp_path / "small"
+    done = subprocess.run(
+        [*small_disk, "env", f"TMPDIR={folder}", sys.executable, "-c", code, f"{web.url}/large"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"{folder}: cannot write it: No space left on device" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 READ_AT_RANDOM = """
 import random, sys
 from headrace.shards import ShardCache, ShardReader

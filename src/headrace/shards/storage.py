@@ -295,9 +295,11 @@ def open_local(url: str) -> Iterator[IO[bytes]]:
         if is_local(url):
             yield source
             return
-        with tempfile.TemporaryFile() as copy:
+        temporary = tempfile.gettempdir()
+        with tempfile.TemporaryFile(buffering=0) as copy:
             while data := source.read(PIECE_BYTES):
-                copy.write(data)
+                with translated(temporary, "write it"):
+                    write_all(copy, data)
             copy.seek(0)
             yield copy
 
@@ -357,6 +359,13 @@ def delete_leftovers(url: str) -> list[str]:
     for name in leftovers:
         delete(join(url, name))
     return leftovers
+
+
+def write_all(file: IO[bytes], data: bytes) -> None:
+    """Write all bytes to an unbuffered file, which may take them in parts."""
+    rest = memoryview(data)
+    while len(rest):
+        rest = rest[file.write(rest) :]
 
 
 def sync(path: Path) -> None:
