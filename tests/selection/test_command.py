@@ -1,6 +1,9 @@
 """``headrace select`` from shards and from ready-made vectors."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +168,27 @@ def test_nothing_to_choose_from_and_sources_of_one_language(small_corpus, small_
     assert "two sources have one name (value: en). Give names: NAME=SOURCE" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.slow
+def test_two_ranks_of_a_launcher_choose_as_one_process(command, tmp_path):
+    """Real ranks share the embedding and the selection; a mistake is printed once."""
+    assert main([*command, "--fraction", "0.1"]) == 0
+    command[command.index("--output") + 1] = str(tmp_path / "ranks")
+    command[command.index("--cache") + 1] = str(tmp_path / "other")
+    launcher = str(Path(sys.executable).parent / "torchrun")
+    script = str(Path(__file__).parents[2] / "launch" / "select_data.py")
+
+    def launched(*options):
+        words = [launcher, "--nproc-per-node", "2", "--standalone", script, *command[1:]]
+        return subprocess.run(
+            [*words, *options],
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        )  # fmt: skip
+
+    finished = launched("--fraction", "0.1")
+    assert finished.returncode == 0, finished.stderr
+    one, many = ((tmp_path / name / "selection.jsonl") for name in ("selected", "ranks"))
+    assert one.read_bytes() == many.read_bytes()
+    wrong = launched("--rows", "5000")
+    assert wrong.stderr.count("another selection") == 1

@@ -18,6 +18,7 @@ def test_a_stack_is_the_arrays_one_after_the_other(sizes, data):
     assert (stack.shape, stack.dtype, len(stack)) == (whole.shape, whole.dtype, len(whole))
     start, stop = data.draw(st.integers(0, 30)), data.draw(st.integers(0, 30))
     np.testing.assert_array_equal(stack[start:stop], whole[start:stop])
+    np.testing.assert_array_equal(stack.part(start, stop)[:], whole[start:stop])
     if len(whole):
         rows = np.array(data.draw(st.lists(st.integers(0, len(whole) - 1))), np.int64)
         np.testing.assert_array_equal(stack[rows], whole[rows])

@@ -6,6 +6,9 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from headrace.selection import Limits
     from headrace.selection.inputs import Inputs, Sources
+    from headrace.training.distributed import World
 
 HELP = "choose samples to train on, with a certificate"
 EXAMPLE = (
@@ -113,27 +117,120 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Embed what is not embedded, choose, and write ids and report; or do nothing."""
     from headrace.selection.inputs import as_options
-
-    try:
-        with named_as_options(_SETTINGS):
-            return _run(arguments)
-    except UserError as error:
-        raise type(error)([as_options(problem) for problem in error.problems]) from error
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from headrace.selection import select
-    from headrace.selection.inputs import from_files, rows_of
-    from headrace.selection.results import finished, write
-    from headrace.selection.vectors import read_ids, ties_of
-    from headrace.shards import storage
+    from headrace.training.distributed import (
+        environment_rank,
+        environment_world_size,
+        process_group,
+    )
     from headrace.training.logs import quiet_libraries
 
     quiet_libraries()
+    try:
+        with named_as_options(_SETTINGS):
+            if environment_world_size() == 1:
+                return _run(arguments, None)
+            with process_group() as world:
+                return _run(arguments, world)
+    except UserError as error:
+        if error.joint and environment_rank() != 0:
+            return error.exit_code  # the main rank prints what the ranks found together
+        raise type(error)([as_options(problem) for problem in error.problems]) from error
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the options ask for, checked; either sources or inputs are given."""
+
+    limits: Limits
+    trade_off: float | Literal["balanced"]
+    output: Path
+    settings: Mapping[str, Any]
+    required: NDArray[np.bytes_] | None
+    sources: Sources | None
+    inputs: Inputs | None
+
+
+def _run(arguments: argparse.Namespace, world: World | None) -> int:
+    """The command on one of the ranks; None stands for a process by itself."""
+    from headrace.selection import select
+    from headrace.selection.inputs import rows_of
+    from headrace.selection.ranks import ProcessGroup, Ranks
+    from headrace.selection.results import finished, write
+    from headrace.selection.vectors import ties_of
+    from headrace.training.distributed import failing_together
+
+    ranks = Ranks() if world is None else ProcessGroup(world.device)
+    main = ranks.rank == 0
+
+    def together() -> AbstractContextManager[None]:
+        return nullcontext() if world is None else failing_together(world)
+
+    with together():
+        task = _checked(arguments)
+        report = finished(task.output, _hash(task.settings))
+    if report is not None:
+        if main:
+            print(f"{task.output}: there already")
+            _print(report)
+        return EXIT_DONE
+    began = perf_counter()
+    with together():
+        inputs = task.inputs or _embedded(task.sources, arguments.cache, show=main)
+        candidates = inputs.candidates
+        ties = ties_of(candidates.ids)
+        required = None
+        if task.required is not None:
+            required = rows_of(candidates.ids, task.required, "--require")
+    embedded = perf_counter()
+    total = len(candidates.ids)
+    start, stop = (total * (ranks.rank + end) // ranks.size for end in (0, 1))
+    part = slice(start, stop)
+    if required is not None:
+        required = required[(required >= start) & (required < stop)] - start
+    with tqdm(
+        desc="selecting",
+        bar_format="{desc}: {postfix} [{elapsed}]",
+        disable=None if main else True,
+    ) as bar:
+        found = select(
+            inputs.vectors.part(start, stop),
+            task.limits,
+            method=arguments.method,
+            trade_off=task.trade_off,
+            ties=ties[part],
+            names=lambda row: candidates.ids[start + row].decode(),
+            groups=candidates.groups[part],
+            group_names=candidates.group_names,
+            costs=None if candidates.costs is None else candidates.costs[part],
+            required=required,
+            seed=arguments.seed,
+            ranks=ranks,
+            progress=bar.set_postfix_str,
+        )
+    seconds = {"embed": embedded - began, "select": perf_counter() - embedded}
+    with together():
+        if main:
+            report = write(
+                task.output,
+                found,
+                candidates,
+                fingerprint=_hash(task.settings),
+                settings=task.settings,
+                seconds=seconds,
+            )
+            print(f"{task.output}: {counted(len(found.rows), 'sample')} of {total:,}")
+            _print(report)
+    return EXIT_DONE
+
+
+def _checked(arguments: argparse.Namespace) -> _Task:
+    from headrace.selection.inputs import from_files
+    from headrace.selection.vectors import read_ids
+    from headrace.shards import storage
+
     problems = _combination_problems(arguments)
     limits, trade_off = _limits(arguments, problems), _trade_off(arguments.trade_off, problems)
-    output = sources = required = None
-    inputs: Inputs | None = None
+    output = sources = required = inputs = None
     fingerprint = ""
     try:
         output = storage.local_folder(arguments.output, "--output")
@@ -153,43 +250,15 @@ def _run(arguments: argparse.Namespace) -> int:
         problems += error.problems
     if problems or output is None:
         raise UserError(problems)
-
     if sources is not None:
         fingerprint = sources.fingerprint
     settings = _settings(arguments, fingerprint, required)
-    report = finished(output, _hash(settings))
-    if report is not None:
-        print(f"{output}: there already")
-        _print(report)
-        return EXIT_DONE
-    began = perf_counter()
-    if sources is not None:
-        inputs = sources.embed(arguments.cache)
-    assert inputs is not None
-    embedded = perf_counter()
-    candidates = inputs.candidates
-    with tqdm(desc="selecting", bar_format="{desc}: {postfix} [{elapsed}]", disable=None) as bar:
-        found = select(
-            inputs.vectors,
-            limits,
-            method=arguments.method,
-            trade_off=trade_off,
-            ties=ties_of(candidates.ids),
-            names=lambda row: candidates.ids[row].decode(),
-            groups=candidates.groups,
-            group_names=candidates.group_names,
-            costs=candidates.costs,
-            required=None if required is None else rows_of(candidates.ids, required, "--require"),
-            seed=arguments.seed,
-            progress=bar.set_postfix_str,
-        )
-    seconds = {"embed": embedded - began, "select": perf_counter() - embedded}
-    report = write(
-        output, found, candidates, fingerprint=_hash(settings), settings=settings, seconds=seconds
-    )
-    print(f"{output}: {counted(len(found.rows), 'sample')} of {len(candidates.ids):,}")
-    _print(report)
-    return EXIT_DONE
+    return _Task(limits, trade_off, output, settings, required, sources, inputs)
+
+
+def _embedded(sources: Sources | None, cache: str, *, show: bool) -> Inputs:
+    assert sources is not None
+    return sources.embed(cache, show=show)
 
 
 def _combination_problems(arguments: argparse.Namespace) -> list[Problem]:

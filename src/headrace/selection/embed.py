@@ -54,7 +54,7 @@ def source_fingerprint(reader: ShardReader, encoder: Encoder) -> str:
 
 
 def embed_source(
-    reader: ShardReader, encoder: Encoder, cache_dir: Path | str, *, name: str
+    reader: ShardReader, encoder: Encoder, cache_dir: Path | str, *, name: str, show: bool = True
 ) -> EmbeddedSource:
     """Open the vectors of a source, and make those that are missing.
 
@@ -65,6 +65,7 @@ def embed_source(
         encoder: makes the vectors of the field ``txt``.
         cache_dir: local folder of the cache.
         name: of the source, for the progress bar.
+        show: whether there is a progress bar (on a terminal).
 
     Raises:
         ShardError: with all shards that are damaged, and all texts that are not UTF-8.
@@ -77,7 +78,7 @@ def embed_source(
         (folder / "done").mkdir(parents=True, exist_ok=True)
         work = _Work(reader, encoder, folder)
         work.allocate()
-        work.make_all(name)
+        work.make_all(name, show)
     vectors, lengths = (work.mapped(file) for file in _ROW_FILES)
     return EmbeddedSource(vectors, lengths, fingerprint)
 
@@ -130,7 +131,7 @@ class _Work:
             os.fsync(stream.fileno())
         temporary.rename(self.folder / f"{file}.npy")
 
-    def make_all(self, name: str) -> None:
+    def make_all(self, name: str, show: bool) -> None:
         """Make the rows of every shard that has none; other processes may be at it too."""
         missing = deque(number for number in range(len(self.entries)) if not self._is_done(number))
         damaged: list[Problem] = []
@@ -139,7 +140,7 @@ class _Work:
             total=sum(self.entries[number].samples for number in missing),
             desc=f"embedding {name}",
             unit=" samples",
-            disable=None if missing else True,
+            disable=None if missing and show else True,
         ) as progress:
             while missing:
                 number = missing.popleft()

@@ -18,7 +18,7 @@ from headrace.errors import Problem, SelectionError
 from headrace.selection.embed import embed_source, source_fingerprint
 from headrace.selection.encoder import Encoder
 from headrace.selection.results import Candidates
-from headrace.selection.vectors import Stack, Table, open_vectors, read_ids
+from headrace.selection.vectors import Stack, open_vectors, read_ids
 from headrace.shards.reader import ShardReader
 
 _NAMED = re.compile(r"([A-Za-z0-9_.-]+)=(.+)")
@@ -30,7 +30,7 @@ NO_GROUP = "all"
 class Inputs:
     """Vectors, and whose they are."""
 
-    vectors: Table
+    vectors: Stack
     candidates: Candidates
 
 
@@ -50,11 +50,14 @@ class Sources:
         ]
         return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
 
-    def embed(self, cache_dir: Path | str) -> Inputs:
-        """Embed what is not embedded yet; see :func:`headrace.selection.embed.embed_source`."""
+    def embed(self, cache_dir: Path | str, *, show: bool = True) -> Inputs:
+        """Embed what is not embedded yet; see :func:`headrace.selection.embed.embed_source`.
+
+        ``show`` is whether there are progress bars.
+        """
         names = tuple(self.readers)
         embedded = [
-            embed_source(reader, self.encoder, cache_dir, name=name)
+            embed_source(reader, self.encoder, cache_dir, name=name, show=show)
             for name, reader in self.readers.items()
         ]
         ids = [
@@ -151,7 +154,7 @@ def from_files(vectors: str, ids: str | None, costs: str | None) -> tuple[Inputs
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     groups, group_names = _groups(names)
     candidates = Candidates(names, groups, group_names, None if cost is None else cost.astype(int))
-    return Inputs(table, candidates), digest.hexdigest()
+    return Inputs(Stack([table], [vectors]), candidates), digest.hexdigest()
 
 
 def _groups(ids: NDArray[np.bytes_]) -> tuple[NDArray[np.int32], tuple[str, ...]]:

@@ -44,6 +44,14 @@ class Stack:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def part(self, start: int, stop: int) -> Stack:
+        """The rows from ``start`` to before ``stop``, without a copy."""
+        parts = [
+            array[max(start - low, 0) : max(stop - low, 0)]
+            for array, low in zip(self._parts, self._bounds.tolist(), strict=False)
+        ]
+        return Stack(parts, [""] * len(parts))
+
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         """The rows of a slice (without a step) or of an array of row numbers."""
         if isinstance(rows, slice):
