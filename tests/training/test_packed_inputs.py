@@ -213,17 +213,17 @@ def test_networks_that_mix_packed_samples_are_refused_by_name(kind, settings):
 
 
 @pytest.mark.parametrize("wrong", ["mask", "positions", "window"])
-def test_the_check_finds_what_is_wrong_with_new_weights(wrong, monkeypatch):
-    """Weights that are new are small: what a network does with them hardly shows."""
-    network = tiny("modernbert" if wrong == "window" else "bert", "sdpa",
-                   MODERN if wrong == "window" else {})  # fmt: skip
+def test_the_check_finds_what_is_wrong_with_small_weights(wrong, monkeypatch):
+    """What a network does with positions and other tokens hardly shows while weights are small."""
+    kind, settings = ("modernbert", MODERN) if wrong == "window" else ("bert", {})
+    more = {"max_position_embeddings": PACK_LENGTH, "initializer_range": 0.001}
+    network = tiny(kind, "sdpa", settings, **more)
     inputs = PackedInputs(network)
+    inputs.check(network, pack_length=PACK_LENGTH, max_length=MAX_LENGTH)
     if wrong == "mask":
         monkeypatch.setattr(inputs, "_mask", lambda segments: (segments > 0).long())
     elif wrong == "positions":
         inputs.takes_positions = False
-        network.config.max_position_embeddings = PACK_LENGTH
-        network = tiny("bert", "sdpa", {}, max_position_embeddings=PACK_LENGTH)
     else:
         inputs.has_sliding_layers = False
     with pytest.raises(ConfigError, match="other logits"):
