@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -16,7 +16,9 @@ class Background:
     """Runs calls in at most ``threads`` daemon threads, in the order in which they came.
 
     The threads of :class:`concurrent.futures.ThreadPoolExecutor` would hold up the end of the
-    process for as long as a download takes.
+    process for as long as a download takes, and last as long as the process.  These end when
+    there is nothing left to do, and keep nothing of what they did: an outcome that nobody has a
+    future of is gone, with the lease that it may be.
     """
 
     def __init__(self, threads: int) -> None:
@@ -26,7 +28,7 @@ class Background:
     def _start_anew(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._running = 0
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
@@ -35,8 +37,8 @@ class Background:
             # The threads stayed with the parent, and whatever they held.
             self._start_anew()
         future: Future[T] = Future()
-        self._calls.put((future, call))
         with self._lock:
+            self._calls.append((future, call))
             if self._running < self._threads:
                 self._running += 1
                 threading.Thread(target=self._work, name="shard-fetch", daemon=True).start()
@@ -44,7 +46,11 @@ class Background:
 
     def _work(self) -> None:
         while True:
-            future, call = self._calls.get()
+            with self._lock:
+                if not self._calls:
+                    self._running -= 1
+                    return
+                future, call = self._calls.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
             try:
