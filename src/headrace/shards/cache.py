@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
 T = TypeVar("T")
 
 DEFAULT_FOLDER = ".headrace/shards"
+_log = logging.getLogger(__name__)
 
 
 class Lease:
@@ -103,20 +105,27 @@ class ShardCache:
                 lease = _lease(tar, entry, bad)
                 if lease is not None:
                     return lease
-                with claimed(self._room.lock_of(key), wait=True) as own:
-                    assert own is not None
-                    try:
-                        # Somebody else may have fetched it meanwhile.
-                        if not _is_intact(tar, entry, bad):
-                            self._fetch(url, entry, key, retry)
-                    finally:
-                        self._room.drop_parts(key)
+                with self._alone_with(key, entry):
+                    # Somebody else may have fetched it meanwhile.
+                    if not _is_intact(tar, entry, bad):
+                        self._fetch(url, entry, key, retry)
 
     def acquire_later(
         self, url: str, entry: ShardEntry, retry: RetryPolicy = DEFAULT_RETRY
     ) -> Future[Lease]:
         """Start :meth:`acquire` in the background; its error is that of the future."""
         return self._background.submit(partial(self.acquire, url, entry, retry))
+
+    @contextmanager
+    def _alone_with(self, key: str, entry: ShardEntry) -> Iterator[None]:
+        """No other process fetches the entry, and nothing unfinished of it is left behind."""
+        with ExitStack() as stack:
+            path = self._room.lock_of(key)
+            if stack.enter_context(claimed(path, wait=False)) is None:
+                _log.info("waiting for another process that fetches %s: %s", entry.name, path)
+                stack.enter_context(claimed(path, wait=True))
+            stack.callback(self._room.drop_parts, key)
+            yield
 
     def _fetch(self, url: str, entry: ShardEntry, key: str, retry: RetryPolicy) -> None:
         """Fetch a shard, and put it where it belongs when it is on the disk."""
