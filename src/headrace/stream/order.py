@@ -42,6 +42,25 @@ class SourceOrder:
         # Two, since a stretch of positions may end one pass and begin the next.
         self.of_pass = lru_cache(maxsize=2)(self._make)
 
+    def shards_of(self, first: int, stop: int) -> list[int]:
+        """The shards that the draws ``first`` to ``stop - 1`` may lie in, the soonest first.
+
+        Draws are counted over the whole stage.  Samples are shuffled in windows of shards: all of
+        a window's may be the next.
+        """
+        shards: dict[int, None] = {}
+        # The rest of one pass and the whole of the next have every shard.
+        count = np.count_nonzero(self.sizes)
+        while first < stop and len(shards) < count:
+            number, place = divmod(first, self.samples)
+            order = self.of_pass(number)
+            last = min(stop - 1 - number * self.samples, self.samples - 1)
+            begin, end = np.searchsorted(order.window_starts, [place, last], side="right") - 1
+            coming = order.shards[begin * self._window : (end + 1) * self._window]
+            shards.update(dict.fromkeys(coming[self.sizes[coming] > 0].tolist()))
+            first = (number + 1) * self.samples
+        return list(shards)
+
     def _make(self, number: int) -> PassOrder:
         shards = np.arange(self.sizes.size, dtype=np.int64)
         # Within a single window the order of the shards makes no difference.

@@ -120,11 +120,12 @@ class StagePlan:
         self.stage = stage
         self.block = block
         self.shard_window = shard_window
-        self._orders = [
+        self.orders = [
             SourceOrder(source.shard_sizes, shard_window, seed, stage, *identity)
             for source, identity in zip(self.sources, _identities(sources), strict=True)
         ]
-        self._samples = np.array([order.samples for order in self._orders], dtype=np.int64)
+        """Of the shards and samples of each source."""
+        self._samples = np.array([order.samples for order in self.orders], dtype=np.int64)
         sizes = self._samples.tolist()
         self.stage_mixture = StageMixture(
             [source.name for source in self.sources],
@@ -210,13 +211,13 @@ class StagePlan:
                 passes_per_epoch=share * self.samples_per_epoch / order.samples,
             )
             for source, order, share in zip(
-                self.sources, self._orders, self._shares_at(0), strict=True
+                self.sources, self.orders, self._shares_at(0), strict=True
             )
         )
 
     def epochs_of_source(self, epoch: int) -> NDArray[np.float64]:
         """Passes over each source that are done when ``epoch`` epochs of the stage are; float64."""
-        return self._counts(epoch * self.samples_per_epoch) / self._samples
+        return self.drawn_before(epoch * self.samples_per_epoch) / self._samples
 
     def locate(self, epoch: int, positions: Int64Array) -> Locations:
         """Where the samples at ``positions`` (int64[n], any order) of an epoch lie.
@@ -253,7 +254,8 @@ class StagePlan:
             raise IndexError(f"stage {self.stage} ends after {self.total_positions} positions")
         return positions
 
-    def _counts(self, position: int) -> Int64Array:
+    def drawn_before(self, position: int) -> Int64Array:
+        """Samples of each source before a position of the stage, at most all; int64."""
         if self.total_positions is not None:
             position = min(position, self.total_positions)
         return self.stage_mixture.counts(position)
@@ -294,7 +296,7 @@ class StagePlan:
         keys: UInt64Array = np.empty(place.shape, dtype=np.uint64)
         for group, members in zip(groups.tolist(), by_group, strict=True):
             number, which = divmod(group, len(self.sources))
-            order = self._orders[which].of_pass(number)
+            order = self.orders[which].of_pass(number)
             orders.append(order)
             window = np.searchsorted(order.window_starts, place[members], side="right") - 1
             start[members] = order.window_starts[window]
