@@ -84,9 +84,9 @@ def settings(quick: bool, peers: Path | None = None) -> Settings:
         http_samples=16_384,
         http_shards=64,
         fault_samples=4_096,
-        documents=32_768,
+        documents=16_384,
         vocabulary=4_000,
-        seconds=2.0,
+        seconds=1.5,
         rounds=5,
         peers=peers,
     )
