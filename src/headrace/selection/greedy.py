@@ -48,7 +48,7 @@ def greedy(
     room: Room,
     *,
     start: NDArray[np.int64],
-    taken: NDArray[np.int64] | None = None,
+    taken: NDArray[np.bool_] | None = None,
     trust: int = 0,
     after_step: Callable[[], object] = lambda: None,
 ) -> Picks:
@@ -62,7 +62,7 @@ def greedy(
         cut: the objective.
         room: how many rows, of all and of each group.
         start: ``[d]`` fixed-point sum of the rows that are in already.
-        taken: rows of this rank that must not be picked: they are in already.
+        taken: ``[rows]`` whether a row must not be picked, as it is in already; none if not given.
         trust: picks after reading all rows for which the pool is trusted to hold the best row,
             and an eighth of it for the exact rows.  With 0 each pick is proved to be the best.
         after_step: is called after each pick.
@@ -149,15 +149,13 @@ class _Greedy:
         cut: GraphCut,
         room: Room,
         start: NDArray[np.int64],
-        taken: NDArray[np.int64] | None,
+        taken: NDArray[np.bool_] | None,
         trust: int,
     ) -> None:
         self.rows, self.cut, self.room, self.trust = rows, cut, room, trust
         self.sum = start.copy()
-        self.free = np.ones(len(rows), bool)
+        self.free = np.ones(len(rows), bool) if taken is None else ~taken
         """Rows of this rank that may be picked, as far as groups allow."""
-        if taken is not None:
-            self.free[taken] = False
         self.minimum, self.maximum = room.minimum.copy(), room.maximum.copy()
         self.left = room.rows or 0
         self.tolerance = 1e-11 * (1 + float(np.linalg.norm(cut.everything)))

@@ -164,18 +164,24 @@ class Rows:
 
         Positions count through the rows of all ranks.
         """
-        gather = self.ranks.gather
-        ties = gather(self.ties[rows])
-        order = np.argsort(ties)
-        copies = Rows(
-            gather(self.matrix[rows])[order],
-            ties=ties[order],
-            groups=gather(self.groups[rows])[order],
-            inverse_norms=gather(self.inverse_norms[rows])[order],
+        rows = rows[np.argsort(self.ties[rows])]
+        parts: tuple[Any, ...] = (
+            self.matrix[rows],
+            self.ties[rows],
+            self.groups[rows],
+            self.inverse_norms[rows],
         )
+        positions = rows + self.offset
+        if self.ranks.size > 1:
+            gather = self.ranks.gather
+            order = np.argsort(gather(parts[1]))
+            parts = tuple(gather(part)[order] for part in parts)
+            positions = gather(positions)[order]
+        matrix, ties, groups, inverse = parts
+        copies = Rows(matrix, ties=ties, groups=groups, inverse_norms=inverse)
         # the fixed point is that of all rows, so that sums of the copies fit sums of the rows
         copies._scale = self._scale
-        return copies, gather(rows + self.offset)[order]
+        return copies, positions
 
     def local(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of some positions that this rank holds, as row numbers of this rank."""

@@ -154,12 +154,14 @@ def select(
 
 def _by_greedy(cut: GraphCut, permitted: Permitted, progress: Callable[[str], None]) -> Selection:
     rows, must = permitted.rows, permitted.required
+    taken = np.zeros(len(rows), bool)
+    taken[must] = True
     picks = greedy(
         rows,
         cut,
         permitted.room,
         start=rows.fixed_sum(must),
-        taken=must,
+        taken=taken,
         after_step=_every(1000, lambda done: progress(f"{done:,} rows picked")),
     )
     order = np.concatenate([_by_score(cut.everything, rows, must), picks.positions])
@@ -200,7 +202,7 @@ def _greedy_order(
         cut,
         Room(count, None, np.zeros_like(sizes), sizes),
         start=rows.fixed_sum(must),
-        taken=np.flatnonzero(others),
+        taken=others,
         trust=count // _READS_OF_ORDER,
     )
     return np.concatenate([_by_score(cut.everything, rows, must), picks.positions]), picks.passes
