@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from headrace.errors import ShardError
+from headrace.errors import Problem, ShardError
 from headrace.shards import Manifest, RetryPolicy, Sample, ShardCache, ShardReader, storage
-from headrace.shards.index import BLOCK_BYTES, build_index
+from headrace.shards.index import BLOCK_BYTES, build_index, read_index
 
 WriteSource = Callable[..., Manifest]
 QUICK = RetryPolicy(first_wait=0.01, longest_wait=0.05, stall_timeout=0.3)
@@ -116,6 +116,30 @@ def test_each_retry_is_logged_once_with_url_and_reason(
     for number, record in enumerate(caplog.records, 2):
         assert record.getMessage().startswith(f"{url}: 500")
         assert f"attempt {number} of 3" in record.getMessage()
+
+
+def test_faults_on_the_way_do_not_count_against_the_content(web: Any, source: Path) -> None:
+    """Seven broken answers, then two damaged ones, then the file."""
+    url = f"{web.url}/source/shard-000001.idx"
+    content = (source / "shard-000001.idx").read_bytes()
+    bad = [b"x" * 10] * 2
+
+    def fails_at_first(data: bytes) -> bytes:
+        calls.append(len(data))
+        if len(calls) <= 7:
+            raise ConnectionResetError
+        if len(calls) <= 9:
+            raise ShardError(Problem("the content is damaged", url))
+        return data
+
+    calls: list[int] = []
+    assert storage.read_parsed(url, fails_at_first, QUICK) == content
+    assert len(calls) == 10
+    web.replaced["source/shard-000001.idx"] = [*bad, b"y" * 10]
+    with pytest.raises(ShardError, match="index is damaged"):
+        read_index(f"{web.url}/source/shard-000001.tar", QUICK)
+    web.replaced["source/shard-000001.idx"] = bad
+    assert len(read_index(f"{web.url}/source/shard-000001.tar", QUICK)) == 20
 
 
 def test_a_large_source_is_looked_up_all_at_once(

@@ -32,7 +32,7 @@ def test_a_stream_from_the_web_is_the_local_one_whatever_the_faults(
 ) -> None:
     clean = list(ShardStream(sources, batch_size=16, temperature=0.5))
     web.delay = 0.002
-    web.faults = {"status": 0.05, "reset": 0.05, "truncated": 0.05, "garbled": 0.05}
+    web.faults = {"status": 0.05, "reset": 0.05, "truncated": 0.05, "garbled": 0.02}
     stream = ShardStream(
         on_the_web(web, sources),
         batch_size=16,

@@ -46,6 +46,8 @@ class ShardReader:
         verify: Check the hash of each block of a tar when it is read for the first time.
         cache: Where copies of remote shards are kept; of no effect on local ones.
         retry: How reads from a store are tried again.
+        require_all: Refuse a source that lacks a shard; without it, that shows when the shard is
+            read.
 
     Raises :class:`ShardError` with all problems: no manifest, an empty one, shards or indexes
     that are missing or whose size is not what the manifest says.  With a cache a remote source
@@ -60,15 +62,19 @@ class ShardReader:
         verify: bool = True,
         cache: ShardCache | None = None,
         retry: RetryPolicy = DEFAULT_RETRY,
+        require_all: bool = True,
     ) -> None:
         self.url = url
         self.manifest: Manifest = read_manifest(url, retry)
         self._verify = verify
         self._cache = None if storage.is_local(url) else cache
         self._retry = retry
+        self._require_all = require_all
         self._open: OrderedDict[int, Shard] = OrderedDict()
         self._coming: dict[int, Future[Lease]] = {}
         self._pid = os.getpid()
+        if not require_all:
+            return
         looked_up = len(self.manifest.shards) if storage.can_list(url) else _LOOKED_UP
         problems = missing_files(
             url,
@@ -92,7 +98,8 @@ class ShardReader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker process opens the source for itself: maps and sockets do not travel.
-        return _reopen, (self.url, self._verify, self._cache, self._retry)
+        settings = (self._verify, self._cache, self._retry, self._require_all)
+        return _reopen, (self.url, *settings)
 
     def __len__(self) -> int:
         return self.manifest.samples
@@ -255,5 +262,7 @@ def open_readers(
     return readers
 
 
-def _reopen(url: str, verify: bool, cache: ShardCache | None, retry: RetryPolicy) -> ShardReader:
-    return ShardReader(url, verify=verify, cache=cache, retry=retry)
+def _reopen(
+    url: str, verify: bool, cache: ShardCache | None, retry: RetryPolicy, require_all: bool
+) -> ShardReader:
+    return ShardReader(url, verify=verify, cache=cache, retry=retry, require_all=require_all)

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -77,19 +78,22 @@ def with_retries(operation: Callable[[float], T], url: str, policy: RetryPolicy)
     host = url.partition("://")[0] + url.partition("://")[2].partition("/")[0]
     start = time.monotonic()
 
-    def attempts_after(error: BaseException | None) -> int:
-        if isinstance(error, ShardError):
-            return min(policy.attempts, _CONTENT_ATTEMPTS)
-        if error is not None and is_unreachable(error) and host not in _reached:
-            return min(policy.attempts, _FIRST_CONTACT_ATTEMPTS)
-        return policy.attempts
+    failures: Counter[bool] = Counter()  # by whether the content was wrong
+
+    def attempts_left(error: BaseException | None) -> int:
+        wrong = isinstance(error, ShardError)
+        most = policy.attempts
+        if wrong:
+            most = _CONTENT_ATTEMPTS
+        elif error is not None and is_unreachable(error) and host not in _reached:
+            most = _FIRST_CONTACT_ATTEMPTS
+        return min(most - failures[wrong], policy.attempts - failures.total())
 
     def stop(state: tenacity.RetryCallState) -> bool:
         assert state.outcome is not None
-        return (
-            state.attempt_number >= attempts_after(state.outcome.exception())
-            or time.monotonic() - start >= policy.deadline
-        )
+        error = state.outcome.exception()
+        failures[isinstance(error, ShardError)] += 1
+        return attempts_left(error) <= 0 or time.monotonic() - start >= policy.deadline
 
     def log(state: tenacity.RetryCallState) -> None:
         assert state.outcome is not None
@@ -99,7 +103,7 @@ def with_retries(operation: Callable[[float], T], url: str, policy: RetryPolicy)
             url,
             reason_of(error),
             state.attempt_number + 1,
-            attempts_after(error),
+            state.attempt_number + attempts_left(error),
             state.upcoming_sleep,
         )
 
