@@ -53,10 +53,12 @@ def collate_token_classification(
     is_token = np.arange(length) < row_lengths[:, None]
     input_ids = np.full((count, length), pad_id, dtype=np.int64)
     labels = np.full((count, length), IGNORED, dtype=np.int64)
-    for rows, tokens, tags in pieces:
-        row, column = _places(rows, row_lengths)
-        input_ids[row, column] = tokens
-        labels[row, column] = tags
+    flat_ids, flat_labels = input_ids.reshape(-1), labels.reshape(-1)
+    for row, tokens, tags in pieces:
+        start = row * length
+        end = start + len(tokens)
+        flat_ids[start:end] = tokens
+        flat_labels[start:end] = tags
     batch: dict[str, NDArray[Any]] = {
         "input_ids": input_ids,
         "attention_mask": is_token.astype(np.int64),
@@ -94,13 +96,17 @@ def collate_packed(
     position_ids = np.zeros(shape, dtype=np.int64)
     segments = np.zeros(shape, dtype=np.int64)
     labels = np.full(shape, IGNORED, dtype=np.int64)
-    for members, tokens, tags in pieces:
-        member, position = _places(members, lengths)
-        row, column = row_of[member], first_column[member] + position
-        input_ids[row, column] = tokens
-        position_ids[row, column] = position
-        segments[row, column] = number[member]
-        labels[row, column] = tags
+    flat_ids, flat_positions = input_ids.reshape(-1), position_ids.reshape(-1)
+    flat_segments, flat_labels = segments.reshape(-1), labels.reshape(-1)
+    places = (row_of * pack_length + first_column).tolist()
+    numbers, positions = number.tolist(), np.arange(pack_length)
+    for member, tokens, tags in pieces:
+        start = places[member]
+        end = start + len(tokens)
+        flat_ids[start:end] = tokens
+        flat_positions[start:end] = positions[: len(tokens)]
+        flat_segments[start:end] = numbers[member]
+        flat_labels[start:end] = tags
     return {
         "input_ids": input_ids,
         "position_ids": position_ids,
@@ -109,32 +115,30 @@ def collate_packed(
     }
 
 
-_Piece = tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]
-"""Samples of one shard (their places in the batch), and their tokens and labels, flat."""
+_Piece = tuple[int, NDArray[Any], NDArray[Any]]
+"""The place of a sample in the batch, its tokens and its labels."""
 
 
 def _gather(
     sources: Sequence[EncodedSource], locations: SampleLocations
 ) -> tuple[list[_Piece], NDArray[np.int64]]:
-    """Tokens and labels of the samples, shard by shard, and the length of each sample."""
-    source, shard, sample = locations.source, locations.shard, locations.sample
-    all_lengths = np.zeros(len(sample), dtype=np.int64)
+    """Tokens and labels of each sample, and the length of each."""
+    # Slices of a few hundred tokens: one index array over all tokens would cost several times more.
+    arrays: dict[tuple[int, int], tuple[NDArray[Any], ...]] = {}
     pieces: list[_Piece] = []
-    for members in _groups(source, shard):
-        encoded = sources[int(source[members[0]])].shards[int(shard[members[0]])]
-        (tokens, tags), lengths = encoded.gather(sample[members], ("tokens", "labels"))
-        all_lengths[members] = lengths
-        pieces.append((members, tokens, tags))
-    return pieces, all_lengths
-
-
-def _places(
-    members: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each token of these samples, one after the other: its sample, and its place in it."""
-    own = lengths[members]
-    starts = np.cumsum(own) - own
-    return np.repeat(members, own), np.arange(int(own.sum())) - np.repeat(starts, own)
+    where = zip(
+        locations.source.tolist(), locations.shard.tolist(), locations.sample.tolist(), strict=True
+    )
+    for member, (source, shard, sample) in enumerate(where):
+        opened = arrays.get((source, shard))
+        if opened is None:
+            encoded = sources[source].shards[shard]
+            opened = tuple(map(encoded.array, ("tokens", "labels", "token_offsets")))
+            arrays[source, shard] = opened
+        tokens, labels, offsets = opened
+        start, end = offsets[sample : sample + 2].tolist()
+        pieces.append((member, tokens[start:end], labels[start:end]))
+    return pieces, np.array([len(tokens) for _, tokens, _ in pieces], dtype=np.int64)
 
 
 def _words(sources: Sequence[EncodedSource], locations: SampleLocations) -> dict[str, NDArray[Any]]:
@@ -153,12 +157,3 @@ def _words(sources: Sequence[EncodedSource], locations: SampleLocations) -> dict
         "word_tags": np.concatenate([nothing, *tags]),
         "word_offsets": offsets,
     }
-
-
-def _groups(source: NDArray[np.int64], shard: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Rows of the same source and shard, so that each shard is read once."""
-    if not len(source):
-        return []
-    key = source * (int(shard.max()) + 1) + shard
-    order = np.argsort(key, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(key[order])) + 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -121,22 +121,6 @@ class EncodedShard:
     def array(self, name: str) -> NDArray[Any]:
         """A whole array, mapped read-only."""
         return store.open_array(self.folder, self.meta, name)
-
-    def gather(
-        self, samples: NDArray[np.int64], names: Sequence[str], offsets: str = "token_offsets"
-    ) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
-        """The named arrays at some samples, and the length of each of these.
-
-        Each array comes back flat, the samples one after the other in the given order; `offsets`
-        names the array that delimits them (``token_offsets`` or ``word_offsets``).
-        """
-        bounds = self.array(offsets)
-        starts = bounds[samples]
-        lengths = bounds[samples + 1] - starts
-        ends = np.cumsum(lengths)
-        total = int(ends[-1]) if len(ends) else 0
-        index = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
-        return [self.array(name)[index] for name in names], lengths
 
     def _slice(self, name: str, offsets: str, sample: int) -> NDArray[Any]:
         if not 0 <= sample < len(self):
