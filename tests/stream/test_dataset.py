@@ -280,15 +280,26 @@ def test_the_state_of_an_edited_manifest_is_refused(tmp_path: Path) -> None:
 def test_what_is_not_a_state_is_refused(make: MakeStream) -> None:
     with pytest.raises(ConfigError, match="version"):
         make().load_state_dict({"step": 3})
+    with pytest.raises(ConfigError, match="version"):
+        make().load_state_dict({}.get("stream"))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="worker 1 of 2"):
         make().load_state_dict({**make().state_at(3), "worker": [1, 2, 0]})
 
 
 def test_all_mistakes_are_reported_at_once(urls: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        ShardStream(urls, batch_size=0, weights={"en": 1.0}, bad_shards="skip")  # type: ignore[arg-type]
+        ShardStream(
+            urls,
+            batch_size=0,
+            seed=1.5,  # type: ignore[arg-type]
+            fields=[],
+            weights={"en": 1.0},
+            bad_shards="skip",  # type: ignore[arg-type]
+        )
     assert [problem.where for problem in caught.value.problems] == [
         "batch_size",
+        "seed",
+        "fields",
         "bad_shards",
         "weights",
     ]
@@ -296,7 +307,16 @@ def test_all_mistakes_are_reported_at_once(urls: dict[str, str], tmp_path: Path)
         ShardStream({"a": str(tmp_path / "a"), "b": str(tmp_path / "b")})
     assert len(caught_shards.value.problems) == 2
     with pytest.raises(ConfigError, match="rank"):
-        iter(ShardStream(urls, rank=3, world_size=2))
+        ShardStream(urls, rank=3, world_size=2)
+    with pytest.raises(ConfigError, match="must be a whole number"):
+        ShardStream(urls, batch_size=2.5)  # type: ignore[arg-type]
+
+
+def test_paths_and_numbers_of_numpy_will_do(urls: dict[str, str]) -> None:
+    plain = ShardStream({"en": urls["en"]}, seed=3, batch_size=10)
+    given = ShardStream({"en": Path(urls["en"])}, seed=np.int64(3), batch_size=np.int64(10))
+    assert next(iter(given)) == next(iter(plain))
+    assert json.dumps(given.state_dict()) == json.dumps(plain.state_dict())
 
 
 def test_the_same_source_under_two_names_is_refused_and_a_copy_has_an_order_of_its_own(
@@ -343,6 +363,23 @@ def test_ranks_come_from_the_environment(make: MakeStream, monkeypatch: pytest.M
     assert (stream.rank, stream.world_size) == (2, 5)
     assert len(next(iter(stream))) == 2
     assert (make(rank=0, world_size=1).rank, make(rank=0, world_size=1).world_size) == (0, 1)
+    monkeypatch.setenv("RANK", "two")
+    with pytest.raises(ConfigError, match=r"RANK: not a whole number.*two"):
+        iter(make())
+
+
+def test_one_of_several_processes_has_to_know_which_it_is(
+    make: MakeStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert (make().rank, make().world_size) == (0, 1)
+    # All of them would take the part of rank 0.
+    with pytest.raises(ConfigError, match="Give both, or neither"):
+        iter(make(world_size=2))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="Give both, or neither"):
+        iter(make())
 
 
 def test_a_pickled_stream_goes_on_where_it_was(make: MakeStream) -> None:
@@ -460,6 +497,26 @@ def test_a_quarantined_shard_is_left_out_and_positions_do_not_move(
     monkeypatch.setattr("headrace.stream.dataset.CHUNK", 7)
     monkeypatch.setattr("headrace.stream.dataset.FIRST_CHUNK", 3)
     assert served(ShardStream(bad_urls, fields="txt", bad_shards="quarantine")) == texts
+
+
+def test_a_stream_goes_on_without_a_shard_that_is_gone(
+    urls: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(urls["en"], tmp_path / "en")
+    sources = {"en": str(tmp_path / "en")}
+    state = ShardStream(sources, batch_size=10, bad_shards="quarantine").state_at(2)
+    (tmp_path / "en" / "shard-000002.tar").unlink()
+    (tmp_path / "en" / "shard-000004.idx").unlink()
+    with pytest.raises(ShardError, match="shard-000002") as caught:
+        ShardStream(sources, batch_size=10)
+    assert len(caught.value.problems) == 2
+    # Also where it goes on, in this process and in another that opens the source anew.
+    stream = ShardStream(sources, batch_size=10, bad_shards="quarantine")
+    stream.load_state_dict(state)
+    list(stream)
+    assert stream.quarantined == ("en/shard-000002.tar", "en/shard-000004.tar")
+    again = pickle.loads(pickle.dumps(stream))
+    assert sum(map(len, again)) == 73 - 20
 
 
 @given(stop=st.integers(1, 400), batch_size=st.sampled_from([None, 1, 16]))

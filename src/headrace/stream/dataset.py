@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
@@ -58,7 +59,7 @@ class ShardStream(IterableDataset[Any]):
     there are ranks, the list may be empty).
 
     Args:
-        sources: By name, usually the language: the URL of a folder of shards, or an open reader.
+        sources: By name, usually the language: URL or path of a folder of shards, or a reader.
         seed: Of the order.
         temperature: Of the mixture: 1 draws in proportion to size, 0 from all sources alike.
         weights: One a source by name, in place of ``temperature``.
@@ -80,7 +81,7 @@ class ShardStream(IterableDataset[Any]):
 
     def __init__(
         self,
-        sources: Mapping[str, str | ShardReader],
+        sources: Mapping[str, str | PathLike[str] | ShardReader],
         *,
         seed: int = 0,
         temperature: float = 1.0,
@@ -105,12 +106,14 @@ class ShardStream(IterableDataset[Any]):
         }
         self._rank, self._world_size = rank, world_size
         self._quarantined: set[str] = set()
+        if not (rank is None or world_size is None):
+            find_ranks(rank, world_size)  # others may be set until the stream is read
         self._open(sources, **self._arguments)
         self._cursor = Cursor(self.plan.samples_per_epoch)
 
     def _open(
         self,
-        sources: Mapping[str, str | ShardReader],
+        sources: Mapping[str, str | PathLike[str] | ShardReader],
         *,
         seed: int,
         temperature: float,
@@ -121,8 +124,16 @@ class ShardStream(IterableDataset[Any]):
         shard_window: int,
         cache: ShardCache | None,
     ) -> None:
-        check_settings(sources, weights, batch_size, bad_shards)
-        readers = open_sources(sources, cache)
+        check_settings(
+            sources,
+            weights,
+            fields,
+            bad_shards,
+            batch_size=batch_size,
+            seed=seed,
+            shard_window=shard_window,
+        )
+        readers = open_sources(sources, cache, require_all=bad_shards == "refuse")
         self.plan = StagePlan(
             [
                 Source(
@@ -133,7 +144,7 @@ class ShardStream(IterableDataset[Any]):
                 )
                 for name, reader in readers.items()
             ],
-            seed=seed,
+            seed=int(seed),
             stage=STAGE,
             temperature=temperature,
             weights=None if weights is None else [weights[name] for name in readers],
@@ -259,6 +270,8 @@ class ShardStream(IterableDataset[Any]):
         They are counted from the state ``start``, by default from the beginning.  A plain
         DataLoader with workers cannot tell its state: count what it yields, and ask here.
         """
+        if items < 0:
+            raise ValueError(f"items count from 0, not {items}")
         saved = self._start if start is None else self._parse(start)
         unit, lag = self._unit()
         position = saved.next_position
@@ -271,7 +284,7 @@ class ShardStream(IterableDataset[Any]):
         return self._state(min(position + items * unit, end), saved.quarantined)
 
     def _parse(self, state: Mapping[str, Any]) -> StreamState:
-        content = {name: value for name, value in state.items() if name != _WORKER}
+        content = {name: value for name, value in dict(state or {}).items() if name != _WORKER}
         return StreamState.from_json(json.dumps(content), _STATE)
 
     def _state(self, position: int, quarantined: Iterable[str]) -> dict[str, Any]:
