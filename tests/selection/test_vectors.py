@@ -75,3 +75,10 @@ def test_everything_that_is_wrong_with_the_files_is_said_at_once(tmp_path):
     (tmp_path / "ids").write_text("a\nb\n")
     with pytest.raises(SelectionError, match="each of the 4 rows"):
         from_files(str(tmp_path / "v.npy"), str(tmp_path / "ids"), None)
+
+
+@pytest.mark.parametrize("array", [np.ones(4), np.ones((4, 2), int), np.ones((0, 3)), np.ones(())])
+def test_arrays_that_are_no_table_of_vectors(tmp_path, array):
+    np.save(tmp_path / "v.npy", array)
+    with pytest.raises(SelectionError, match="not a table of floating-point vectors"):
+        from_files(str(tmp_path / "v.npy"), None, None)

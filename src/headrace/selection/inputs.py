@@ -142,8 +142,10 @@ def from_files(vectors: str, ids: str | None, costs: str | None) -> tuple[Inputs
                 f"{len(names):,} ids",
             )
         )
-    if table is not None and not table.size:
-        problems.append(Problem("no vector in the file", "vectors", vectors))
+    if table is not None and (table.ndim != 2 or table.dtype.kind != "f" or not table.size):
+        found = f"{table.dtype} {list(table.shape)}"
+        remedy = "Give [rows, dimensions] fp16, fp32 or fp64"
+        problems.append(Problem("not a table of floating-point vectors", "vectors", found, remedy))
     if problems or table is None:
         raise SelectionError(problems)
     if names is None:
