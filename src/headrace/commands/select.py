@@ -366,7 +366,9 @@ def _hash(settings: Mapping[str, Any]) -> str:
 
 
 def _print(report: Mapping[str, Any]) -> None:
-    gap = f"at most {100 * report['gap']:.2g} % below the best" if report["gap"] < 1 else "far below"
+    gap = (
+        f"at most {100 * report['gap']:.2g} % below the best" if report["gap"] < 1 else "far below"
+    )
     print(f"objective {report['objective']:,.6g}, bound {report['bound']:,.6g}: {gap}")
     for name, group in report["groups"].items():
         print(
