@@ -15,6 +15,7 @@ import pytest
 from headrace.cli import main
 from headrace.config import load_run_config
 from headrace.shards.reader import ShardReader
+from headrace.stream.batching import BatchPlan
 from headrace.stream.plan import StagePlan
 from headrace.training.order import plan_branch, stream_source
 from headrace.training.stages import expand_stages
@@ -84,7 +85,8 @@ def test_edges_are_phases_and_epoch_limits(run_config, tmp_path):
 def test_the_text_shows_the_mix_and_what_it_needs(run_config, capsys):
     assert main(["plan", str(run_config), "--stage", "multilingual"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("multilingual: 4 epochs of 300 samples, 75 batches of 16\n")
+    # 18 batches of 16 and one of 12 an epoch.
+    assert out.startswith("multilingual: 4 epochs of 300 samples, 76 batches of 16\n")
     bars = [line.split()[-1] for line in out.splitlines() if " to " in line]
     assert len(bars) == 4
     assert all(len(bar) == 48 for bar in bars)
@@ -113,7 +115,8 @@ def test_batches_that_differ_in_size_are_not_counted(run_config, tmp_path, capsy
 def test_steps_may_end_a_stage_before_its_phases(run_config, tmp_path, capsys):
     words = ["--set", "headrace.stages.0.max_steps=20", "--stage", "multilingual"]
     (stage,) = document_of(run_config, tmp_path, *words)["branches"]
-    assert stage["samples"] == 320
+    batches = BatchPlan(plan_of(run_config), [], batch_size=16, sort_by_length=False)
+    assert stage["samples"] == batches.position(20) == 300 + 16
     assert stage["phases_not_reached"] == [{"phase": 2, "start": 450}, {"phase": 3, "start": 600}]
     assert "phase 3 would begin at position 600: the stage is over before" in (
         capsys.readouterr().out

@@ -245,7 +245,9 @@ def _text(planned: PlannedBranch) -> str:
     length = f"{facts.positions / facts.samples_per_epoch:.4g} epochs of"
     head = f"{facts.stage}: {length} {counted(facts.samples_per_epoch, 'sample')}"
     if planned.batch_size is not None:
-        steps = -(-facts.positions // planned.batch_size)
+        epochs, rest = divmod(facts.positions, facts.samples_per_epoch)
+        per_epoch = -(-facts.samples_per_epoch // planned.batch_size)
+        steps = epochs * per_epoch - (-rest // planned.batch_size)  # batches end with the epoch
         head += f", {steps:,} {'batch' if steps == 1 else 'batches'} of {planned.batch_size}"
     lines = [head, "", *_source_table(planned)]
     if len(facts.sources) > 1:

@@ -97,7 +97,9 @@ def positions_wanted(branch: Branch, plan: StagePlan, batch_size: int | None) ->
     """
     wanted = branch.stage.epochs * plan.samples_per_epoch
     if branch.stage.max_steps is not None and batch_size is not None:
-        wanted = min(wanted, branch.stage.max_steps * batch_size)
+        # The last batch of an epoch may be smaller.
+        epochs, steps = divmod(branch.stage.max_steps, -(-plan.samples_per_epoch // batch_size))
+        wanted = min(wanted, epochs * plan.samples_per_epoch + steps * batch_size)
     return wanted
 
 
