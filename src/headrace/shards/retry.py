@@ -93,7 +93,9 @@ def with_retries(operation: Callable[[float], T], url: str, policy: RetryPolicy)
         assert state.outcome is not None
         error = state.outcome.exception()
         failures[isinstance(error, ShardError)] += 1
-        return attempts_left(error) <= 0 or time.monotonic() - start >= policy.deadline
+        # The next attempt would begin after the wait.
+        begins = time.monotonic() - start + state.upcoming_sleep
+        return attempts_left(error) <= 0 or begins >= policy.deadline
 
     def log(state: tenacity.RetryCallState) -> None:
         assert state.outcome is not None
