@@ -53,6 +53,21 @@ both_kinds = pytest.mark.parametrize("kind", ["tokens", "packed"])
 
 
 @both_kinds
+def test_samples_of_no_tokens_count_as_one_token(make_plan: MakePlan, kind: str) -> None:
+    plan = make_plan(SIZES)
+    lengths = [[array * (array % 3 > 0) for array in source] for source in lengths_for(plan)]
+    for each in (lengths, [[array * 0 for array in source] for source in lengths]):
+        batches = grouped(plan, kind, lengths=each)
+        seen = 0
+        for step in range(batches.steps_before(1)):
+            batch = batches.batch(step)
+            parts = [batches.split(batch, rank, 2, 60, 3) for rank in (0, 1)]
+            assert [len(part) for part in parts] == [3, 3]
+            seen += sum(len(samples_of(rows)) for part in parts for rows in part)
+        assert seen == SAMPLES
+
+
+@both_kinds
 @settings(max_examples=30)
 @given(
     size=st.integers(LONGEST, 300),

@@ -105,7 +105,8 @@ class MappedTar:
         np.add.at(wanted, first, 1)
         np.add.at(wanted[1:], last, -1)
         for block in np.flatnonzero((np.cumsum(wanted[:-1]) > 0) & ~self._verified).tolist():
-            self._check(block)
+            if not self._verified[block]:  # as it is when a check took another copy of the tar
+                self._check(block)
 
     def _check(self, block: int) -> None:
         start = block * BLOCK_BYTES

@@ -240,7 +240,7 @@ class TokenBudgetPlan(GroupedBatches):
 
     def _cuts(self, own: Locations | Packs, accumulation: int) -> list[int]:
         """Cut so that the largest micro-batch has as few padded tokens as can be."""
-        ordered = self.lengths_of(own)
+        ordered = np.maximum(self.lengths_of(own), 1)
         if len(ordered) <= accumulation:
             return [*range(len(ordered) + 1), *[len(ordered)] * (accumulation - len(ordered))]
         least, enough = int(ordered[-1]) - 1, int(ordered[-1]) * len(ordered)
