@@ -29,6 +29,7 @@ _LASTING = {
     "ProfileNotFound",
     "InvalidURL",
     "NonHttpUrlClientError",
+    "ClientConnectorCertificateError",
 }
 """Exceptions of those libraries that another attempt meets again."""
 _LASTING_OS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -166,7 +167,12 @@ def is_missing(error: BaseException) -> bool:
 def is_unreachable(error: BaseException) -> bool:
     """Whether a server does not answer; fsspec's web client has that as the cause of another."""
     # Named, not imported: aiohttp and botocore are not always installed.
-    names = {"ClientConnectorError", "ClientConnectorDNSError", "EndpointConnectionError"}
+    names = {
+        "ClientConnectorError",
+        "ClientConnectorDNSError",
+        "ClientConnectorSSLError",
+        "EndpointConnectionError",
+    }
     return any(
         isinstance(one, ConnectionRefusedError) or type(one).__name__ in names
         for one in (error, error.__cause__)
