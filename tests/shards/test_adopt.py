@@ -80,6 +80,15 @@ def test_a_changed_tar_needs_rebuild(source: Path) -> None:
     assert len(list(ShardReader(str(source)))) == 50
 
 
+def test_a_tar_that_was_added_needs_rebuild(tars: Path) -> None:
+    first = index_source(str(tars))
+    add_tar(tars, "y.tar", ["new.txt"])
+    with pytest.raises(ShardError, match=r"y\.tar: a tar that the manifest does not name.*rebuild"):
+        index_source(str(tars))
+    assert read_manifest(str(tars)) == first
+    assert len(index_source(str(tars), rebuild=True).shards) == 4
+
+
 def test_all_bad_tars_are_listed_and_no_manifest_is_written(tars: Path) -> None:
     add_tar(tars, "y.tar", ["a.txt", "b.txt", "a.json"])
     add_tar(tars, "z.tar", ["s3.txt"])

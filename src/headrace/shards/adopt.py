@@ -32,9 +32,10 @@ def index_source(
 ) -> Manifest:
     """Index the tars in a folder, in the order of their names, and write its manifest.
 
-    Where the folder has a manifest, only missing indexes are made, and each must fit what the
-    manifest says of its shard; ``rebuild`` trusts the tars instead, makes every index anew and
-    replaces the manifest, whose metadata is kept and whose fingerprint becomes the parent.
+    Where the folder has a manifest, only missing indexes are made, each must fit what the
+    manifest says of its shard, and it must name all tars; ``rebuild`` trusts the tars instead,
+    makes every index anew and replaces the manifest, whose metadata is kept and whose fingerprint
+    becomes the parent.
     ``workers`` processes scan side by side; None: as many as the data is worth.
 
     Raises :class:`ShardError` with the problems of all tars; the manifest is written only if
@@ -58,6 +59,8 @@ def index_source(
             Problem("no tars in this folder", url, None, "Give the folder that holds *.tar files")
         )
     problems: list[Problem] = []
+    if before is not None and not rebuild:
+        problems += stray_tars(url, before, names)
     entries: list[ShardEntry] = []
     owners: dict[str, str] = {}
     calls = [
@@ -116,6 +119,21 @@ def shared_keys(name: str, index: ShardIndex, owners: dict[str, str]) -> list[Pr
                 )
             )
     return problems
+
+
+def stray_tars(url: str, manifest: Manifest, names: Mapping[str, int]) -> list[Problem]:
+    """Problems of tars in the folder (sizes by name) that are no part of its source."""
+    listed = {entry.name for entry in manifest.shards}
+    return [
+        Problem(
+            "a tar that the manifest does not name",
+            f"shard {name}",
+            storage.join(url, name),
+            f"Move it away, or take it in with: headrace index {url} --rebuild",
+        )
+        for name in names
+        if name.endswith(".tar") and name not in listed
+    ]
 
 
 def _differences(manifest: Manifest, entries: list[ShardEntry]) -> list[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from headrace.errors import Problem, ShardError
 from headrace.shards import storage
-from headrace.shards.adopt import shared_keys
+from headrace.shards.adopt import shared_keys, stray_tars
 from headrace.shards.index import BLOCK_BYTES, BlockHasher, ShardIndex, index_url, read_index
 from headrace.shards.manifest import Manifest, ShardEntry, read_manifest
 from headrace.shards.parallel import in_processes, workers_for
@@ -96,7 +96,7 @@ def _open(url: str) -> _Opened:
         for entry in manifest.shards
         if names.get(entry.name) == entry.bytes
     ]
-    return _Opened(url, manifest, [*problems, *_stray_tars(url, manifest, names)], whole)
+    return _Opened(url, manifest, [*problems, *stray_tars(url, manifest, names)], whole)
 
 
 def _outcome(source: _Opened, found: list[tuple[list[Problem], ShardIndex | None]]) -> Verification:
@@ -121,20 +121,6 @@ def _outcome(source: _Opened, found: list[tuple[list[Problem], ShardIndex | None
 def _listed(url: str, manifest: Manifest) -> dict[str, int]:
     tars = [entry.name for entry in manifest.shards]
     return storage.sizes(url, [*tars, *(index_url(name) for name in tars)])
-
-
-def _stray_tars(url: str, manifest: Manifest, names: Mapping[str, int]) -> list[Problem]:
-    listed = {entry.name for entry in manifest.shards}
-    return [
-        Problem(
-            "a tar that the manifest does not name",
-            f"shard {name}",
-            storage.join(url, name),
-            f"Move it away, or take it in with: headrace index {url} --rebuild",
-        )
-        for name in names
-        if name.endswith(".tar") and name not in listed
-    ]
 
 
 def _verify_shard(
