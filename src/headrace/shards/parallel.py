@@ -7,10 +7,11 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import TypeVar
 
-from headrace.errors import ConfigError, Problem
+from headrace.errors import ConfigError, HeadraceError, Problem
 
 T = TypeVar("T")
 
@@ -35,7 +36,8 @@ def in_processes(
 ) -> list[T]:
     """The outcomes of picklable calls, in their order; ``on_done`` gets the number of each.
 
-    An exception of a call is raised when all calls before it are done.
+    Raises what the first call that fails raises, and :class:`HeadraceError` if a process was
+    killed.
     """
     if workers <= 1 or len(calls) <= 1:
         outcomes = []
@@ -54,4 +56,10 @@ def in_processes(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        return [future.result() for future in futures]
+        try:
+            return [future.result() for future in futures]
+        except BrokenProcessPool as error:
+            raise HeadraceError(
+                "a process that read shards was killed, perhaps for lack of memory: start again "
+                "with a smaller number of --workers"
+            ) from error
