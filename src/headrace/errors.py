@@ -77,6 +77,10 @@ class ShardError(UserError):
     """A shard, its index or its manifest is missing, damaged or not what it claims to be."""
 
 
+class StorageError(ShardError):
+    """What shards lie on does not answer, or cannot be used: they may well be intact."""
+
+
 class EncodingError(UserError):
     """A tokenizer or an encoded sidecar cannot be made or used."""
 

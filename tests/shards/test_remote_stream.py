@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader
 
-from headrace.shards import Manifest, Shard, ShardReader
+from headrace.errors import StorageError
+from headrace.shards import Manifest, RetryPolicy, Shard, ShardReader
 from headrace.shards.cache import ShardCache
 from headrace.stream import ShardStream
 
@@ -123,3 +124,28 @@ def test_a_shard_that_is_gone_is_quarantined(web, sources: dict[str, str], tmp_p
     asked = web.gets("hi/shard-000002.tar")
     assert sum(len(batch) for batch in stream) == 390 - 12
     assert web.gets("hi/shard-000002.tar") == asked > 0
+
+
+def test_a_server_that_fails_costs_no_shard(web, sources: dict[str, str], tmp_path: Path) -> None:
+    quick = RetryPolicy(attempts=2, first_wait=0.01)
+    cache = ShardCache(tmp_path / "cache")
+    readers = {
+        name: ShardReader(url, cache=cache, retry=quick)
+        for name, url in on_the_web(web, sources).items()
+    }
+    stream = ShardStream(readers, batch_size=10, bad_shards="quarantine")
+    clean = list(ShardStream(sources, batch_size=10))
+    web.statuses["hi/shard-000002.tar"] = 503
+    batches = []
+    with pytest.raises(StorageError, match="HTTP status 503"):
+        batches.extend(stream)
+    assert stream.quarantined == ()
+    # When it is well again, the stream goes on with what it had not yielded.
+    del web.statuses["hi/shard-000002.tar"]
+    again = ShardStream(readers, batch_size=10, bad_shards="quarantine")
+    again.load_state_dict(stream.state_dict())
+    assert again.state_dict() == stream.state_dict()
+    batches += again
+    assert batches == clean[: len(batches)]
+    assert len(batches) == len(clean)
+    assert again.quarantined == ()

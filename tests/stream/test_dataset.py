@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import torch.multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.errors import ConfigError, ShardError
+from headrace.errors import ConfigError, ShardError, StorageError
 from headrace.shards import Sample, ShardReader, ShardWriter
 from headrace.stream import ShardStream
 
@@ -602,3 +603,18 @@ def test_ranks_agree_on_what_they_leave_out(bad_urls: dict[str, str], tmp_path: 
     again.load_state_dict(states_0[step])
     rest = [[b" ".join(text.split()[:2]).decode() for text in texts] for texts in again]
     assert rest == texts_0[step + 1 :]
+
+
+@pytest.mark.parametrize("bad_shards", ["refuse", "quarantine"])
+def test_too_many_open_files_cost_no_shard(urls: dict[str, str], bad_shards: Any) -> None:
+    stream = ShardStream(urls, batch_size=10, bad_shards=bad_shards)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(list(Path("/proc/self/fd").iterdir())) + 4
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"Too many open files.*ulimit -n"):
+            list(stream)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert stream.quarantined == ()
+    assert sum(map(len, stream)) == EPOCH

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import xxhash
 
-from headrace.errors import Problem, ShardError
+from headrace.errors import Problem, StorageError
 from headrace.shards import storage
 from headrace.shards.background import Background
 from headrace.shards.download import download_shard
@@ -220,7 +220,7 @@ def _writing_problems(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ShardError(
+        raise StorageError(
             Problem(
                 f"the shard cache cannot be used: {error.strerror or error}",
                 str(error.filename or folder),

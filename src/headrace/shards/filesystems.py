@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.core import split_protocol, url_to_fs
 
-from headrace.errors import MissingExtraError, Problem, ShardError, UserError
+from headrace.errors import MissingExtraError, Problem, ShardError, StorageError, UserError
 from headrace.shards.retry import (
     DEFAULT_RETRY,
     TIMEOUTS,
@@ -146,7 +147,10 @@ def size_in(found: Mapping[str, Any], url: str) -> int:
 
 @contextmanager
 def translated(url: str, action: str) -> Iterator[None]:
-    """Turn what the operating system or a client library raises into one ShardError."""
+    """Turn what the operating system or a client library raises into one ShardError.
+
+    It is a :class:`StorageError`, unless it says that a file is not there.
+    """
     try:
         yield
     except UserError:
@@ -155,7 +159,8 @@ def translated(url: str, action: str) -> Iterator[None]:
         problem = _problem(url, action, error)
         if problem is None:
             raise
-        raise ShardError(problem) from error
+        kind = ShardError if problem.what == NO_SUCH_FILE else StorageError
+        raise kind(problem) from error
 
 
 def in_the_way(url: str) -> Problem:
@@ -191,4 +196,7 @@ def _problem(url: str, action: str, error: Exception) -> Problem | None:
     if is_of_library(error):
         return Problem(f"cannot {action}: {error}", url, remedy="Check endpoint and credentials")
     reason = getattr(error, "strerror", None) or reason_of(error)
-    return Problem(f"cannot {action}: {reason}", url, remedy="Check the storage and try again")
+    remedy = "Check the storage and try again"
+    if getattr(error, "errno", None) == errno.EMFILE:
+        remedy = "Raise the limit of open files: ulimit -n"
+    return Problem(f"cannot {action}: {reason}", url, remedy=remedy)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headrace.errors import Problem, ShardError
+from headrace.errors import Problem, StorageError
 
 _UNSUPPORTED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _exclusive: set[int] = set()
@@ -20,7 +20,7 @@ the process that works under them, so it closes its copies."""
 def lock(descriptor: int, *, shared: bool, wait: bool) -> bool:
     """Lock an open file (flock); False if another one has it and ``wait`` is not set.
 
-    Raises :class:`ShardError` where the file system has no locks.
+    Raises :class:`StorageError` where the file system has no locks.
     """
     operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
@@ -30,7 +30,7 @@ def lock(descriptor: int, *, shared: bool, wait: bool) -> bool:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-        raise ShardError(
+        raise StorageError(
             Problem(
                 "the file system of the cache has no locks",
                 str(Path(f"/proc/self/fd/{descriptor}").resolve()),

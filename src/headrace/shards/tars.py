@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from headrace.errors import Problem, ShardError
 from headrace.shards import storage
+from headrace.shards.filesystems import translated
 from headrace.shards.index import BLOCK_BYTES
 from headrace.shards.manifest import ShardEntry
 from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
@@ -78,7 +79,8 @@ class MappedTar:
         self._unverified = len(self._hashes)
         with storage.open_for_reading(url) as file:
             _check_size(file.seek(0, 2), entry)
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            with translated(url, "map it"):
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def read(self, start: int, stop: int) -> bytes:
         """See :meth:`Tar.read`."""

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.errors import ShardError
+from headrace.errors import ShardError, StorageError
 from headrace.shards.reader import ShardReader
 from headrace.shards.sample import Sample
 from headrace.stream.plan import Locations
@@ -95,7 +95,8 @@ class Fetcher:
     def fetch(self, locations: Locations) -> Chunk:
         """The samples at ``locations``, in their order.
 
-        Raises ``ShardError`` for a bad shard, unless bad shards are quarantined.
+        Raises ``ShardError`` for a bad shard, unless bad shards are quarantined, and
+        ``StorageError`` where it cannot be told whether it is one.
         """
         count = len(locations)
         group = locations.source * self._most_shards + locations.shard
@@ -114,8 +115,9 @@ class Fetcher:
             else:
                 try:
                     parts = self._read(place, samples[begin:end])
-                except ShardError:
-                    if not self._quarantine:
+                except ShardError as error:
+                    # A store that fails for a while must not cost the shards that lie there.
+                    if not self._quarantine or isinstance(error, StorageError):
                         raise
                     parts, lacking = self._read_until_bad(place, samples[begin:end], members)
                     if lacking.size:
@@ -180,6 +182,8 @@ class Fetcher:
         for done, number in enumerate(by_position.tolist()):
             try:
                 parts = self._read(place, samples[number : number + 1])
+            except StorageError:
+                raise
             except ShardError:
                 return columns, positions[by_position[done:]]
             for column, part in zip(columns, parts, strict=True):
