@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from headrace.config import RunConfig
     from headrace.shards.manifest import Manifest
     from headrace.stream.overview import Edge, StageOverview
+    from headrace.stream.plan import Source
+    from headrace.stream.selected import Chosen
     from headrace.training.stages import Branch
 
 HELP = "print and plot what each stage draws: the mix over time, epochs by language, repeats"
@@ -133,7 +135,7 @@ def _suffix(file: str) -> str:
 
 def _planned(config: RunConfig, branches: Sequence[Branch]) -> list[PlannedBranch]:
     from headrace.shards.manifest import read_manifest
-    from headrace.training.order import constant_batch_size
+    from headrace.training.order import constant_batch_size, manifest_source
 
     urls = config.headrace.data.train
     manifests: dict[str, Manifest] = {}
@@ -143,12 +145,17 @@ def _planned(config: RunConfig, branches: Sequence[Branch]) -> list[PlannedBranc
             manifests[language] = read_manifest(urls[language])
         except UserError as error:
             problems += error.problems
+    chosen = _chosen(config, manifests, problems)
     if problems:
         raise ConfigError(problems)
     planned: list[PlannedBranch] = []
     for branch in branches:
+        sources = [
+            manifest_source(name, urls[name], manifests[name], chosen=chosen.get(name))
+            for name in branch.languages
+        ]
         try:
-            planned.append(_plan(branch, urls, manifests, config, constant_batch_size(config)))
+            planned.append(_plan(branch, sources, manifests, config, constant_batch_size(config)))
         except UserError as error:
             problems += error.problems
     if problems:
@@ -156,22 +163,39 @@ def _planned(config: RunConfig, branches: Sequence[Branch]) -> list[PlannedBranc
     return planned
 
 
+def _chosen(
+    config: RunConfig, languages: Collection[str], problems: list[Problem]
+) -> dict[str, Chosen]:
+    """What the selection of the run chose of these languages; shard indexes are read for it."""
+    from headrace.shards.reader import open_readers
+    from headrace.stream.selected import read_chosen
+
+    data = config.headrace.data
+    if data.selection is None:
+        return {}
+    opened = open_readers((data.train[language] for language in languages), problems)
+    readers = {
+        language: opened[data.train[language]]
+        for language in languages
+        if data.train[language] in opened
+    }
+    try:
+        return read_chosen(data.selection, data.train, readers)
+    except UserError as error:
+        problems += error.problems
+        return {}
+
+
 def _plan(
     branch: Branch,
-    urls: Mapping[str, str],
+    sources: Sequence[Source],
     manifests: Mapping[str, Manifest],
     config: RunConfig,
     batch_size: int | None,
 ) -> PlannedBranch:
     from headrace.stream.overview import overview
-    from headrace.training.order import (
-        check_enough,
-        manifest_source,
-        plan_branch,
-        positions_wanted,
-    )
+    from headrace.training.order import check_enough, plan_branch, positions_wanted
 
-    sources = [manifest_source(name, urls[name], manifests[name]) for name in branch.languages]
     plan = plan_branch(branch, sources, config.headrace.seed)
     positions = positions_wanted(branch, plan, batch_size)
     refused: tuple[Problem, ...] = ()

@@ -15,6 +15,7 @@ from headrace.commands.options import counted
 if TYPE_CHECKING:
     from headrace.config import RunConfig
     from headrace.shards import Sample, ShardReader
+    from headrace.stream.selected import Chosen
     from headrace.training.stages import Branch
 
 HELP = "print samples of a source, or of a run's stream at any position; entities in brackets"
@@ -101,10 +102,11 @@ def _show_stream(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from headrace.config import load_run_config
-    from headrace.errors import ConfigError, Problem
+    from headrace.errors import ConfigError, Problem, UserError
     from headrace.shards.cache import ShardCache
     from headrace.shards.reader import open_readers
     from headrace.stream.feistel import MAX_SIZE
+    from headrace.stream.selected import read_chosen
     from headrace.training.order import plan_branch, stream_source
 
     config = load_run_config(arguments.url, arguments.set, thorough=False)
@@ -115,11 +117,24 @@ def _show_stream(arguments: argparse.Namespace) -> int:
     opened = open_readers(
         urls, problems, ShardCache(cache.folder, limit_bytes=cache.limit_bytes) if cache else None
     )
+    chosen: dict[str, Chosen] = {}
+    if config.headrace.data.selection is not None:
+        by_language = {
+            language: opened[url]
+            for language, url in zip(branch.languages, urls, strict=True)
+            if url in opened
+        }
+        try:
+            chosen = read_chosen(
+                config.headrace.data.selection, config.headrace.data.train, by_language
+            )
+        except UserError as error:
+            problems += error.problems
     if problems:
         raise ConfigError(problems)
     readers = [opened[url] for url in urls]
     sources = [
-        stream_source(language, reader)
+        stream_source(language, reader, chosen=chosen.get(language))
         for language, reader in zip(branch.languages, readers, strict=True)
     ]
     plan = plan_branch(branch, sources, config.headrace.seed)
@@ -145,6 +160,8 @@ def _show_stream(arguments: argparse.Namespace) -> int:
         for number, position in enumerate(positions.tolist()):
             source, shard = int(located.source[number]), int(located.shard[number])
             sample = int(located.sample[number])
+            if plan.sources[source].name in chosen:
+                sample = int(chosen[plan.sources[source].name].shards[shard][sample])
             print(
                 _harmless(
                     f"{epoch * per_epoch + position:,}  (epoch {epoch}, position {position:,})  "

@@ -217,6 +217,7 @@ def _run(arguments: argparse.Namespace, world: World | None) -> int:
                 fingerprint=_hash(task.settings),
                 settings=task.settings,
                 seconds=seconds,
+                sources=None if task.sources is None else task.sources.manifests,
             )
             print(f"{task.output}: {counted(len(found.rows), 'sample')} of {total:,}")
             _print(report)

@@ -90,6 +90,9 @@ class DataConfig(Section):
     """What to do about damaged training shards. `refuse`: stop with the list of them.
     `quarantine`: leave them out of every batch, on all ranks and for the whole run (at most 32,
     listed in the run's `quarantine.json`). Damaged validation shards are always refused."""
+    selection: str | None = None
+    """Local folder that `headrace select` wrote for the training data: only the chosen samples
+    are trained on. Validation data is not touched. Default: all samples."""
     shard_cache: ShardCacheConfig | None = None
     """Keep copies of remote shards. `null`: each is read in blocks when its sidecar is made, and
     not again."""

@@ -133,10 +133,10 @@ def _gather(
         opened = arrays.get((source, shard))
         if opened is None:
             encoded = sources[source].shards[shard]
-            opened = tuple(map(encoded.array, ("tokens", "labels", "token_offsets")))
+            opened = (encoded.array("tokens"), encoded.array("labels"), *encoded.token_bounds)
             arrays[source, shard] = opened
-        tokens, labels, offsets = opened
-        start, end = offsets[sample : sample + 2].tolist()
+        tokens, labels, starts, ends = opened
+        start, end = starts.item(sample), ends.item(sample)
         pieces.append((member, tokens[start:end], labels[start:end]))
     return pieces, np.array([len(tokens) for _, tokens, _ in pieces], dtype=np.int64)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from headrace.encoding import store
+from headrace.encoding.encoded_shard import ChosenShard, EncodedShard, LeftOutShard
 from headrace.encoding.report import EncodingReport
 from headrace.encoding.token_classification import TokenClassificationEncoder
 from headrace.encoding.tokenizer import tokenizer_fingerprint
@@ -66,96 +67,6 @@ class EncodingSpec:
 
 
 @dataclass(frozen=True)
-class EncodedShard:
-    """The sidecar of one shard.  Arrays are mapped when they are first used."""
-
-    name: str
-    """File name of the shard."""
-    folder: Path
-    meta: dict[str, Any] = field(repr=False)
-
-    def __len__(self) -> int:
-        return int(self.meta["samples"])
-
-    @cached_property
-    def report(self) -> EncodingReport:
-        """Counts of this shard."""
-        return EncodingReport(**self.meta["report"])
-
-    @property
-    def subsets(self) -> list[str]:
-        """Names of the subsets that occur in this shard."""
-        return list(self.meta["subsets"])
-
-    @cached_property
-    def lengths(self) -> NDArray[np.int32]:
-        """``[samples]``: tokens of each sample, special tokens included."""
-        return np.diff(self.array("token_offsets")).astype(np.int32)
-
-    @property
-    def label_counts(self) -> NDArray[np.int32]:
-        """``[samples]``: labelled tokens of each sample."""
-        return self.array("label_counts")
-
-    def tokens(self, sample: int) -> NDArray[Any]:
-        """``[tokens]``, uint16 or uint32: token ids of a sample."""
-        return self._slice("tokens", "token_offsets", sample)
-
-    def labels(self, sample: int) -> NDArray[np.int16]:
-        """``[tokens]``: tag id on the first piece of each word, -100 elsewhere."""
-        return self._slice("labels", "token_offsets", sample)
-
-    def word_positions(self, sample: int) -> NDArray[np.int16]:
-        """``[words]``: token index of the first piece of each word, -1 if there is none."""
-        return self._slice("word_positions", "word_offsets", sample)
-
-    def word_tags(self, sample: int) -> NDArray[np.int16]:
-        """``[words]``: gold tag ids."""
-        return self._slice("word_tags", "word_offsets", sample)
-
-    def subset(self, sample: int) -> str | None:
-        """Name of the subset that a sample belongs to, if it says so."""
-        number = int(self.array("subsets")[sample])
-        return self.meta["subsets"][number - 1] if number else None
-
-    def array(self, name: str) -> NDArray[Any]:
-        """A whole array, mapped read-only."""
-        return store.open_array(self.folder, self.meta, name)
-
-    def _slice(self, name: str, offsets: str, sample: int) -> NDArray[Any]:
-        if not 0 <= sample < len(self):
-            raise IndexError(f"sample {sample} of {len(self)} in {self.name}")
-        bounds = self.array(offsets)
-        return self.array(name)[bounds[sample] : bounds[sample + 1]]
-
-
-@dataclass(frozen=True)
-class LeftOutShard(EncodedShard):
-    """Stands for a shard that a run goes on without: batches are planned with it all the same.
-
-    Its samples have lengths as those of the intact shards, so that what they leave behind is
-    spread over all batches.
-    """
-
-    typical_lengths: NDArray[np.int32] = field(repr=False)
-    """``[samples]``."""
-
-    @property
-    def lengths(self) -> NDArray[np.int32]:
-        """``[samples]``: the lengths that batches are planned with."""
-        return self.typical_lengths
-
-    @cached_property
-    def label_counts(self) -> NDArray[np.int32]:
-        """``[samples]``: no sample of it is learned from."""
-        return np.zeros(len(self), dtype=np.int32)
-
-    def array(self, name: str) -> NDArray[Any]:
-        """There are no arrays: whoever asks has forgotten to leave the shard out."""
-        raise LookupError(f"{self.name} is left out, it has no array {name}")
-
-
-@dataclass(frozen=True)
 class EncodedSource:
     """The sidecars of all shards of a source, in the order of its manifest."""
 
@@ -192,7 +103,9 @@ class EncodedSource:
         out = self.left_out.union(numbers)
         if not out:
             return self
-        intact = [shard for number, shard in enumerate(self.shards) if number not in out]
+        intact = [
+            shard for number, shard in enumerate(self.shards) if number not in out and len(shard)
+        ]
         if not intact:
             raise ShardError(
                 Problem(
@@ -215,6 +128,22 @@ class EncodedSource:
             for number, shard in enumerate(self.shards)
         )
         return replace(self, shards=shards)
+
+    def choosing(self, numbers: Sequence[NDArray[np.int64]], fingerprint: str) -> EncodedSource:
+        """The source with some samples of each shard alone; those left out stay left out.
+
+        ``numbers`` are those of the samples of each shard, ascending; ``fingerprint`` is that of
+        the source with this choice.  Raises :class:`ShardError` if all of them are in shards that
+        are left out.
+        """
+        shards = tuple(
+            replace(shard, meta={**shard.meta, "samples": len(some)})
+            if isinstance(shard, LeftOutShard)
+            else ChosenShard(shard.name, shard.folder, shard.meta, some)
+            for shard, some in zip(self.shards, numbers, strict=True)
+        )
+        # Lengths for those that are left out come from the chosen samples of the others.
+        return replace(self, shards=shards, fingerprint=fingerprint).leaving_out(())
 
 
 def encode_source(

@@ -50,6 +50,11 @@ class Sources:
         ]
         return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
 
+    @property
+    def manifests(self) -> dict[str, str]:
+        """The fingerprint of each source's manifest, by name."""
+        return {name: reader.manifest.fingerprint for name, reader in self.readers.items()}
+
     def embed(self, cache_dir: Path | str, *, show: bool = True) -> Inputs:
         """Embed what is not embedded yet; see :func:`headrace.selection.embed.embed_source`.
 

@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 from headrace.errors import Problem, SelectionError
 from headrace.selection.selection import Selection
 from headrace.shards import storage
-
-FORMAT_VERSION = 1
-REPORT = "selection.json"
-ROWS = "selection.jsonl"
+from headrace.stream.selected import FORMAT_VERSION, REPORT, ROWS
 
 
 @dataclass(frozen=True)
@@ -71,14 +68,19 @@ def write(
     fingerprint: str,
     settings: Mapping[str, Any],
     seconds: Mapping[str, float],
+    sources: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Write the rows and then the report, each whole; return the report."""
+    """Write the rows and then the report, each whole; return the report.
+
+    ``sources`` are the fingerprints of the manifests by name; None for ready-made vectors.
+    """
     rows = _rows(found, candidates)
     report = {
         "version": FORMAT_VERSION,
         "fingerprint": fingerprint,
         "rows_hash": xxhash.xxh3_128_hexdigest(rows),
         "settings": dict(settings),
+        "sources": None if sources is None else dict(sources),
         "rows": len(candidates.ids),
         "chosen": len(found.rows),
         "method": found.method,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Problem, ShardError, UserError
 from headrace.shards import storage
-from headrace.shards.index import index_url
+from headrace.shards.index import index_url, read_index
 from headrace.shards.manifest import Manifest, ShardEntry, read_manifest
 from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
 from headrace.shards.sample import Sample
-from headrace.shards.shard import Shard
+from headrace.shards.shard import Shard, check_index
 from headrace.shards.tars import FETCH_AGAIN, CachedCopy, size_problem
 
 if TYPE_CHECKING:
@@ -126,6 +126,19 @@ class ShardReader:
         else:
             self._open.move_to_end(number)
         return shard
+
+    def keys(self, number: int) -> list[str]:
+        """The keys of the samples of shard ``number`` in order.
+
+        A remote shard is not fetched for them where it has an index.  Raises as :meth:`shard`.
+        """
+        entry = self.manifest.shards[number]
+        tar_url = storage.join(self.url, entry.name)
+        if self._cache is not None and not storage.exists(index_url(tar_url), self._retry):
+            return self.shard(number).keys
+        index = read_index(tar_url, self._retry)
+        check_index(index, entry, index_url(tar_url))
+        return index.keys
 
     def prefetch(self, numbers: Iterable[int]) -> None:
         """Start fetching these shards in the background; an error shows when the shard is used.

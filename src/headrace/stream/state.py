@@ -238,7 +238,7 @@ def _unpacked(packed: list[Any]) -> tuple[str, ...] | None:
 
 
 _REMEDIES = {
-    "sources": "Bring back the sources, their order and their shards as they were",
+    "sources": "Bring back sources, their order, their shards and the selection as they were",
     "mixture": "Set the mixture's temperature or weights back",
     "order version": "Go on with the version of Headrace that saved it",
 }

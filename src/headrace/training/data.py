@@ -22,7 +22,8 @@ from headrace.shards.reader import ShardReader, open_readers
 from headrace.stream.batching import Batches, BatchPlan, look_up
 from headrace.stream.grouping import PackPlan, TokenBudgetPlan
 from headrace.stream.packing import Packs, samples_of
-from headrace.stream.plan import Locations, StagePlan
+from headrace.stream.plan import Locations, Source, StagePlan
+from headrace.stream.selected import Chosen, read_chosen
 from headrace.tasks.labels import LabelSet, discover_label_set, load_label_set
 from headrace.tasks.token_classification import IGNORED, TokenClassification
 from headrace.training.order import plan_branch, stream_source
@@ -37,6 +38,20 @@ class OpenedData:
     task: TokenClassification
     train: Mapping[str, ShardReader]
     validation: Mapping[str, ShardReader]
+    chosen: Mapping[str, Chosen]
+    """The samples of each training source that a selection chose; empty without one."""
+
+    def sources(self, encoded: Mapping[str, EncodedSource] | None = None) -> dict[str, Source]:
+        """Training data as the stream knows it, by language."""
+        return {
+            language: stream_source(
+                language,
+                reader,
+                encoded[language].fingerprint if encoded else None,
+                self.chosen.get(language),
+            )
+            for language, reader in self.train.items()
+        }
 
     def plan(
         self, branch: Branch, seed: int, encoded: Mapping[str, EncodedSource] | None = None
@@ -46,13 +61,8 @@ class OpenedData:
         With ``encoded`` the plan is also bound to the tokenizer and the maximum length, since
         batches depend on lengths: a checkpoint refuses to go on with others.
         """
-        sources = [
-            stream_source(
-                language, self.train[language], encoded[language].fingerprint if encoded else None
-            )
-            for language in branch.languages
-        ]
-        return plan_branch(branch, sources, seed)
+        sources = self.sources(encoded)
+        return plan_branch(branch, [sources[language] for language in branch.languages], seed)
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,12 @@ def open_data(config: RunConfig) -> OpenedData:
     )
     train = {name: readers[url] for name, url in train_urls.items() if url in readers}
     validation = {name: readers[url] for name, url in validation_urls.items() if url in readers}
+    chosen: dict[str, Chosen] = {}
+    if headrace.data.selection is not None:
+        try:
+            chosen = read_chosen(headrace.data.selection, train_urls, train)
+        except UserError as error:
+            problems.extend(error.problems)
     tokenizer: PreTrainedTokenizerFast | None = None
     label_set: LabelSet | None = None
     try:
@@ -109,7 +125,7 @@ def open_data(config: RunConfig) -> OpenedData:
     if problems or tokenizer is None or label_set is None:
         raise UserError(problems)
     task = TokenClassification(label_set, label_smoothing=headrace.task.label_smoothing)
-    return OpenedData(tokenizer, task, train, validation)
+    return OpenedData(tokenizer, task, train, validation, chosen)
 
 
 def _unknown_types(label_set: LabelSet, readers: Iterable[ShardReader]) -> list[Problem]:
@@ -168,6 +184,15 @@ def encode_data(
         return sources
 
     train = encode(opened.train, config.headrace.data.bad_shards, left_out or {})
+    for language, chosen in opened.chosen.items():
+        if language in train:
+            whole = train[language]
+            try:
+                train[language] = whole.choosing(
+                    chosen.shards, chosen.fingerprint(whole.fingerprint)
+                )
+            except UserError as error:
+                problems.extend(error.problems)
     validation = encode(opened.validation, "refuse", {})
     if problems:
         raise UserError(problems)

@@ -66,6 +66,10 @@ def show_plan(
     print(f"model          {type(model).__name__}, {parameters:,} parameters")
     print(f"labels         {opened.task.label_set.name}, {len(opened.task.label_set.tags)} tags")
     started = "1 rank" if ranks == 1 else f"{ranks} ranks"
+    if opened.chosen:
+        samples = sum(sum(chosen.sizes) for chosen in opened.chosen.values())
+        total = sum(map(len, opened.train.values()))
+        print(f"selection      {samples:,} of {total:,} samples: {config.headrace.data.selection}")
     print(f"batch          {batch} = {started} x {micro} x {accumulation} accumulation steps")
     print(f"batching       {_describe_batching(config)}")
     print(f"precision      {precision.name}: {precision.reason}")

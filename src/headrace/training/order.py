@@ -12,24 +12,37 @@ from headrace.shards.manifest import Manifest
 from headrace.shards.reader import ShardReader
 from headrace.stream.phases import Phase, exact
 from headrace.stream.plan import Source, StagePlan
+from headrace.stream.selected import Chosen
 from headrace.training.stages import Branch
 
 
-def stream_source(name: str, reader: ShardReader, fingerprint: str | None = None) -> Source:
-    """Describe a source of shards to the stream; its own fingerprint is that of the manifest."""
-    return manifest_source(name, reader.url, reader.manifest, fingerprint)
+def stream_source(
+    name: str,
+    reader: ShardReader,
+    fingerprint: str | None = None,
+    chosen: Chosen | None = None,
+) -> Source:
+    """Describe a source of shards to the stream; see :func:`manifest_source`."""
+    return manifest_source(name, reader.url, reader.manifest, fingerprint, chosen)
 
 
 def manifest_source(
-    name: str, url: str, manifest: Manifest, fingerprint: str | None = None
+    name: str,
+    url: str,
+    manifest: Manifest,
+    fingerprint: str | None = None,
+    chosen: Chosen | None = None,
 ) -> Source:
-    """Describe a source to the stream by its manifest alone."""
-    return Source(
-        name=name,
-        url=url,
-        shard_sizes=tuple(entry.samples for entry in manifest.shards),
-        fingerprint=fingerprint or manifest.fingerprint,
-    )
+    """Describe a source to the stream by its manifest, and by what is chosen of its samples.
+
+    Without ``fingerprint`` its own is that of the manifest and of the choice.
+    """
+    if chosen is None:
+        sizes = tuple(entry.samples for entry in manifest.shards)
+        own = manifest.fingerprint
+    else:
+        sizes, own = chosen.sizes, chosen.fingerprint(manifest.fingerprint)
+    return Source(name=name, url=url, shard_sizes=sizes, fingerprint=fingerprint or own)
 
 
 def plan_branch(branch: Branch, sources: Sequence[Source], seed: int) -> StagePlan:
@@ -75,15 +88,18 @@ def plan_branch(branch: Branch, sources: Sequence[Source], seed: int) -> StagePl
 
 
 def problems_of_orders(
-    config: RunConfig, branches: Iterable[Branch], readers: Mapping[str, ShardReader]
+    config: RunConfig, branches: Iterable[Branch], sources: Mapping[str, Source]
 ) -> list[Problem]:
-    """Find out whether the order of each branch can be planned, and is long enough."""
+    """Find out whether the order of each branch can be planned, and is long enough.
+
+    ``sources`` are those of all languages.
+    """
     batch_size = constant_batch_size(config)
     problems: list[Problem] = []
     for branch in branches:
-        sources = [stream_source(language, readers[language]) for language in branch.languages]
+        own = [sources[language] for language in branch.languages]
         try:
-            plan = plan_branch(branch, sources, config.headrace.seed)
+            plan = plan_branch(branch, own, config.headrace.seed)
             check_enough(branch, plan, batch_size)
         except UserError as error:
             problems += error.problems

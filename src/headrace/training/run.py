@@ -144,7 +144,7 @@ def check_run(
         problems += error.problems
     try:
         opened = open_data(config)
-        problems += problems_of_orders(config, chosen, opened.train)
+        problems += problems_of_orders(config, chosen, opened.sources())
     except UserError as error:
         problems += error.problems
     if problems or opened is None:

@@ -1,0 +1,144 @@
+"""One encoded shard: all of its samples, some of them, or a stand-in for one that is left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.encoding import store
+from headrace.encoding.report import EncodingReport
+
+
+@dataclass(frozen=True)
+class EncodedShard:
+    """The sidecar of one shard.  Arrays are mapped when they are first used."""
+
+    name: str
+    """File name of the shard."""
+    folder: Path
+    meta: dict[str, Any] = field(repr=False)
+
+    def __len__(self) -> int:
+        return int(self.meta["samples"])
+
+    @cached_property
+    def report(self) -> EncodingReport:
+        """Counts of this shard."""
+        return EncodingReport(**self.meta["report"])
+
+    @property
+    def subsets(self) -> list[str]:
+        """Names of the subsets that occur in this shard."""
+        return list(self.meta["subsets"])
+
+    @property
+    def token_bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """``[samples]`` each: where the tokens of each sample begin, and where they end."""
+        offsets = self.array("token_offsets")
+        return offsets[:-1], offsets[1:]
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """``[samples]``: tokens of each sample, special tokens included."""
+        starts, ends = self.token_bounds
+        return (ends - starts).astype(np.int32)
+
+    @property
+    def label_counts(self) -> NDArray[np.int32]:
+        """``[samples]``: labelled tokens of each sample."""
+        return self.array("label_counts")
+
+    def tokens(self, sample: int) -> NDArray[Any]:
+        """``[tokens]``, uint16 or uint32: token ids of a sample."""
+        return self._slice("tokens", "token_offsets", sample)
+
+    def labels(self, sample: int) -> NDArray[np.int16]:
+        """``[tokens]``: tag id on the first piece of each word, -100 elsewhere."""
+        return self._slice("labels", "token_offsets", sample)
+
+    def word_positions(self, sample: int) -> NDArray[np.int16]:
+        """``[words]``: token index of the first piece of each word, -1 if there is none."""
+        return self._slice("word_positions", "word_offsets", sample)
+
+    def word_tags(self, sample: int) -> NDArray[np.int16]:
+        """``[words]``: gold tag ids."""
+        return self._slice("word_tags", "word_offsets", sample)
+
+    def subset(self, sample: int) -> str | None:
+        """Name of the subset that a sample belongs to, if it says so."""
+        number = int(self.array("subsets")[self._row(sample)])
+        return self.meta["subsets"][number - 1] if number else None
+
+    def array(self, name: str) -> NDArray[Any]:
+        """A whole array, mapped read-only."""
+        return store.open_array(self.folder, self.meta, name)
+
+    def _slice(self, name: str, offsets: str, sample: int) -> NDArray[Any]:
+        row = self._row(sample)
+        bounds = self.array(offsets)
+        return self.array(name)[bounds[row] : bounds[row + 1]]
+
+    def _row(self, sample: int) -> int:
+        """The number of a sample in the arrays."""
+        if not 0 <= sample < len(self):
+            raise IndexError(f"sample {sample} of {len(self)} in {self.name}")
+        return sample
+
+
+@dataclass(frozen=True)
+class ChosenShard(EncodedShard):
+    """Some samples of a shard, counted from 0 on; the arrays are those of the whole shard.
+
+    So is the report: what was lost is counted over all samples.
+    """
+
+    numbers: NDArray[np.int64] = field(repr=False)
+    """``[samples]``: the number of each in the shard, ascending."""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @cached_property
+    def token_bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """``[samples]`` each: where the tokens of each sample begin, and where they end."""
+        offsets = self.array("token_offsets")
+        return offsets[self.numbers], offsets[self.numbers + 1]
+
+    @cached_property
+    def label_counts(self) -> NDArray[np.int32]:
+        """``[samples]``: labelled tokens of each sample."""
+        return self.array("label_counts")[self.numbers]
+
+    def _row(self, sample: int) -> int:
+        return int(self.numbers[super()._row(sample)])
+
+
+@dataclass(frozen=True)
+class LeftOutShard(EncodedShard):
+    """Stands for a shard that a run goes on without: batches are planned with it all the same.
+
+    Its samples have lengths as those of the intact shards, so that what they leave behind is
+    spread over all batches.
+    """
+
+    typical_lengths: NDArray[np.int32] = field(repr=False)
+    """``[samples]``."""
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """``[samples]``: the lengths that batches are planned with."""
+        return self.typical_lengths
+
+    @cached_property
+    def label_counts(self) -> NDArray[np.int32]:
+        """``[samples]``: no sample of it is learned from."""
+        return np.zeros(len(self), dtype=np.int32)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """There are no arrays: whoever asks has forgotten to leave the shard out."""
+        raise LookupError(f"{self.name} is left out, it has no array {name}")
