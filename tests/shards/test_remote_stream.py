@@ -149,3 +149,21 @@ def test_a_server_that_fails_costs_no_shard(web, sources: dict[str, str], tmp_pa
     assert batches == clean[: len(batches)]
     assert len(batches) == len(clean)
     assert again.quarantined == ()
+
+
+def test_a_server_that_failed_while_shards_were_fetched_ahead_is_asked_again(
+    web, sources: dict[str, str], tmp_path: Path
+) -> None:
+    quick = RetryPolicy(attempts=2, first_wait=0.01)
+    url = on_the_web(web, sources)["en"]
+    reader = ShardReader(url, cache=ShardCache(tmp_path / "cache"), retry=quick)
+    web.statuses = {f"en/shard-{number:06d}.tar": 503 for number in range(5)}
+    reader.prefetch(range(5))
+    for coming in reader._coming.values():
+        assert isinstance(coming.exception(60), StorageError)
+    with pytest.raises(StorageError, match="503"):
+        reader.shard(0)
+    web.statuses = {}
+    assert [reader.shard(number)[0].key for number in range(5)] == [
+        ShardReader(sources["en"]).shard(number)[0].key for number in range(5)
+    ]

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import Problem, ShardError, UserError
+from headrace.errors import Problem, ShardError, StorageError, UserError
 from headrace.shards import storage
 from headrace.shards.index import index_url, read_index
 from headrace.shards.manifest import Manifest, ShardEntry, read_manifest
@@ -174,6 +174,8 @@ class ShardReader:
         try:
             copy = CachedCopy(lease, fetch_again)
             return Shard(self.url, entry, verify=self._verify, cached=copy)
+        except StorageError:
+            raise  # nothing is wrong with the copy
         except ShardError as error:
             _log.warning("%s; the cached copy is dropped", error.problems[0])
         copy = CachedCopy(fetch_again(lease), fetch_again)
@@ -184,8 +186,13 @@ class ShardReader:
         assert self._cache is not None
         self._drop_after_fork()
         coming = self._coming.pop(number, None)
-        # One that waits behind others is not waited for.
-        if coming is not None and not coming.cancel():
+        # One that waits behind others is not waited for, and a store that failed when it was asked
+        # ahead may be well again.
+        if (
+            coming is not None
+            and not coming.cancel()
+            and not isinstance(coming.exception(), StorageError)
+        ):
             return coming.result()
         return self._cache.acquire(self.url, self.manifest.shards[number], self._retry)
 
