@@ -21,7 +21,12 @@ class Progress:
     """Shared by a stream and the copies of it that worker processes get, forked or spawned."""
 
     def __init__(self) -> None:
-        self._attach(torch.zeros(2 + (MAX_WORKERS + 1) * MAX_WORKERS, dtype=torch.int64))
+        length = 2 + (MAX_WORKERS + 1) * MAX_WORKERS
+        # Not share_memory_(): it copies with threads, for which a forked process waits for ever.
+        storage = torch.UntypedStorage._new_shared(8 * length)  # type: ignore[no-untyped-call]
+        tensor = torch.empty(0, dtype=torch.int64).set_(storage, 0, (length,), (1,))
+        tensor.numpy()[:] = 0
+        self._attach(tensor)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"tensor": self._tensor}
@@ -31,7 +36,7 @@ class Progress:
 
     def _attach(self, tensor: torch.Tensor) -> None:
         # To a spawned worker the tensor travels by reference; a copy is a stream of its own.
-        self._tensor: torch.Tensor = tensor.share_memory_()  # type: ignore[no-untyped-call]
+        self._tensor = tensor
         numbers = tensor.numpy()
         self._head = numbers[:2]
         self._ends = numbers[2:].reshape(MAX_WORKERS + 1, MAX_WORKERS)
