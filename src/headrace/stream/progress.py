@@ -21,21 +21,21 @@ class Progress:
     """Shared by a stream and the copies of it that worker processes get, forked or spawned."""
 
     def __init__(self) -> None:
-        length = 2 + (MAX_WORKERS + 1) * MAX_WORKERS
-        # Not share_memory_(): it copies with threads, for which a forked process waits for ever.
-        storage = torch.UntypedStorage._new_shared(8 * length)  # type: ignore[no-untyped-call]
-        tensor = torch.empty(0, dtype=torch.int64).set_(storage, 0, (length,), (1,))
-        tensor.numpy()[:] = 0
-        self._attach(tensor)
+        self._attach(_shared_zeros())
 
     def __getstate__(self) -> dict[str, Any]:
         return {"tensor": self._tensor}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._attach(state["tensor"])
+        # To a spawned worker the tensor travels by reference; a copy is a stream of its own.
+        tensor: torch.Tensor = state["tensor"]
+        if not tensor.is_shared():
+            own = _shared_zeros()
+            own.numpy()[:] = tensor.numpy()
+            tensor = own
+        self._attach(tensor)
 
     def _attach(self, tensor: torch.Tensor) -> None:
-        # To a spawned worker the tensor travels by reference; a copy is a stream of its own.
         self._tensor = tensor
         numbers = tensor.numpy()
         self._head = numbers[:2]
@@ -67,3 +67,12 @@ class Progress:
         # A row for each number of workers: the rows of several loaders do not mix.
         used = np.flatnonzero(self._ends[:, 0])
         return max((int(self._ends[row, :row].min()) for row in used), default=0)
+
+
+def _shared_zeros() -> torch.Tensor:
+    length = 2 + (MAX_WORKERS + 1) * MAX_WORKERS
+    # Not share_memory_(): it copies with threads, for which a forked process waits for ever.
+    storage = torch.UntypedStorage._new_shared(8 * length)  # type: ignore[no-untyped-call]
+    tensor = torch.empty(0, dtype=torch.int64).set_(storage, 0, (length,), (1,))
+    tensor.numpy()[:] = 0
+    return tensor
