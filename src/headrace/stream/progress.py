@@ -29,7 +29,7 @@ class Progress:
     def __setstate__(self, state: dict[str, Any]) -> None:
         # To a spawned worker the tensor travels by reference; a copy is a stream of its own.
         tensor: torch.Tensor = state["tensor"]
-        if not tensor.is_shared():
+        if not tensor.is_shared():  # type: ignore[no-untyped-call]
             own = _shared_zeros()
             own.numpy()[:] = tensor.numpy()
             tensor = own
