@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m headrace.training.extensions
 	touch $(READY)
 
-demo: $(READY) ## sample corpus -> shards -> two-stage training on 2 CPU ranks -> report.html
+demo: $(READY) ## sample corpus -> shards -> selection -> two-stage training on 2 CPU ranks -> report.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh
 
 test: $(READY) ## run all tests

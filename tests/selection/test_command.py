@@ -11,6 +11,7 @@ import pytest
 
 from headrace.cli import main
 from headrace.selection.encoder import Encoder
+from headrace.stream.selected import read_chosen
 
 
 @pytest.fixture
@@ -51,6 +52,20 @@ def test_from_shards_to_ids_and_again_nothing(command, tmp_path, small_corpus, m
         assert group["chosen"] == sum(row["id"].startswith(name + "/") for row in rows)
         assert group["share_after"] == group["chosen"] / 24
     assert 0 < report["tokens"]["chosen"] < report["tokens"]["rows"]
+
+    # A run finds each of them, in the state that they were chosen in.
+    readers = {name: ShardReader(small_corpus.source(name, "train")) for name in groups}
+    assert report["sources"] == {
+        name: reader.manifest.fingerprint for name, reader in readers.items()
+    }
+    chosen = read_chosen(str(tmp_path / "selected"), ["en", "hi"], readers)
+    found = {
+        f"{name}/{readers[name].shard(shard)[number].key}"
+        for name, some in chosen.items()
+        for shard, numbers in enumerate(some.shards)
+        for number in numbers.tolist()
+    }
+    assert found == {row["id"] for row in rows}
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "selected").iterdir()}
     monkeypatch.setattr(Encoder, "embed", None)  # would fail if it were called

@@ -65,9 +65,10 @@ def read_chosen(
         readers: sources by language, of some or all of ``languages``.
 
     Raises:
-        SelectionError: with everything that is wrong: no selection, a damaged one, one of other
-            languages, of another state of a source, or with ids that a source does not have.
-        ShardError: if an index cannot be read.
+        ShardError: if the path is not that of a local folder.
+        SelectionError: with everything else that is wrong: no selection, a damaged one, one of
+            other languages, of another state of a source, with ids that a source does not have,
+            or a shard index that cannot be read.
     """
     path = storage.local_folder(folder, WHERE)
     report = _read_report(path)
