@@ -445,3 +445,19 @@ def test_the_commands_refuse_what_training_refuses(config_file, tmp_path, capsys
     text = capsys.readouterr().err
     for part in ("value: sv 1)", "value: hi, zh)", "value: b)"):
         assert part in text
+
+
+def test_epoch_limits_are_checked_for_the_chosen_samples(small_corpus, readers, tmp_path, capsys):
+    """They suit the whole data, of which half is English, and not a selection with less of it."""
+    ids = [
+        f"{name}/{key}"
+        for name, count in (("en", 10), ("hi", 20), ("zh", 20))
+        for key in readers[name].keys(0)[:count]
+    ]
+    stage = {**STAGE, "mixture": {"max_epochs": {"en": 3, "hi": 1, "zh": 1}}}
+    words = ["train", "--dry-run", "--ranks", "1", "--ds_config", str(tmp_path / "run.json")]
+    for selection, code in ((None, 0), (write_selection(tmp_path / "selection", ids), 2)):
+        changes = {"headrace.data.selection": selection, "headrace.stages": [stage]}
+        small_corpus.write_config(tmp_path / "run.json", tmp_path / "run", **changes)
+        assert main(words) == code
+    assert "the stage ends after 1.4 epochs" in capsys.readouterr().err
