@@ -83,6 +83,20 @@ def test_the_second_reader_needs_no_server_but_for_the_manifest(
     assert web.gets(".tar") == web.gets(".idx") == 0
 
 
+def test_keys_are_read_without_fetching_a_shard(
+    url: str, source: Path, clean: list[Sample], cache: ShardCache
+) -> None:
+    reader = ShardReader(url, cache=cache)
+    keys = [key for number in range(3) for key in reader.keys(number)]
+    assert keys == [sample.key for sample in clean]
+    assert not cached_tars(cache)
+    # Where the source has no index, one is made of the shard, which is needed for that.
+    (source / "shard-000001.idx").unlink()
+    again = ShardReader(url, cache=cache)
+    assert [key for number in range(3) for key in again.keys(number)] == keys
+    assert list(cached_tars(cache)) == ["shard-000001.tar"]
+
+
 def test_a_local_source_is_never_copied(
     source: Path, clean: list[Sample], cache: ShardCache
 ) -> None:
