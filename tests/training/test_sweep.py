@@ -227,6 +227,8 @@ def test_a_run_folder_of_another_config_is_refused(
     item = sweep.items[0]
     item.folder.mkdir(parents=True)
     (item.folder / "config.json").write_text(json.dumps(item.config.resolved()))
+    # A stage that has begun: others may be edited.
+    (item.folder / item.config.headrace.stages[0].name).mkdir()
     assert workshop.run("--dry-run") == 0
     assert workshop.run("--set", "headrace.stages.0.epochs=5") == 2
     assert "lr-0.5: headrace.stages" in capsys.readouterr().err
