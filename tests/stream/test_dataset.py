@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -609,12 +611,20 @@ def test_ranks_agree_on_what_they_leave_out(bad_urls: dict[str, str], tmp_path: 
 def test_too_many_open_files_cost_no_shard(urls: dict[str, str], bad_shards: Any) -> None:
     stream = ShardStream(urls, batch_size=10, bad_shards=bad_shards)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    few = len(list(Path("/proc/self/fd").iterdir())) + 4
-    resource.setrlimit(resource.RLIMIT_NOFILE, (few, limits[1]))
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 50, limits[1]))
     try:
+        # The limit is one of numbers: all that are free below it are taken, but for four.
+        with suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(4):
+            os.close(held.pop())
         with pytest.raises(StorageError, match=r"Too many open files.*ulimit -n"):
             list(stream)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in held:
+            os.close(descriptor)
     assert stream.quarantined == ()
     assert sum(map(len, stream)) == EPOCH
