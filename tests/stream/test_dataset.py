@@ -360,6 +360,8 @@ def test_fields(make: MakeStream) -> None:
 
 
 def test_ranks_come_from_the_environment(make: MakeStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Other tests may have a process group in this process.
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "5")
     stream = make(batch_size=10)
@@ -374,6 +376,8 @@ def test_ranks_come_from_the_environment(make: MakeStream, monkeypatch: pytest.M
 def test_one_of_several_processes_has_to_know_which_it_is(
     make: MakeStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Other tests may have a process group in this process.
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert (make().rank, make().world_size) == (0, 1)
