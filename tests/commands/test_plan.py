@@ -17,7 +17,8 @@ from headrace.config import load_run_config
 from headrace.shards.reader import ShardReader
 from headrace.stream.batching import BatchPlan
 from headrace.stream.plan import StagePlan
-from headrace.training.order import plan_branch, stream_source
+from headrace.stream.sources import stream_source
+from headrace.training.order import plan_branch
 from headrace.training.stages import expand_stages
 
 

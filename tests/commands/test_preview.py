@@ -11,7 +11,8 @@ import pytest
 from headrace.cli import main
 from headrace.config import load_run_config
 from headrace.shards.reader import ShardReader
-from headrace.training.order import plan_branch, stream_source
+from headrace.stream.sources import stream_source
+from headrace.training.order import plan_branch
 from headrace.training.stages import expand_stages
 
 PLACE = re.compile(

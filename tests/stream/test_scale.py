@@ -14,7 +14,7 @@ import numpy as np
 from headrace.shards.manifest import Manifest, ShardEntry
 from headrace.stream.phases import Phase
 from headrace.stream.plan import StagePlan
-from headrace.training.order import manifest_source
+from headrace.stream.sources import manifest_source
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -135,7 +135,8 @@ def _suffix(file: str) -> str:
 
 def _planned(config: RunConfig, branches: Sequence[Branch]) -> list[PlannedBranch]:
     from headrace.shards.manifest import read_manifest
-    from headrace.training.order import constant_batch_size, manifest_source
+    from headrace.stream.sources import manifest_source
+    from headrace.training.order import constant_batch_size
 
     urls = config.headrace.data.train
     manifests: dict[str, Manifest] = {}

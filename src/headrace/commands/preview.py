@@ -107,7 +107,8 @@ def _show_stream(arguments: argparse.Namespace) -> int:
     from headrace.shards.reader import open_readers
     from headrace.stream.feistel import MAX_SIZE
     from headrace.stream.selected import read_chosen
-    from headrace.training.order import plan_branch, stream_source
+    from headrace.stream.sources import stream_source
+    from headrace.training.order import plan_branch
 
     config = load_run_config(arguments.url, arguments.set, thorough=False)
     branch = _chosen_branch(config, arguments)

@@ -27,7 +27,8 @@ from headrace.stream.cursor import Cursor, Run
 from headrace.stream.fetch import Chunk, Fetcher
 from headrace.stream.lookahead import LookAhead
 from headrace.stream.opening import check_settings, find_ranks, open_sources
-from headrace.stream.plan import Source, StagePlan
+from headrace.stream.plan import StagePlan
+from headrace.stream.sources import stream_source
 from headrace.stream.state import StreamState
 
 STAGE = "stream"
@@ -135,15 +136,7 @@ class ShardStream(IterableDataset[Any]):
         )
         readers = open_sources(sources, cache, require_all=bad_shards == "refuse")
         self.plan = StagePlan(
-            [
-                Source(
-                    name=name,
-                    url=reader.url,
-                    shard_sizes=tuple(entry.samples for entry in reader.manifest.shards),
-                    fingerprint=reader.manifest.fingerprint,
-                )
-                for name, reader in readers.items()
-            ],
+            [stream_source(name, reader) for name, reader in readers.items()],
             seed=int(seed),
             stage=STAGE,
             temperature=temperature,

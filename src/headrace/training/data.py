@@ -24,9 +24,10 @@ from headrace.stream.grouping import PackPlan, TokenBudgetPlan
 from headrace.stream.packing import Packs, samples_of
 from headrace.stream.plan import Locations, Source, StagePlan
 from headrace.stream.selected import Chosen, read_chosen
+from headrace.stream.sources import stream_source
 from headrace.tasks.labels import LabelSet, discover_label_set, load_label_set
 from headrace.tasks.token_classification import IGNORED, TokenClassification
-from headrace.training.order import plan_branch, stream_source
+from headrace.training.order import plan_branch
 from headrace.training.stages import Branch
 
 

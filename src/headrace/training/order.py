@@ -8,41 +8,9 @@ from math import floor
 from headrace.config import RunConfig
 from headrace.config.mixture import ByLanguage, numbers_by_language, phases_of
 from headrace.errors import ConfigError, Problem, UserError
-from headrace.shards.manifest import Manifest
-from headrace.shards.reader import ShardReader
 from headrace.stream.phases import Phase, exact
 from headrace.stream.plan import Source, StagePlan
-from headrace.stream.selected import Chosen
 from headrace.training.stages import Branch
-
-
-def stream_source(
-    name: str,
-    reader: ShardReader,
-    fingerprint: str | None = None,
-    chosen: Chosen | None = None,
-) -> Source:
-    """Describe a source of shards to the stream; see :func:`manifest_source`."""
-    return manifest_source(name, reader.url, reader.manifest, fingerprint, chosen)
-
-
-def manifest_source(
-    name: str,
-    url: str,
-    manifest: Manifest,
-    fingerprint: str | None = None,
-    chosen: Chosen | None = None,
-) -> Source:
-    """Describe a source to the stream by its manifest, and by what is chosen of its samples.
-
-    Without ``fingerprint`` its own is that of the manifest and of the choice.
-    """
-    if chosen is None:
-        sizes = tuple(entry.samples for entry in manifest.shards)
-        own = manifest.fingerprint
-    else:
-        sizes, own = chosen.sizes, chosen.fingerprint(manifest.fingerprint)
-    return Source(name=name, url=url, shard_sizes=sizes, fingerprint=fingerprint or own)
 
 
 def plan_branch(branch: Branch, sources: Sequence[Source], seed: int) -> StagePlan:
