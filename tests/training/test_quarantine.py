@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,24 +26,6 @@ BATCHINGS = {
     "tokens": {"type": "tokens", "tokens_per_batch": 400, "window_batches": 4},
     "packed": {"type": "packed", "window_batches": 2},
 }
-
-
-class StopAfter(StopFlag):
-    """Asks the run to stop when it has been looked at a number of times."""
-
-    def __init__(self, looks: int) -> None:
-        self.looks = looks
-
-    @property
-    def received(self):
-        self.looks -= 1
-        return signal.SIGTERM if self.looks < 0 else None
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[700] ^= 4
-    path.write_bytes(data)
 
 
 @pytest.fixture
@@ -82,7 +63,7 @@ def train(config, world, flag=None):
     train_in_group(config, expand_stages(config), world, flag or StopFlag())
 
 
-def test_a_damaged_shard_is_refused_by_default(write_config, world):
+def test_a_damaged_shard_is_refused_by_default(write_config, world, flip):
     config = write_config("out", **{"headrace.data.bad_shards": "refuse"})
     flip(shard(config, "shard-000002.tar"))
     with pytest.raises(UserError, match=r"shard-000002\.tar"):
@@ -91,7 +72,7 @@ def test_a_damaged_shard_is_refused_by_default(write_config, world):
 
 
 def test_a_run_goes_on_without_a_damaged_shard_and_so_does_its_resume(
-    write_config, world, read_losses, caplog
+    write_config, world, read_losses, caplog, stop_after, flip
 ):
     config = write_config("uninterrupted")
     flip(shard(config, "shard-000002.tar"))
@@ -103,7 +84,7 @@ def test_a_run_goes_on_without_a_damaged_shard_and_so_does_its_resume(
 
     stopped = write_config("stopped")
     with pytest.raises(StopRequested):
-        train(stopped, world, StopAfter(8))
+        train(stopped, world, stop_after(8))
     assert 0 < len(read_losses(stopped.output)) < len(expected)
     # A shard that is repaired in between stays out for this run.
     flip(shard(config, "shard-000002.tar"))
@@ -116,11 +97,11 @@ def test_a_run_goes_on_without_a_damaged_shard_and_so_does_its_resume(
     assert read_losses(whole.output) != expected
 
 
-def test_another_damaged_shard_later_is_refused(write_config, world):
+def test_another_damaged_shard_later_is_refused(write_config, world, stop_after, flip):
     config = write_config("out")
     flip(shard(config, "shard-000002.tar"))
     with pytest.raises(StopRequested):
-        train(config, world, StopAfter(4))
+        train(config, world, stop_after(4))
     shutil.rmtree(config.headrace.data.cache_dir)
     flip(shard(config, "shard-000000.tar"))
     with pytest.raises(UserError) as caught:

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import signal
 from itertools import pairwise
 from pathlib import Path
 
@@ -99,24 +98,6 @@ def write_config(small_corpus, tmp_path):
         return load_run_config(path)
 
     return write
-
-
-class StopAfter(StopFlag):
-    """Asks the run to stop when it has been looked at a number of times."""
-
-    def __init__(self, looks: int) -> None:
-        self.looks = looks
-
-    @property
-    def received(self):
-        self.looks -= 1
-        return signal.SIGTERM if self.looks < 0 else None
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[700] ^= 4
-    path.write_bytes(data)
 
 
 def train(config, world, flag=None):
@@ -229,13 +210,13 @@ def test_the_losses_are_those_of_a_source_of_just_these_samples(
 
 
 def test_a_checkpoint_refuses_another_selection(
-    write_config, readers, world, tmp_path, read_losses
+    write_config, readers, world, tmp_path, read_losses, stop_after
 ):
     names = [f"{name}/{key}" for name in readers for key in readers[name].keys(0)]
     selection = write_selection(tmp_path / "selection", names[::2])
     config = write_config("out", selection)
     with pytest.raises(StopRequested):
-        train(config, world, StopAfter(4))
+        train(config, world, stop_after(4))
     done = read_losses(config.output)
     write_selection(tmp_path / "selection", names[1::2])
     with pytest.raises(UserError, match="sources changed since the checkpoint was saved"):
@@ -251,7 +232,7 @@ def test_a_checkpoint_refuses_another_selection(
 
 @pytest.mark.parametrize("kind", BATCHINGS)
 def test_a_damaged_shard_is_left_out_of_the_selection(
-    write_config, small_corpus, selected, tmp_path, caplog, kind
+    write_config, small_corpus, selected, tmp_path, caplog, kind, flip
 ):
     urls = {}
     for name in small_corpus.languages:
@@ -290,7 +271,7 @@ def test_a_damaged_shard_is_left_out_of_the_selection(
 
 
 def test_a_run_with_a_selection_goes_on_without_a_damaged_shard(
-    write_config, small_corpus, readers, world, tmp_path
+    write_config, small_corpus, readers, world, tmp_path, flip
 ):
     urls = {name: small_corpus.source(name, "train") for name in small_corpus.languages}
     urls["en"] = str(tmp_path / "en")
