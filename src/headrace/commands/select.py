@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from time import perf_counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
-
-import xxhash
-from tqdm import tqdm
 
 from headrace.commands.options import add_shard_cache, counted, named_as_options, shard_cache_of
 from headrace.errors import EXIT_DONE, Problem, UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from headrace.selection import Limits
-    from headrace.selection.inputs import Inputs, Sources
-    from headrace.training.distributed import World
+    from headrace.selection.job import SelectionJob
 
 HELP = "choose samples to train on, with a certificate"
 EXAMPLE = (
@@ -33,7 +22,7 @@ EXAMPLE = (
 )
 _SETTINGS = (
     "rows", "fraction", "budget", "method", "trade_off", "vectors", "ids", "costs", "encoder",
-    "max_length",
+    "max_length", "output", "require", "cache", "minimum", "maximum", "proportional",
 )  # fmt: skip
 """Names in problems that are options here."""
 
@@ -117,6 +106,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Embed what is not embedded, choose, and write ids and report; or do nothing."""
     from headrace.selection.inputs import as_options
+    from headrace.selection.job import run_selection
     from headrace.training.distributed import (
         environment_rank,
         environment_world_size,
@@ -125,188 +115,47 @@ def run(arguments: argparse.Namespace) -> int:
     from headrace.training.logs import quiet_libraries
 
     quiet_libraries()
+    alone = environment_world_size() == 1
     try:
-        with named_as_options(_SETTINGS):
-            if environment_world_size() == 1:
-                return _run(arguments, None)
-            with process_group() as world:
-                return _run(arguments, world)
+        with named_as_options(_SETTINGS), nullcontext() if alone else process_group() as world:
+            problems: list[Problem] = []
+            outcome = run_selection(_job(arguments, problems), world, problems=problems)
     except UserError as error:
         if error.joint and environment_rank() != 0:
             return error.exit_code  # the main rank prints what the ranks found together
         raise type(error)([as_options(problem) for problem in error.problems]) from error
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What the options ask for, checked; either sources or inputs are given."""
-
-    limits: Limits
-    trade_off: float | Literal["balanced"]
-    output: Path
-    settings: Mapping[str, Any]
-    required: NDArray[np.bytes_] | None
-    sources: Sources | None
-    inputs: Inputs | None
-
-
-def _run(arguments: argparse.Namespace, world: World | None) -> int:
-    """The command on one of the ranks; None stands for a process by itself."""
-    from headrace.selection import select
-    from headrace.selection.inputs import rows_of
-    from headrace.selection.ranks import ProcessGroup, Ranks
-    from headrace.selection.results import finished, write
-    from headrace.selection.vectors import ties_of
-    from headrace.training.distributed import failing_together
-
-    ranks = Ranks() if world is None else ProcessGroup(world.device)
-    main = ranks.rank == 0
-
-    def together() -> AbstractContextManager[None]:
-        return nullcontext() if world is None else failing_together(world)
-
-    with together():
-        task = _checked(arguments)
-        report = finished(task.output, _hash(task.settings))
-    if report is not None:
-        if main:
-            print(f"{task.output}: there already")
-            _print(report)
-        return EXIT_DONE
-    began = perf_counter()
-    with together():
-        inputs = task.inputs or _embedded(task.sources, arguments.cache, show=main)
-        candidates = inputs.candidates
-        ties = ties_of(candidates.ids)
-        required = None
-        if task.required is not None:
-            required = rows_of(candidates.ids, task.required, "--require")
-    embedded = perf_counter()
-    total = len(candidates.ids)
-    start, stop = (total * (ranks.rank + end) // ranks.size for end in (0, 1))
-    part = slice(start, stop)
-    if required is not None:
-        required = required[(required >= start) & (required < stop)] - start
-    with tqdm(
-        desc="selecting",
-        bar_format="{desc}: {postfix} [{elapsed}]",
-        disable=None if main else True,
-    ) as bar:
-        found = select(
-            inputs.vectors.part(start, stop),
-            task.limits,
-            method=arguments.method,
-            trade_off=task.trade_off,
-            ties=ties[part],
-            names=lambda row: candidates.ids[start + row].decode(),
-            groups=candidates.groups[part],
-            group_names=candidates.group_names,
-            costs=None if candidates.costs is None else candidates.costs[part],
-            required=required,
-            seed=arguments.seed,
-            ranks=ranks,
-            progress=bar.set_postfix_str,
-        )
-    seconds = {"embed": embedded - began, "select": perf_counter() - embedded}
-    with together():
-        if main:
-            report = write(
-                task.output,
-                found,
-                candidates,
-                fingerprint=_hash(task.settings),
-                settings=task.settings,
-                seconds=seconds,
-                sources=None if task.sources is None else task.sources.manifests,
-            )
-            print(f"{task.output}: {counted(len(found.rows), 'sample')} of {total:,}")
-            _print(report)
+    if environment_rank() == 0:
+        report = outcome.report
+        done = (
+            f"{counted(report['chosen'], 'sample')} of {report['rows']:,}" if outcome.made
+            else "there already"
+        )  # fmt: skip
+        print(f"{arguments.output}: {done}")
+        _print(report)
     return EXIT_DONE
 
 
-def _checked(arguments: argparse.Namespace) -> _Task:
-    from headrace.selection.inputs import from_files
-    from headrace.selection.vectors import read_ids
-    from headrace.shards import storage
+def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob:
+    from headrace.selection.inputs import named_sources
+    from headrace.selection.job import SelectionJob
 
-    problems = _combination_problems(arguments)
-    limits, trade_off = _limits(arguments, problems), _trade_off(arguments.trade_off, problems)
-    output = sources = required = inputs = None
-    fingerprint = ""
-    try:
-        output = storage.local_folder(arguments.output, "--output")
-    except UserError as error:
-        problems += error.problems
-    try:
-        if arguments.require is not None:
-            required = read_ids(arguments.require, "--require")
-    except UserError as error:
-        problems += error.problems
-    try:
-        if arguments.vectors is not None:
-            inputs, fingerprint = from_files(arguments.vectors, arguments.ids, arguments.costs)
-        else:
-            sources = _sources(arguments, problems)
-    except UserError as error:
-        problems += error.problems
-    if problems or output is None:
-        raise UserError(problems)
-    if sources is not None:
-        fingerprint = sources.fingerprint
-    settings = _settings(arguments, fingerprint, required)
-    return _Task(limits, trade_off, output, settings, required, sources, inputs)
-
-
-def _embedded(sources: Sources | None, cache: str, *, show: bool) -> Inputs:
-    assert sources is not None
-    return sources.embed(cache, show=show)
-
-
-def _combination_problems(arguments: argparse.Namespace) -> list[Problem]:
-    problems = []
-    if arguments.vectors is None:
-        if not arguments.sources or arguments.encoder is None:
-            problems.append(
-                Problem(
-                    "nothing to choose from",
-                    "SOURCE",
-                    remedy="Give sources and --encoder, or --vectors",
-                )
-            )
-        for name in ("ids", "costs"):
-            if getattr(arguments, name) is not None:
-                problems.append(Problem("goes with --vectors only", name, remedy="Leave it out"))
-    elif arguments.sources or arguments.encoder is not None:
-        problems.append(
-            Problem(
-                "vectors that are there already need no sources and no encoder",
-                "vectors",
-                arguments.vectors,
-                "Give either",
-            )
-        )
-    return problems
-
-
-def _sources(arguments: argparse.Namespace, problems: list[Problem]) -> Sources | None:
-    from headrace.selection.encoder import load_encoder
-    from headrace.selection.inputs import Sources, by_language, named_sources
-    from headrace.shards import storage
-    from headrace.shards.reader import open_readers
-
-    try:
-        storage.local_folder(arguments.cache, "--cache")
-    except UserError as error:
-        problems += error.problems
-    named = named_sources(arguments.sources, problems)
-    opened = open_readers(named.values(), problems, shard_cache_of(arguments, problems))
-    if problems or arguments.encoder is None:
-        return None
-    readers = by_language({name: opened[url] for name, url in named.items()}, problems)
-    encoder = load_encoder(
-        arguments.encoder, pooling=arguments.pooling, max_length=arguments.max_length
+    return SelectionJob(
+        output=arguments.output,
+        limits=_limits(arguments, problems),
+        sources=named_sources(arguments.sources, problems),
+        encoder=arguments.encoder,
+        pooling=arguments.pooling,
+        max_length=arguments.max_length,
+        cache=arguments.cache,
+        shard_cache=shard_cache_of(arguments, problems),
+        vectors=arguments.vectors,
+        ids=arguments.ids,
+        costs=arguments.costs,
+        require=arguments.require,
+        method=arguments.method,
+        trade_off=_trade_off(arguments.trade_off, problems),
+        seed=arguments.seed,
     )
-    return None if problems else Sources(readers, encoder)
 
 
 def _limits(arguments: argparse.Namespace, problems: list[Problem]) -> Limits:
@@ -343,27 +192,6 @@ def _trade_off(text: str, problems: list[Problem]) -> float | Literal["balanced"
             Problem("not a number", "trade_off", text, "Give a number, 0 or more, or balanced")
         )
         return 0.0
-
-
-def _settings(
-    arguments: argparse.Namespace, inputs: str, required: NDArray[np.bytes_] | None
-) -> dict[str, Any]:
-    """All that decides what is chosen, as JSON."""
-    names = ("rows", "fraction", "budget", "minimum", "maximum", "proportional", "method")
-    settings = {name: getattr(arguments, name) for name in names}
-    settings["trade_off"] = arguments.trade_off
-    settings["required"] = None if required is None else _hash_of_ids(required)
-    settings["seed"] = arguments.seed if arguments.method == "random" else None
-    settings["inputs"] = inputs
-    return settings
-
-
-def _hash_of_ids(ids: NDArray[np.bytes_]) -> str:
-    return xxhash.xxh3_128_hexdigest(b"\n".join(sorted(set(ids.tolist()))))
-
-
-def _hash(settings: Mapping[str, Any]) -> str:
-    return xxhash.xxh3_128_hexdigest(json.dumps(settings, sort_keys=True).encode())
 
 
 def _print(report: Mapping[str, Any]) -> None:

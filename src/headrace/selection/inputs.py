@@ -194,6 +194,8 @@ def rows_of(ids: NDArray[np.bytes_], wanted: NDArray[np.bytes_], where: str) -> 
 
 def as_options(problem: Problem) -> Problem:
     """A problem of one quota under the name of its option: ``minimum.en`` is ``--minimum en``."""
+    if problem.where == "sources":
+        return replace(problem, where="SOURCE")
     kind, dot, name = problem.where.partition(".")
     if dot and kind in ("minimum", "maximum"):
         return replace(problem, where=f"--{kind} {name}")

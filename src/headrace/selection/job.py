@@ -1,0 +1,286 @@
+"""A selection from its settings to its folder, on all ranks of a process group."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from headrace.errors import Problem, UserError
+from headrace.selection.encoder import load_encoder
+from headrace.selection.inputs import Inputs, Sources, by_language, from_files, rows_of
+from headrace.selection.limits import Limits
+from headrace.selection.ranks import ProcessGroup, Ranks
+from headrace.selection.results import finished, write
+from headrace.selection.selection import DEFAULT_TRADE_OFF, Method, select
+from headrace.selection.vectors import read_ids, ties_of
+from headrace.shards import storage
+from headrace.shards.reader import open_readers
+from headrace.training.distributed import World, failing_together, gather_json
+
+if TYPE_CHECKING:
+    from headrace.shards.cache import ShardCache
+
+DEFAULT_CACHE = ".headrace/embeddings"
+
+
+@dataclass(frozen=True)
+class SelectionJob:
+    """Everything that says what to choose from what; problems are named by these fields.
+
+    Either ``sources`` with an ``encoder``, or ``vectors``.
+    """
+
+    output: str
+    """Local folder of the result, which all ranks see."""
+    limits: Limits
+    """How many samples, and quotas of the groups."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """URL of each source by name; one that is named by its URL is called by its language."""
+    encoder: str | None = None
+    """Folder or hub name of a model."""
+    pooling: Literal["mean", "cls"] = "mean"
+    """Mean of the last hidden states, or that of the first token."""
+    max_length: int = 128
+    """Tokens of a sample that the encoder reads."""
+    cache: str = DEFAULT_CACHE
+    """Local folder of the vectors made by the encoder, which all ranks see."""
+    shard_cache: ShardCache | None = None
+    """Keeps copies of remote shards."""
+    vectors: str | None = None
+    """File of ready-made vectors ``[rows, d]``."""
+    ids: str | None = None
+    """File with the id of each row of ``vectors``."""
+    costs: str | None = None
+    """File with the tokens of each row of ``vectors``."""
+    require: str | None = None
+    """File of ids that must be in."""
+    method: Method = "frank_wolfe"
+    trade_off: float | Literal["balanced"] = DEFAULT_TRADE_OFF
+    """lambda, or ``n/k - 2``."""
+    seed: int = 0
+    """Of the method ``random``."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job that was checked: its sources are open, its files read."""
+
+    job: SelectionJob
+    output: Path
+    settings: Mapping[str, Any]
+    """All that decides what is chosen, as JSON."""
+    required: NDArray[np.bytes_] | None
+    sources: Sources | None
+    inputs: Inputs | None
+    """Of ready-made vectors."""
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits: equal for jobs that choose the same from the same."""
+        return xxhash.xxh3_128_hexdigest(json.dumps(self.settings, sort_keys=True).encode())
+
+    def embedded(self, *, show: bool) -> Inputs:
+        """The vectors; those that are not in the cache are made.  ``show``: progress bars."""
+        if self.inputs is not None:
+            return self.inputs
+        assert self.sources is not None
+        return self.sources.embed(self.job.cache, show=show)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is in the folder of a job."""
+
+    report: Mapping[str, Any]
+    """``selection.json``."""
+    made: bool
+    """False if it was there already."""
+
+
+def check(job: SelectionJob, problems: Sequence[Problem] = ()) -> Task:
+    """Open and read what the job names.
+
+    Raises:
+        UserError: with all that is wrong, and with the ``problems`` that the caller has found.
+    """
+    problems = [*problems, *_combination_problems(job)]
+    output = sources = required = inputs = None
+    fingerprint = ""
+    try:
+        output = storage.local_folder(job.output, "output")
+    except UserError as error:
+        problems += error.problems
+    try:
+        if job.require is not None:
+            required = read_ids(job.require, "require")
+    except UserError as error:
+        problems += error.problems
+    try:
+        if job.vectors is not None:
+            inputs, fingerprint = from_files(job.vectors, job.ids, job.costs)
+        else:
+            sources = _sources(job, problems)
+    except UserError as error:
+        problems += error.problems
+    if problems or output is None:
+        raise UserError(problems)
+    if sources is not None:
+        fingerprint = sources.fingerprint
+    return Task(job, output, _settings(job, fingerprint, required), required, sources, inputs)
+
+
+def run_selection(
+    job: SelectionJob, world: World | None = None, *, problems: Sequence[Problem] = ()
+) -> Outcome:
+    """Embed what is not embedded, choose, and write the folder; or find it there already.
+
+    Every rank calls it; each gets the same outcome.
+
+    Args:
+        job: the same on all ranks.
+        world: the process group; None for a process by itself.
+        problems: what the caller has found wrong with the settings; raised with all else.
+
+    Raises:
+        UserError: with all that is wrong on any rank, raised on all of them.
+    """
+    ranks = Ranks() if world is None else ProcessGroup(world.device)
+    main = ranks.rank == 0
+
+    def together() -> AbstractContextManager[None]:
+        return nullcontext() if world is None else failing_together(world)
+
+    with together():
+        task = check(job, problems)
+        report = finished(task.output, task.fingerprint)
+    if report is not None:
+        return Outcome(report, made=False)
+    began = perf_counter()
+    with together():
+        inputs = task.embedded(show=main)
+        candidates = inputs.candidates
+        ties = ties_of(candidates.ids)
+        required = None
+        if task.required is not None:
+            required = rows_of(candidates.ids, task.required, "require")
+    embedded = perf_counter()
+    total = len(candidates.ids)
+    start, stop = (total * (ranks.rank + end) // ranks.size for end in (0, 1))
+    part = slice(start, stop)
+    if required is not None:
+        required = required[(required >= start) & (required < stop)] - start
+    with _progress(main) as tell:
+        found = select(
+            inputs.vectors.part(start, stop),
+            job.limits,
+            method=job.method,
+            trade_off=job.trade_off,
+            ties=ties[part],
+            names=lambda row: candidates.ids[start + row].decode(),
+            groups=candidates.groups[part],
+            group_names=candidates.group_names,
+            costs=None if candidates.costs is None else candidates.costs[part],
+            required=required,
+            seed=job.seed,
+            ranks=ranks,
+            progress=tell,
+        )
+    seconds = {"embed": embedded - began, "select": perf_counter() - embedded}
+    with together():
+        if main:
+            report = write(
+                task.output,
+                found,
+                candidates,
+                fingerprint=task.fingerprint,
+                settings=task.settings,
+                seconds=seconds,
+                sources=None if task.sources is None else task.sources.manifests,
+            )
+    if world is not None:
+        report = gather_json(report, world)[0]
+    assert report is not None
+    return Outcome(report, made=True)
+
+
+@contextmanager
+def _progress(show: bool) -> Iterator[Callable[[str], None]]:
+    """A line on the terminal that says what goes on."""
+    with tqdm(
+        desc="selecting",
+        bar_format="{desc}: {postfix} [{elapsed}]",
+        disable=None if show else True,
+    ) as bar:
+        yield bar.set_postfix_str
+
+
+def _combination_problems(job: SelectionJob) -> list[Problem]:
+    problems = []
+    if job.vectors is None:
+        if not job.sources or job.encoder is None:
+            problems.append(
+                Problem(
+                    "nothing to choose from",
+                    "sources",
+                    remedy="Give sources and an encoder, or vectors",
+                )
+            )
+        for name in ("ids", "costs"):
+            if getattr(job, name) is not None:
+                problems.append(Problem("goes with vectors only", name, remedy="Leave it out"))
+    elif job.sources or job.encoder is not None:
+        problems.append(
+            Problem(
+                "vectors that are there already need no sources and no encoder",
+                "vectors",
+                job.vectors,
+                "Give either",
+            )
+        )
+    return problems
+
+
+def _sources(job: SelectionJob, problems: list[Problem]) -> Sources | None:
+    try:
+        storage.local_folder(job.cache, "cache")
+    except UserError as error:
+        problems += error.problems
+    opened = open_readers(job.sources.values(), problems, job.shard_cache)
+    if problems or job.encoder is None:
+        return None
+    readers = by_language({name: opened[url] for name, url in job.sources.items()}, problems)
+    encoder = load_encoder(job.encoder, pooling=job.pooling, max_length=job.max_length)
+    return None if problems else Sources(readers, encoder)
+
+
+def _settings(
+    job: SelectionJob, inputs: str, required: NDArray[np.bytes_] | None
+) -> dict[str, Any]:
+    limits = job.limits
+    return {
+        "rows": limits.rows,
+        "fraction": limits.fraction,
+        "budget": limits.budget,
+        "minimum": dict(limits.minimum),
+        "maximum": dict(limits.maximum),
+        "proportional": limits.proportional,
+        "method": job.method,
+        "trade_off": job.trade_off,
+        "required": None if required is None else _hash_of_ids(required),
+        "seed": job.seed if job.method == "random" else None,
+        "inputs": inputs,
+    }
+
+
+def _hash_of_ids(ids: NDArray[np.bytes_]) -> str:
+    return xxhash.xxh3_128_hexdigest(b"\n".join(sorted(set(ids.tolist()))))
