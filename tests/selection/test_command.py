@@ -176,7 +176,7 @@ def test_nothing_to_choose_from_and_sources_of_one_language(small_corpus, small_
     assert main(["select", "--rows", "5", "--output", "x", "--ids", "y"]) == 2
     error = capsys.readouterr().err
     assert "SOURCE: nothing to choose from" in error
-    assert "--ids: goes with --vectors only" in error
+    assert "--ids: goes with vectors only" in error
     twice = [small_corpus.source("en", "train"), small_corpus.source("en", "dev")]
     command = ["select", *twice, "--encoder", str(small_encoder), "--max-length", "48"]
     assert main([*command, "--rows", "5", "--output", "x"]) == 2
