@@ -134,19 +134,13 @@ def _suffix(file: str) -> str:
 
 
 def _planned(config: RunConfig, branches: Sequence[Branch]) -> list[PlannedBranch]:
-    from headrace.shards.manifest import read_manifest
     from headrace.stream.sources import manifest_source
     from headrace.training.order import constant_batch_size
 
     urls = config.headrace.data.train
-    manifests: dict[str, Manifest] = {}
     problems: list[Problem] = []
-    for language in dict.fromkeys(name for branch in branches for name in branch.languages):
-        try:
-            manifests[language] = read_manifest(urls[language])
-        except UserError as error:
-            problems += error.problems
-    chosen = _chosen(config, manifests, problems)
+    languages = dict.fromkeys(name for branch in branches for name in branch.languages)
+    manifests, chosen = _read(config, languages, problems)
     if problems:
         raise ConfigError(problems)
     planned: list[PlannedBranch] = []
@@ -164,27 +158,29 @@ def _planned(config: RunConfig, branches: Sequence[Branch]) -> list[PlannedBranc
     return planned
 
 
-def _chosen(
+def _read(
     config: RunConfig, languages: Collection[str], problems: list[Problem]
-) -> dict[str, Chosen]:
-    """What the selection of the run chose of these languages; shard indexes are read for it."""
-    from headrace.shards.reader import open_readers
-    from headrace.stream.selected import read_chosen
+) -> tuple[dict[str, Manifest], dict[str, Chosen]]:
+    """The manifests of these languages, and what the selection of the run chose of them.
 
-    data = config.headrace.data
-    if data.selection is None:
-        return {}
-    opened = open_readers((data.train[language] for language in languages), problems)
-    readers = {
-        language: opened[data.train[language]]
-        for language in languages
-        if data.train[language] in opened
-    }
-    try:
-        return read_chosen(data.selection, data.train, readers)
-    except UserError as error:
-        problems += error.problems
-        return {}
+    With a selection the indexes of the shards are read too, else nothing but manifests.
+    """
+    from headrace.shards.manifest import read_manifest
+    from headrace.training.sources import chosen_samples, open_shards
+
+    urls = {language: config.headrace.data.train[language] for language in languages}
+    if config.headrace.data.selection is not None:
+        opened = open_shards(config, urls.values(), problems)
+        readers = {language: opened[url] for language, url in urls.items() if url in opened}
+        manifests = {language: reader.manifest for language, reader in readers.items()}
+        return manifests, chosen_samples(config, readers, problems)
+    manifests = {}
+    for language, url in urls.items():
+        try:
+            manifests[language] = read_manifest(url)
+        except UserError as error:
+            problems += error.problems
+    return manifests, {}
 
 
 def _plan(
@@ -266,13 +262,13 @@ def _document(planned: PlannedBranch) -> dict[str, Any]:
 
 def _text(planned: PlannedBranch) -> str:
     """The plan of a branch for a terminal: sources, mix over time, edges, needs."""
+    from headrace.stream.batching import steps_until
+
     facts = planned.overview
     length = f"{facts.positions / facts.samples_per_epoch:.4g} epochs of"
     head = f"{facts.stage}: {length} {counted(facts.samples_per_epoch, 'sample')}"
     if planned.batch_size is not None:
-        epochs, rest = divmod(facts.positions, facts.samples_per_epoch)
-        per_epoch = -(-facts.samples_per_epoch // planned.batch_size)
-        steps = epochs * per_epoch - (-rest // planned.batch_size)  # batches end with the epoch
+        steps = steps_until(facts.positions, facts.samples_per_epoch, planned.batch_size)
         head += f", {steps:,} {'batch' if steps == 1 else 'batches'} of {planned.batch_size}"
     lines = [head, "", *_source_table(planned)]
     if len(facts.sources) > 1:

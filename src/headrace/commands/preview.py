@@ -15,7 +15,6 @@ from headrace.commands.options import counted
 if TYPE_CHECKING:
     from headrace.config import RunConfig
     from headrace.shards import Sample, ShardReader
-    from headrace.stream.selected import Chosen
     from headrace.training.stages import Branch
 
 HELP = "print samples of a source, or of a run's stream at any position; entities in brackets"
@@ -102,41 +101,29 @@ def _show_stream(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from headrace.config import load_run_config
-    from headrace.errors import ConfigError, Problem, UserError
-    from headrace.shards.cache import ShardCache
-    from headrace.shards.reader import open_readers
+    from headrace.errors import ConfigError, Problem
     from headrace.stream.feistel import MAX_SIZE
-    from headrace.stream.selected import read_chosen
     from headrace.stream.sources import stream_source
     from headrace.training.order import plan_branch
+    from headrace.training.sources import chosen_samples, open_shards
 
     config = load_run_config(arguments.url, arguments.set, thorough=False)
     branch = _chosen_branch(config, arguments)
     urls = [config.headrace.data.train[language] for language in branch.languages]
     problems: list[Problem] = []
-    cache = config.headrace.data.shard_cache
-    opened = open_readers(
-        urls, problems, ShardCache(cache.folder, limit_bytes=cache.limit_bytes) if cache else None
-    )
-    chosen: dict[str, Chosen] = {}
-    if config.headrace.data.selection is not None:
-        by_language = {
-            language: opened[url]
-            for language, url in zip(branch.languages, urls, strict=True)
-            if url in opened
-        }
-        try:
-            chosen = read_chosen(
-                config.headrace.data.selection, config.headrace.data.train, by_language
-            )
-        except UserError as error:
-            problems += error.problems
+    opened = open_shards(config, urls, problems)
+    by_language = {
+        language: opened[url]
+        for language, url in zip(branch.languages, urls, strict=True)
+        if url in opened
+    }
+    chosen = chosen_samples(config, by_language, problems)
     if problems:
         raise ConfigError(problems)
-    readers = [opened[url] for url in urls]
+    readers = list(by_language.values())
     sources = [
         stream_source(language, reader, chosen=chosen.get(language))
-        for language, reader in zip(branch.languages, readers, strict=True)
+        for language, reader in by_language.items()
     ]
     plan = plan_branch(branch, sources, config.headrace.seed)
     per_epoch = plan.samples_per_epoch

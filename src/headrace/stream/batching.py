@@ -36,6 +36,18 @@ Rows = TypeVar("Rows", Locations, Packs, Locations | Packs)
 """Rows of a batch: samples, or packs of them."""
 
 
+def steps_until(position: int, samples_per_epoch: int, batch_size: int) -> int:
+    """Batches of ``batch_size`` that ``position`` samples make; only an epoch's last is smaller."""
+    epochs, rest = divmod(position, samples_per_epoch)
+    return epochs * -(-samples_per_epoch // batch_size) - (-rest // batch_size)
+
+
+def position_after(steps: int, samples_per_epoch: int, batch_size: int) -> int:
+    """Samples of ``steps`` batches of ``batch_size``, in a stage without an end."""
+    epochs, batches = divmod(steps, -(-samples_per_epoch // batch_size))
+    return epochs * samples_per_epoch + batches * batch_size
+
+
 class Batches(ABC):
     """The batches of a stage, whatever their kind."""
 
@@ -275,8 +287,7 @@ class BatchPlan(Batches):
         positions = self.plan.total_positions
         if positions is None:
             return steps
-        epochs, rest = divmod(positions, self.plan.samples_per_epoch)
-        return min(steps, epochs * self.steps_per_epoch - (-rest // self.batch_size))
+        return min(steps, steps_until(positions, self.plan.samples_per_epoch, self.batch_size))
 
     def find(self, step: int) -> tuple[int, int]:
         """The epoch of a step, and the step's number within it."""
@@ -287,8 +298,7 @@ class BatchPlan(Batches):
 
     def position(self, step: int) -> int:
         """Samples that the stage has consumed before ``step``, quarantined ones included."""
-        epoch, batch = divmod(step, self.steps_per_epoch)
-        position = epoch * self.plan.samples_per_epoch + batch * self.batch_size
+        position = position_after(step, self.plan.samples_per_epoch, self.batch_size)
         total = self.plan.total_positions
         return position if total is None else min(position, total)
 

@@ -17,17 +17,17 @@ from headrace.encoding.collate import collate_packed, collate_token_classificati
 from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import Problem, UserError
-from headrace.shards.cache import ShardCache
-from headrace.shards.reader import ShardReader, open_readers
+from headrace.shards.reader import ShardReader
 from headrace.stream.batching import Batches, BatchPlan, look_up
 from headrace.stream.grouping import PackPlan, TokenBudgetPlan
 from headrace.stream.packing import Packs, samples_of
 from headrace.stream.plan import Locations, Source, StagePlan
-from headrace.stream.selected import Chosen, read_chosen
+from headrace.stream.selected import Chosen
 from headrace.stream.sources import stream_source
 from headrace.tasks.labels import LabelSet, discover_label_set, load_label_set
 from headrace.tasks.token_classification import IGNORED, TokenClassification
 from headrace.training.order import plan_branch
+from headrace.training.sources import chosen_samples, open_shards
 from headrace.training.stages import Branch
 
 
@@ -85,20 +85,10 @@ def open_data(config: RunConfig) -> OpenedData:
     problems: list[Problem] = []
 
     train_urls, validation_urls = headrace.data.train, headrace.data.validation
-    cache = headrace.data.shard_cache
-    readers = open_readers(
-        [*train_urls.values(), *validation_urls.values()],
-        problems,
-        ShardCache(cache.folder, limit_bytes=cache.limit_bytes) if cache else None,
-    )
+    readers = open_shards(config, [*train_urls.values(), *validation_urls.values()], problems)
     train = {name: readers[url] for name, url in train_urls.items() if url in readers}
     validation = {name: readers[url] for name, url in validation_urls.items() if url in readers}
-    chosen: dict[str, Chosen] = {}
-    if headrace.data.selection is not None:
-        try:
-            chosen = read_chosen(headrace.data.selection, train_urls, train)
-        except UserError as error:
-            problems.extend(error.problems)
+    chosen = chosen_samples(config, train, problems)
     tokenizer: PreTrainedTokenizerFast | None = None
     label_set: LabelSet | None = None
     try:

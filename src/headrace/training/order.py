@@ -8,6 +8,7 @@ from math import floor
 from headrace.config import RunConfig
 from headrace.config.mixture import ByLanguage, numbers_by_language, phases_of
 from headrace.errors import ConfigError, Problem, UserError
+from headrace.stream.batching import position_after
 from headrace.stream.phases import Phase, exact
 from headrace.stream.plan import Source, StagePlan
 from headrace.training.stages import Branch
@@ -81,9 +82,8 @@ def positions_wanted(branch: Branch, plan: StagePlan, batch_size: int | None) ->
     """
     wanted = branch.stage.epochs * plan.samples_per_epoch
     if branch.stage.max_steps is not None and batch_size is not None:
-        # The last batch of an epoch may be smaller.
-        epochs, steps = divmod(branch.stage.max_steps, -(-plan.samples_per_epoch // batch_size))
-        wanted = min(wanted, epochs * plan.samples_per_epoch + steps * batch_size)
+        limit = position_after(branch.stage.max_steps, plan.samples_per_epoch, batch_size)
+        wanted = min(wanted, limit)
     return wanted
 
 
