@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from headrace.cli import main
@@ -26,8 +27,7 @@ def command(small_corpus, small_encoder, tmp_path):
 
 def result(folder: Path) -> tuple[dict, list[dict]]:
     report = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
-    lines = (folder / "selection.jsonl").read_text(encoding="utf-8").splitlines()
-    return report, [json.loads(line) for line in lines]
+    return report, pyarrow.parquet.read_table(folder / "selection.parquet").to_pylist()
 
 
 def test_from_shards_to_ids_and_again_nothing(command, tmp_path, small_corpus, monkeypatch, capsys):
@@ -80,7 +80,7 @@ def test_from_shards_to_ids_and_again_nothing(command, tmp_path, small_corpus, m
 
 def test_a_result_that_was_changed_is_noticed(command, tmp_path, capsys):
     assert main([*command, "--rows", "5"]) == 0
-    rows = tmp_path / "selected" / "selection.jsonl"
+    rows = tmp_path / "selected" / "selection.parquet"
     rows.write_bytes(rows.read_bytes()[:-20])
     assert main([*command, "--rows", "5"]) == 2
     assert "not what was written" in capsys.readouterr().err
@@ -131,6 +131,22 @@ def test_from_vectors_the_greedy_of_the_paper(ready_made, tmp_path, dense_refere
     assert [row["id"] for row in rows] == [ids[row] for row in expected]
     np.testing.assert_allclose([row["gain"] for row in rows], gains, atol=1e-8)
     assert report["tokens"] is None
+
+
+def test_the_rows_are_a_table_with_the_fingerprint_and_the_same_bytes_each_time(
+    ready_made, tmp_path
+):
+    assert main([*ready_made, "--rows", "40"]) == 0
+    path = tmp_path / "selected" / "selection.parquet"
+    schema = pyarrow.parquet.read_schema(path)
+    assert [(field.name, str(field.type)) for field in schema] == [
+        ("id", "string"), ("rank", "int64"), ("gain", "double"), ("score", "double"),
+    ]  # fmt: skip
+    report = result(tmp_path / "selected")[0]
+    assert schema.metadata[b"fingerprint"].decode() == report["fingerprint"]
+    ready_made[ready_made.index("--output") + 1] = str(tmp_path / "again")
+    assert main([*ready_made, "--rows", "40"]) == 0
+    assert (tmp_path / "again" / "selection.parquet").read_bytes() == path.read_bytes()
 
 
 def test_past_the_knee_there_is_a_warning_with_the_alternatives(ready_made, capsys):
@@ -203,7 +219,7 @@ def test_two_ranks_of_a_launcher_choose_as_one_process(command, tmp_path):
 
     finished = launched("--fraction", "0.1")
     assert finished.returncode == 0, finished.stderr
-    one, many = ((tmp_path / name / "selection.jsonl") for name in ("selected", "ranks"))
+    one, many = ((tmp_path / name / "selection.parquet") for name in ("selected", "ranks"))
     assert one.read_bytes() == many.read_bytes()
     wrong = launched("--rows", "5000")
     assert wrong.stderr.count("another selection") == 1

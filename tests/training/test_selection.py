@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import xxhash
 
@@ -51,23 +52,22 @@ def select_with_command(readers, folder, *options):
 
 def write_selection(folder, ids, **changes):
     """A selection of exactly these ids, in the form of the command."""
-    rows = "".join(json.dumps({"id": name, "rank": n}) + "\n" for n, name in enumerate(ids, 1))
+    folder.mkdir(exist_ok=True)
+    rows = folder / "selection.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"id": ids, "rank": range(1, len(ids) + 1)}), rows)
     report = {
-        "version": 1,
-        "rows_hash": xxhash.xxh3_128_hexdigest(rows.encode()),
+        "version": 2,
+        "rows_hash": xxhash.xxh3_128_hexdigest(rows.read_bytes()),
         "chosen": len(ids),
         "sources": None,
         **changes,
     }
-    folder.mkdir(exist_ok=True)
-    (folder / "selection.jsonl").write_text(rows)
     (folder / "selection.json").write_text(json.dumps(report))
     return str(folder)
 
 
 def ids_of(folder):
-    lines = (Path(folder) / "selection.jsonl").read_text().splitlines()
-    return [json.loads(line)["id"] for line in lines]
+    return pyarrow.parquet.read_table(Path(folder) / "selection.parquet")["id"].to_pylist()
 
 
 @pytest.fixture(scope="module")
@@ -320,28 +320,55 @@ def test_a_folder_that_is_no_selection_is_refused(write_config, selected, tmp_pa
     (tmp_path / "file").write_text("x")
     assert "a file is in the way" in refused(tmp_path / "file")
     assert "not a folder on this machine" in refused("s3://bucket/selection")
-    other = Path(write_selection(tmp_path / "version", ["en/a"], version=2))
-    assert "not of version 1" in refused(other)
+    other = Path(write_selection(tmp_path / "version", ["en/a"], version=1))
+    assert "not of version 2" in refused(other)
 
-    files = ("selection.json", "selection.jsonl")
+    files = ("selection.json", "selection.parquet")
     sound = {name: (Path(selected) / name).read_bytes() for name in files}
+    rows = sound["selection.parquet"]
     damaged = tmp_path / "damaged"
     for name, bad in (
         ("selection.json", b"{"),
         ("selection.json", b"[]"),
-        ("selection.json", b'{"version": 1}'),
-        ("selection.json", b'{"version": 1, "rows_hash": 3, "chosen": 2}'),
-        ("selection.jsonl", sound["selection.jsonl"].replace(b"en/", b"hi/", 1)),
-        ("selection.jsonl", sound["selection.jsonl"][:-30]),
-        ("selection.jsonl", sound["selection.jsonl"].rsplit(b"\n", 2)[0] + b"\n"),
-        ("selection.jsonl", b"{}\n"),
+        ("selection.json", b'{"version": 2}'),
+        ("selection.json", b'{"version": 2, "rows_hash": 3, "chosen": 2}'),
+        ("selection.parquet", rows.replace(b"en/", b"hi/", 1)),
+        ("selection.parquet", rows[:-30]),
+        ("selection.parquet", b""),
     ):
         damaged.mkdir(exist_ok=True)
         for each, content in {**sound, name: bad}.items():
             (damaged / each).write_bytes(content)
         assert "the selection is damaged" in refused(damaged), bad
-    (damaged / "selection.jsonl").unlink()
+    (damaged / "selection.parquet").unlink()
     assert "the selection is damaged" in refused(damaged)
+
+
+def rewritten(columns):
+    return lambda path: pyarrow.parquet.write_table(pyarrow.table(columns), path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b"no Parquet"),
+        lambda path: path.write_bytes(path.read_bytes()[:-8] + b"\xff\xff\xff\x7fPAR1"),
+        rewritten({"name": ["en/a"]}),
+        rewritten({"id": [17]}),
+        rewritten({"id": pyarrow.array([None], "string")}),
+        rewritten({"id": ["en/a", "en/b"]}),
+    ],
+)
+def test_rows_that_are_as_written_and_no_selection(write_config, tmp_path, damage):
+    """The hash fits, as the report was written for these bytes; what they hold does not."""
+    folder = Path(write_selection(tmp_path / "made", ["en/a"]))
+    damage(folder / "selection.parquet")
+    report = json.loads((folder / "selection.json").read_text())
+    report["rows_hash"] = xxhash.xxh3_128_hexdigest((folder / "selection.parquet").read_bytes())
+    (folder / "selection.json").write_text(json.dumps(report))
+    (problem,) = problems_of(write_config("out", str(folder)))
+    assert "the selection is damaged" in problem
+    assert "selection.parquet" in problem
 
 
 def test_ids_that_do_not_fit_the_run_are_all_named(write_config, readers, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import resource
 from collections.abc import Mapping
@@ -10,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import xxhash
 from numpy.typing import NDArray
 
 from headrace.errors import Problem, SelectionError
 from headrace.selection.selection import Selection
 from headrace.shards import storage
-from headrace.stream.selected import FORMAT_VERSION, REPORT, ROWS
+from headrace.stream.selected import FORMAT_VERSION, REPORT, ROWS, hash_of_rows
+
+_ROW_GROUP = 1 << 16
+"""Rows of a row group of the Parquet file."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,8 @@ def finished(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     remedy = "Choose another --output, or delete it"
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        rows = (folder / ROWS).read_bytes()
-        same = report["fingerprint"] == fingerprint
-        whole = report["rows_hash"] == xxhash.xxh3_128_hexdigest(rows)
+        same = report["version"] == FORMAT_VERSION and report["fingerprint"] == fingerprint
+        whole = not same or report["rows_hash"] == hash_of_rows(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SelectionError(
             Problem("the selection in the folder cannot be read", str(folder), str(error), remedy)
@@ -74,7 +79,7 @@ def write(
 
     ``sources`` are the fingerprints of the manifests by name; None for ready-made vectors.
     """
-    rows = _rows(found, candidates)
+    rows = _rows(found, candidates, fingerprint)
     report = {
         "version": FORMAT_VERSION,
         "fingerprint": fingerprint,
@@ -104,19 +109,21 @@ def write(
     return report
 
 
-def _rows(found: Selection, candidates: Candidates) -> bytes:
-    lines = []
-    for place, (row, gain, score) in enumerate(
-        zip(found.rows.tolist(), found.gains.tolist(), found.scores.tolist(), strict=True), start=1
-    ):
-        record = {
-            "id": candidates.ids[row].decode("utf-8"),
-            "rank": place,
-            "gain": gain,
-            "score": score,
-        }
-        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
-    return "".join(lines).encode("utf-8")
+def _rows(found: Selection, candidates: Candidates, fingerprint: str) -> bytes:
+    """The chosen rows as a Parquet file, the same bytes for the same rows."""
+    ids = pyarrow.array(candidates.ids[found.rows].tolist(), pyarrow.binary())
+    table = pyarrow.table(
+        {
+            "id": ids.cast(pyarrow.string()),
+            "rank": np.arange(1, len(found.rows) + 1, dtype=np.int64),
+            "gain": found.gains,
+            "score": found.scores,
+        },
+        metadata={"fingerprint": fingerprint},
+    )
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer, row_group_size=_ROW_GROUP)
+    return buffer.getvalue()
 
 
 def _shares(found: Selection, candidates: Candidates) -> dict[str, dict[str, float]]:

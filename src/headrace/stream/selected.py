@@ -1,19 +1,21 @@
 """What ``headrace select`` chose, as the stream needs it: numbers of samples, shard by shard.
 
-The folder of a selection holds ``selection.jsonl``, a line for each chosen sample with its ``id``
-(``SOURCE/KEY``), and ``selection.json``, a report with a hash of these lines.
+The folder of a selection holds ``selection.parquet``, a row for each chosen sample with its ``id``
+(``SOURCE/KEY``), and ``selection.json``, a report with a hash of that file.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import xxhash
 
 from headrace.errors import Problem, SelectionError, UserError
@@ -21,12 +23,16 @@ from headrace.shards import storage
 from headrace.shards.reader import ShardReader
 from headrace.stream.feistel import Int64Array
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 REPORT = "selection.json"
-ROWS = "selection.jsonl"
+ROWS = "selection.parquet"
 WHERE = "headrace.data.selection"
 _NAMED = 3
 """Ids that a problem names; of the others it gives the number."""
+_BLOCK = 1 << 20
+"""Bytes of the file that are hashed at once."""
+_IDS = 1 << 16
+"""Ids that are decoded at once."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,15 @@ def read_chosen(
     return chosen
 
 
+def hash_of_rows(folder: Path) -> str:
+    """32 hexadecimal digits over the bytes of ``selection.parquet``."""
+    hasher = xxhash.xxh3_128()
+    with (folder / ROWS).open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
 def _read_report(folder: Path) -> dict[str, Any]:
     """The report of a selection, with all that is needed of it."""
     path = folder / REPORT
@@ -123,30 +138,28 @@ def _read_report(folder: Path) -> dict[str, Any]:
 def _read_keys(
     folder: Path, report: Mapping[str, Any]
 ) -> tuple[dict[str, set[str]], list[Problem]]:
-    """The chosen keys by source, read line by line, and what is wrong with the ids."""
+    """The chosen keys by source, read piece by piece, and what is wrong with the ids."""
     path = folder / ROWS
-    hasher = xxhash.xxh3_128()
     keys: dict[str, set[str]] = {}
     nameless: list[str] = []
     twice: list[str] = []
     count = 0
     try:
-        with path.open("rb") as lines:
-            for line in lines:
-                hasher.update(line)
-                name = json.loads(line)["id"]
-                source, slash, key = name.partition("/")
-                count += 1
-                if not slash:
-                    nameless.append(name)
-                elif key in keys.setdefault(source, set()):
-                    twice.append(name)
-                else:
-                    keys[source].add(key)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, repr(error)) from None
-    if hasher.hexdigest() != report["rows_hash"] or count != report["chosen"]:
-        raise _damaged(path, "not what was written")
+        if hash_of_rows(folder) != report["rows_hash"]:
+            raise _damaged(path, "not what was written")
+        for name in _ids(path):
+            source, slash, key = name.partition("/")
+            count += 1
+            if not slash:
+                nameless.append(name)
+            elif key in keys.setdefault(source, set()):
+                twice.append(name)
+            else:
+                keys[source].add(key)
+    except (OSError, pyarrow.ArrowException, ValueError, KeyError, AttributeError) as error:
+        raise _damaged(path, str(error).partition("\n")[0]) from None
+    if count != report["chosen"]:
+        raise _damaged(path, f"{count:,} samples, {report['chosen']:,} in {REPORT}")
     problems = []
     if nameless:
         problems.append(
@@ -161,6 +174,12 @@ def _read_keys(
         remedy = "Give each row an id of its own, and select again"
         problems.append(Problem("ids that are there twice", str(path), _some(twice), remedy))
     return keys, problems
+
+
+def _ids(path: Path) -> Iterator[str]:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(_IDS, columns=["id"]):
+            yield from batch.column("id").to_pylist()
 
 
 def _language_problems(
