@@ -65,16 +65,17 @@ def test_a_killed_process_loses_the_shard_in_hand(
         import os, signal, sys
         from headrace.selection import embed
         from headrace.selection.encoder import load_encoder
+        from headrace.selection.vector_cache import VectorCache
         from headrace.shards import ShardReader
 
-        plain = embed._Work._write
+        plain = VectorCache._write
 
-        def write(work, file, number, rows):
-            plain(work, file, number, rows[: len(rows) // 2] if number == 2 else rows)
+        def write(cache, file, number, rows):
+            plain(cache, file, number, rows[: len(rows) // 2] if number == 2 else rows)
             if number == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        embed._Work._write = write
+        VectorCache._write = write
         encoder = load_encoder(sys.argv[1], max_length=48)
         embed.embed_source(ShardReader(sys.argv[2]), encoder, sys.argv[3], name="en")
     """)

@@ -15,6 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from headrace.errors import Problem, SelectionError
+from headrace.selection.doc2vec import Doc2VecSettings, embed_sources, source_fingerprints
 from headrace.selection.embed import embed_source, source_fingerprint
 from headrace.selection.encoder import Encoder
 from headrace.selection.results import Candidates
@@ -39,15 +40,19 @@ class Sources:
     """Sources by name, each of whose samples gets the id ``NAME/KEY``."""
 
     readers: Mapping[str, ShardReader]
-    encoder: Encoder
+    encoder: Encoder | Doc2VecSettings
+    """What makes the vectors."""
 
     @cached_property
     def fingerprint(self) -> str:
         """32 hexadecimal digits over names, samples and encoder."""
-        parts = [
-            [name, source_fingerprint(reader, self.encoder)]
-            for name, reader in self.readers.items()
-        ]
+        if isinstance(self.encoder, Doc2VecSettings):
+            parts = list(source_fingerprints(self.readers, self.encoder).items())
+        else:
+            parts = [
+                (name, source_fingerprint(reader, self.encoder))
+                for name, reader in self.readers.items()
+            ]
         return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
 
     @property
@@ -56,15 +61,21 @@ class Sources:
         return {name: reader.manifest.fingerprint for name, reader in self.readers.items()}
 
     def embed(self, cache_dir: Path | str, *, show: bool = True) -> Inputs:
-        """Embed what is not embedded yet; see :func:`headrace.selection.embed.embed_source`.
+        """Embed what is not embedded yet.
 
-        ``show`` is whether there are progress bars.
+        See :func:`headrace.selection.embed.embed_source` and
+        :func:`headrace.selection.doc2vec.embed_sources`.  ``show`` is whether there are progress
+        bars.
         """
         names = tuple(self.readers)
-        embedded = [
-            embed_source(reader, self.encoder, cache_dir, name=name, show=show)
-            for name, reader in self.readers.items()
-        ]
+        if isinstance(self.encoder, Doc2VecSettings):
+            trained = embed_sources(self.readers, self.encoder, cache_dir, show=show)
+            embedded = [trained[name] for name in names]
+        else:
+            embedded = [
+                embed_source(reader, self.encoder, cache_dir, name=name, show=show)
+                for name, reader in self.readers.items()
+            ]
         ids = [
             np.array([f"{name}/{key}".encode() for key in reader.shard(number).keys])
             for name, reader in self.readers.items()
