@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from headrace.commands.options import counted, named_as_options
 from headrace.corpus.readers import FORMATS
 from headrace.shards.manifest import Manifest
 
-HELP = "build a source of shards from corpus files (CoNLL, IOB2, JSON lines)"
+HELP = "build a source of shards from corpus files (CoNLL, IOB2, JSON lines, Story Cloze)"
 EXAMPLE = "headrace build en_train.conll.gz --output data/en/train --language en --split-name train"
 
 
@@ -69,17 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _summary(url: str, manifest: Manifest) -> list[str]:
     metadata = manifest.metadata
-    entities: dict[str, int] = metadata["entities"]
-    rows = [
+    rows: list[tuple[str, object]] = [
         ("source", url),
         ("language", metadata["language"]),
         ("shards", len(manifest.shards)),
         ("bytes", sum(shard.bytes for shard in manifest.shards)),
         ("sentences", metadata["sentences"]),
         ("tokens", metadata["tokens"]),
-        ("entities", sum(entities.values())),
-        ("types", len(entities)),
-        *((f"  {name}", count) for name, count in sorted(entities.items(), key=lambda i: -i[1])),
+        *(_questions(metadata) if "choices" in metadata else _entities(metadata["entities"])),
         *((f"repaired {name}", count) for name, count in metadata["repairs"].items()),
         ("fingerprint", manifest.fingerprint),
     ]
@@ -91,7 +90,25 @@ def _summary(url: str, manifest: Manifest) -> list[str]:
     return [
         *lines,
         *_repeated(metadata["repeated_ids"]),
-        *_other_languages(metadata["domains"], metadata["language"]),
+        *_other_languages(metadata.get("domains", {}), metadata["language"]),
+    ]
+
+
+def _entities(entities: dict[str, int]) -> list[tuple[str, object]]:
+    types = sorted(entities.items(), key=lambda item: -item[1])
+    return [
+        ("entities", sum(entities.values())),
+        ("types", len(entities)),
+        *((f"  {name}", count) for name, count in types),
+    ]
+
+
+def _questions(metadata: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """Choices, how often each one is right, and what is asked how often."""
+    return [
+        ("choices", metadata["choices"]),
+        *((f"  right: {int(label) + 1}", count) for label, count in metadata["answers"].items()),
+        *((f"asks: {name}", count) for name, count in metadata.get("questions", {}).items()),
     ]
 
 

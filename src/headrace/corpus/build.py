@@ -14,8 +14,9 @@ import xxhash
 from tqdm import tqdm
 
 from headrace.corpus.language import language_problems
-from headrace.corpus.readers import FORMATS, Findings, detect_format, read
+from headrace.corpus.readers import CHOICE_FORMATS, FORMATS, Findings, detect_format, read
 from headrace.corpus.readers.findings import MOST_PROBLEMS
+from headrace.corpus.statistics import Statistics
 from headrace.errors import CorpusError, Problem, ShardError
 from headrace.shards import storage
 from headrace.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -32,27 +33,15 @@ _RECIPE = 1
 
 
 @dataclass
-class _Statistics:
-    """What the check of the inputs counts; the sizes are those of the samples to be written."""
+class _Inputs:
+    """What the check of the inputs found out about them."""
 
-    sentences: int = 0
-    tokens: int = 0
-    entities: Counter[str] = field(default_factory=Counter)
-    domains: Counter[str] = field(default_factory=Counter)
+    formats: list[str] = field(default_factory=list)
+    counts: Statistics = field(default_factory=Statistics)
+    """Of the samples to be written."""
     repairs: Counter[str] = field(default_factory=Counter)
     repeated: list[dict[str, Any]] = field(default_factory=list)
-    inputs: list[dict[str, Any]] = field(default_factory=list)
-
-    def count(self, sample: Sample) -> None:
-        self.sentences += 1
-        metadata = sample.metadata
-        if "tokens" not in metadata:
-            self.tokens += len(sample.text.split())
-            return
-        self.tokens += len(metadata["tokens"])
-        self.entities.update(tag[2:] for tag in metadata["tags"] if tag.startswith("B-"))
-        if "domain" in metadata:
-            self.domains[str(metadata["domain"])] += 1
+    identities: list[dict[str, Any]] = field(default_factory=list)
 
 
 def build_source(
@@ -90,25 +79,27 @@ def build_source(
         overwrite: Replace the source or the interrupted build in the folder.
 
     Returns the manifest, whose metadata has ``language``, ``split``, ``subset``, ``sentences``,
-    ``tokens``, ``entities`` (by type), ``domains``, ``repairs``, ``repeated_ids``, ``inputs``
-    (name, bytes, xxh3-128) and ``build`` (fingerprint of inputs and options).
+    ``tokens``, ``repairs``, ``repeated_ids``, ``inputs`` (name, bytes, xxh3-128) and ``build``
+    (fingerprint of inputs and options); of multiple-choice questions also ``choices`` (the most
+    that one has), ``answers`` (by position) and ``questions`` (by what is asked), of all others
+    ``entities`` (by type) and ``domains``.
 
     Raises :class:`CorpusError` for all problems of all inputs, :class:`LabelError` for the label
     set, :class:`ShardError` for the output.
     """
     _check_options(inputs, output_url, language, format, split, samples_per_shard, limit, subset)
     label_set = _load_labels(labels)
-    formats, statistics = _check_inputs(inputs, format, language, subset, repair, label_set, limit)
+    checked = _check_inputs(inputs, format, language, subset, repair, label_set, limit)
     options = {
         "recipe": _RECIPE,
-        "formats": formats,
+        "formats": checked.formats,
         "language": language,
         "split": split,
         "samples_per_shard": samples_per_shard,
         "limit": limit,
         "subset": subset,
         "repair": repair,
-        "inputs": statistics.inputs,
+        "inputs": checked.identities,
     }
     fingerprint = xxhash.xxh3_128_hexdigest(json.dumps(options, sort_keys=True).encode())
     if not overwrite:
@@ -122,9 +113,10 @@ def build_source(
         fingerprint=fingerprint,
         overwrite=overwrite,
     ) as writer:
-        writer.metadata.update(_metadata(statistics, language, split, subset, fingerprint))
-        samples = _samples(inputs, formats, language, subset, repair, limit)
-        for sample in tqdm(samples, "write", statistics.sentences, unit=" sentences", disable=None):
+        writer.metadata.update(_metadata(checked, language, split, subset, fingerprint))
+        samples = _samples(inputs, checked.formats, language, subset, repair, limit)
+        total = checked.counts.sentences
+        for sample in tqdm(samples, "write", total, unit=" sentences", disable=None):
             writer.write(sample)
         return writer.close()
 
@@ -193,20 +185,20 @@ def _check_inputs(
     repair: bool,
     label_set: LabelSet | None,
     limit: int | None,
-) -> tuple[list[str], _Statistics]:
-    """Read every input to its end; the format of each, and the counts of what will be written."""
+) -> _Inputs:
+    """Read every input to its end."""
     problems: list[Problem] = []
-    statistics = _Statistics()
-    formats: list[str] = []
+    checked = _Inputs()
     origins: dict[str, str] = {}
     clashes = 0
     with tqdm(desc="check", unit=" sentences", disable=None) as bar:
         for url in inputs:
             findings = Findings(url, repair=repair, label_set=label_set)
             try:
-                formats.append(detect_format(url) if format == "auto" else format)
+                chosen = detect_format(url) if format == "auto" else format
+                checked.formats.append(chosen)
                 for sample in read(
-                    url, formats[-1], language=language, subset=subset, findings=findings
+                    url, chosen, language=language, subset=subset, findings=findings
                 ):
                     bar.update()
                     first = origins.setdefault(sample.key, sample.origin)
@@ -214,21 +206,34 @@ def _check_inputs(
                         clashes += 1
                         if clashes <= MOST_PROBLEMS:
                             problems.append(_used_twice(sample, first))
-                    if limit is None or statistics.sentences < limit:
-                        statistics.count(sample)
-                statistics.inputs.append(_identity(url))
+                    if limit is None or checked.counts.sentences < limit:
+                        checked.counts.count(sample)
+                checked.identities.append(_identity(url))
             except CorpusError as error:
                 problems += error.problems
-            statistics.repairs.update(findings.repairs)
-            statistics.repeated += [
+            checked.repairs.update(findings.repairs)
+            checked.repeated += [
                 {"input": storage.name_of(url), **vars(repeated)} for repeated in findings.repeated
             ]
     if clashes > MOST_PROBLEMS:
         what = f"{clashes - MOST_PROBLEMS} more keys are used by two sentences"
         problems.append(Problem(what, "inputs", None, "Name each input once"))
+    if not problems:
+        problems += _mixed_kinds(inputs, checked.formats)
     if problems:
         raise CorpusError(problems)
-    return formats, statistics
+    return checked
+
+
+def _mixed_kinds(inputs: Sequence[str], formats: Sequence[str]) -> list[Problem]:
+    """A problem if some inputs are multiple-choice questions and others are not."""
+    if len({format in CHOICE_FORMATS for format in formats}) < 2:
+        return []
+    named = ", ".join(
+        f"{storage.name_of(url)} {format}" for url, format in zip(inputs, formats, strict=True)
+    )
+    what = "multiple-choice questions and other samples cannot be one source"
+    return [Problem(what, "inputs", named, "Build a source of each kind")]
 
 
 def _used_twice(sample: Sample, first: str) -> Problem:
@@ -283,7 +288,7 @@ def _finished_before(output_url: str, fingerprint: str) -> Manifest | None:
 
 
 def _metadata(
-    statistics: _Statistics,
+    checked: _Inputs,
     language: str,
     split: str | None,
     subset: str | None,
@@ -293,12 +298,9 @@ def _metadata(
     return {
         "language": language,
         **{name: value for name, value in optional.items() if value is not None},
-        "sentences": statistics.sentences,
-        "tokens": statistics.tokens,
-        "entities": dict(sorted(statistics.entities.items())),
-        "domains": dict(sorted(statistics.domains.items())),
-        "repairs": dict(sorted(statistics.repairs.items())),
-        "repeated_ids": statistics.repeated,
-        "inputs": statistics.inputs,
+        **checked.counts.to_metadata(),
+        "repairs": dict(sorted(checked.repairs.items())),
+        "repeated_ids": checked.repeated,
+        "inputs": checked.identities,
         "build": fingerprint,
     }

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from headrace.corpus.readers.conll import LAYOUTS, read_conll
 from headrace.corpus.readers.detect import detect_format
 from headrace.corpus.readers.findings import Findings
 from headrace.corpus.readers.jsonl import read_jsonl
+from headrace.corpus.readers.multiple_choice import CHOICE_LAYOUTS, read_questions
+from headrace.corpus.readers.story_cloze import read_story_cloze
 from headrace.errors import CorpusError, Problem
 from headrace.shards.sample import Sample
 
-FORMATS = (*LAYOUTS, "jsonl")
+CHOICE_FORMATS = (*CHOICE_LAYOUTS, "story_cloze")
+"""The formats whose samples are multiple-choice questions."""
+FORMATS = (*LAYOUTS, "jsonl", *CHOICE_FORMATS)
 """The formats :func:`read` knows, beside ``auto``."""
 
 
@@ -27,7 +31,7 @@ def read(
 
     Args:
         url: The file, plain or gzip (told by its first bytes).
-        format: ``multiconer``, ``conll``, ``iob2``, ``jsonl``, or ``auto`` to look at the file.
+        format: One of ``FORMATS``, or ``auto`` to look at the file.
         language: BCP-47 tag that goes into each sample.
         subset: Name of the subset that goes into each sample (``clean``, ``noisy``).
         findings: Collects problems, repairs and repeated ids; give one to have the repairs made
@@ -42,9 +46,8 @@ def read(
         )
     found = findings if findings is not None else Findings(url)
     chosen = detect_format(url) if format == "auto" else format
-    reader = read_jsonl if chosen == "jsonl" else read_conll
     count = 0
-    for sample in reader(url, chosen, language, subset, found):
+    for sample in _reader(chosen)(url, chosen, language, subset, found):
         count += 1
         yield sample
     if count == 0 and not found.total:
@@ -52,4 +55,12 @@ def read(
     found.raise_if_any()
 
 
-__all__ = ["FORMATS", "Findings", "detect_format", "read"]
+def _reader(format: str) -> Callable[[str, str, str, str | None, Findings], Iterator[Sample]]:
+    if format in LAYOUTS:
+        return read_conll
+    if format in CHOICE_LAYOUTS:
+        return read_questions
+    return read_story_cloze if format == "story_cloze" else read_jsonl
+
+
+__all__ = ["CHOICE_FORMATS", "FORMATS", "Findings", "detect_format", "read"]

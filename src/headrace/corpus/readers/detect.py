@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import zlib
 from itertools import islice
 
 from headrace.corpus.readers.lines import open_text
+from headrace.corpus.readers.multiple_choice import layout_of
+from headrace.corpus.readers.story_cloze import is_story_cloze
 from headrace.errors import CorpusError, Problem
 from headrace.shards import storage
 
@@ -26,7 +29,7 @@ _TAG = re.compile(r"O|[BIESLU]-\S+")
 
 
 def detect_format(url: str) -> str:
-    """``multiconer``, ``conll``, ``iob2`` or ``jsonl``.
+    """The name of a format that :func:`headrace.corpus.readers.read` knows.
 
     The content decides; where it is not clear (a damaged file) the ending of the name does.
     :class:`CorpusError` if neither does, or if the file is not there.
@@ -42,7 +45,7 @@ def detect_format(url: str) -> str:
     found = _from_lines(lines) or _BY_NAME.get(name[name.rfind(".") :])
     if found is None:
         what = "the format cannot be told" if lines else "the file is empty: no sentence in it"
-        remedy = "Give --format multiconer, conll, iob2 or jsonl"
+        remedy = "Name it: --format multiconer, conll, iob2, jsonl, story_cloze, ..."
         raise CorpusError(Problem(what, f"{url}:1", None, remedy if lines else "Check the path"))
     return found
 
@@ -51,7 +54,9 @@ def _from_lines(lines: list[str]) -> str | None:
     if not lines:
         return None
     if lines[0].lstrip().startswith("{"):
-        return "jsonl"
+        return _of_objects(lines)
+    if is_story_cloze(lines[0]):
+        return "story_cloze"
     if any(_MULTICONER_HEADER.match(line) for line in lines):
         return "multiconer"
     if any(_IOB2_COMMENT.match(line) for line in lines):
@@ -66,3 +71,15 @@ def _from_lines(lines: list[str]) -> str | None:
     ):
         return "conll"
     return None
+
+
+def _of_objects(lines: list[str]) -> str:
+    """The layout that the first line which is an object has, ``jsonl`` if it is none of those."""
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict):
+            return layout_of(record) or "jsonl"
+    return "jsonl"

@@ -27,14 +27,12 @@ def read_jsonl(
     for number, line in numbered_lines(url, findings):
         if not line.strip():
             continue
-        record = _record(line, number, findings)
+        record = parse_record(line, number, findings, _SHAPE)
         if record is None:
             continue
-        given = record.pop("id", None)
-        if given is not None and (isinstance(given, bool) or not isinstance(given, (str, int))):
-            findings.add(number, "id is not a string or a whole number", type(given).__name__)
+        identifier = identifier_of(record.pop("id", None), stem, number, findings)
+        if identifier is None:
             continue
-        identifier = f"{stem}-{number:06d}" if given is None or given == "" else str(given)
         text = _text(record, number, findings)
         if text is None:
             continue
@@ -54,19 +52,28 @@ def read_jsonl(
         yield sample
 
 
-def _record(line: str, number: int, findings: Findings) -> dict[str, Any] | None:
+def parse_record(line: str, number: int, findings: Findings, shape: str) -> dict[str, Any] | None:
+    """The object in a line; None, and a finding that shows the ``shape`` of a line, if none is."""
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
-        findings.add(number, f"not JSON: {error.msg}", f"column {error.colno}", _SHAPE)
+        findings.add(number, f"not JSON: {error.msg}", f"column {error.colno}", shape)
         return None
     except (ValueError, RecursionError):
-        findings.add(number, "not JSON that can be read: nested too deep or too long", None, _SHAPE)
+        findings.add(number, "not JSON that can be read: nested too deep or too long", None, shape)
         return None
     if not isinstance(record, dict):
-        findings.add(number, "not a JSON object", type(record).__name__, _SHAPE)
+        findings.add(number, "not a JSON object", type(record).__name__, shape)
         return None
     return record
+
+
+def identifier_of(given: Any, stem: str, number: int, findings: Findings) -> str | None:
+    """The id of a line as text, made of file name and line where there is none."""
+    if given is not None and (isinstance(given, bool) or not isinstance(given, (str, int))):
+        findings.add(number, "id is not a string or a whole number", type(given).__name__)
+        return None
+    return f"{stem}-{number:06d}" if given is None or given == "" else str(given)
 
 
 def _text(record: dict[str, Any], number: int, findings: Findings) -> str | None:

@@ -43,8 +43,13 @@ def open_text(url: str) -> Iterator[IO[bytes]]:
         ) from error
 
 
-def numbered_lines(url: str, findings: Findings) -> Iterator[tuple[int, str]]:
+def numbered_lines(
+    url: str, findings: Findings, *, spreadsheet: bool = False
+) -> Iterator[tuple[int, str]]:
     """Yield ``(line number from 1, text without line end)``.
+
+    Windows line ends and a byte order mark are problems, but not in what a ``spreadsheet`` saves:
+    RFC 4180 prescribes the former, and some programs write the latter.
 
     Only a line feed ends a line: tokens may hold what Unicode calls line separators.  Problems go
     to ``findings`` and the line is yielded as well as it can be read, so that the lines behind it
@@ -60,9 +65,10 @@ def numbered_lines(url: str, findings: Findings) -> Iterator[tuple[int, str]]:
                     if line.startswith(_UTF_16):
                         findings.add(1, "the file is UTF-16, not UTF-8", None, _ENCODING_REMEDY)
                         return
-                    line = _without_mark(line, findings)
+                    line = _without_mark(line, None if spreadsheet else findings)
                 if line.endswith(b"\r"):
-                    windows.append(number)
+                    if not spreadsheet:
+                        windows.append(number)
                     line = line[:-1]
                 yield number, _decoded(line, number, findings)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -76,9 +82,12 @@ def numbered_lines(url: str, findings: Findings) -> Iterator[tuple[int, str]]:
         findings.add(windows[0], what, "\\r\\n", _LINE_END_REMEDY)
 
 
-def _without_mark(line: bytes, findings: Findings) -> bytes:
+def _without_mark(line: bytes, findings: Findings | None) -> bytes:
+    """The line without a byte order mark, which is a finding or a repair; None: neither."""
     if not line.startswith(_BYTE_ORDER_MARK):
         return line
+    if findings is None:
+        return line[len(_BYTE_ORDER_MARK) :]
     if findings.repair:
         findings.repairs[REPAIRED_BYTE_ORDER_MARK] += 1
     else:

@@ -1,0 +1,58 @@
+"""What a source counts about its samples, for its manifest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.shards.sample import Sample
+
+
+@dataclass
+class Statistics:
+    """Counts over the samples of a source, of whatever kinds they are."""
+
+    sentences: int = 0
+    tokens: int = 0
+    """Tokens of sentences in columns, words between spaces of all others."""
+    entities: Counter[str] = field(default_factory=Counter)
+    domains: Counter[str] = field(default_factory=Counter)
+    choices: int = 0
+    """Largest number of choices; 0 where no sample is a multiple-choice question."""
+    answers: Counter[int] = field(default_factory=Counter)
+    """Multiple-choice questions by the position of the right choice."""
+    questions: Counter[str] = field(default_factory=Counter)
+    """The same by what is asked (``cause``, ``effect``)."""
+
+    def count(self, sample: Sample) -> None:
+        """Count one sample."""
+        self.sentences += 1
+        metadata = sample.metadata
+        if "choices" in metadata:
+            self.choices = max(self.choices, len(metadata["choices"]))
+            self.answers[metadata["label"]] += 1
+            if "question" in metadata:
+                self.questions[str(metadata["question"])] += 1
+        if "tokens" not in metadata:
+            self.tokens += len(sample.text.split())
+            return
+        self.tokens += len(metadata["tokens"])
+        self.entities.update(tag[2:] for tag in metadata["tags"] if tag.startswith("B-"))
+        if "domain" in metadata:
+            self.domains[str(metadata["domain"])] += 1
+
+    def to_metadata(self) -> dict[str, Any]:
+        """The counts as the manifest has them."""
+        counts: dict[str, Any] = {"sentences": self.sentences, "tokens": self.tokens}
+        if self.choices:
+            answers = {str(label): count for label, count in sorted(self.answers.items())}
+            counts |= {"choices": self.choices, "answers": answers}
+            if self.questions:
+                counts["questions"] = dict(sorted(self.questions.items()))
+            return counts
+        return {
+            **counts,
+            "entities": dict(sorted(self.entities.items())),
+            "domains": dict(sorted(self.domains.items())),
+        }
