@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -106,19 +106,9 @@ def open_array(folder: Path, meta: Mapping[str, Any], name: str) -> NDArray[Any]
     return _mapped(str(folder), meta["made"], name, entry["dtype"], entry["length"])
 
 
-@contextmanager
-def writing_problems(folder: Path) -> Iterator[None]:
+def writing_problems(folder: Path) -> AbstractContextManager[None]:
     """Turn an ``OSError`` (disk full, no permission) into an :class:`EncodingError`."""
-    try:
-        yield
-    except OSError as error:
-        raise EncodingError(
-            Problem(
-                f"the cache cannot be written: {error.strerror or error}",
-                str(error.filename or folder),
-                remedy="Choose a local folder with space that you may write to",
-            )
-        ) from error
+    return storage.writing_problems(EncodingError, "the cache cannot be written", folder)
 
 
 # `made` differs each time that a folder is made: one that was made again is mapped again.  Strings

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from headrace.encoding.sentencepiece_bridge import SPACE_SYMBOL, SPECIAL_TOKENS, to_fast_tokenizer
 from headrace.errors import EncodingError, Problem
+from headrace.shards import storage
 
 if TYPE_CHECKING:
     from headrace.shards.reader import ShardReader
@@ -243,29 +244,22 @@ def _is_same(folder: Path, record: dict[str, Any]) -> bool:
 def _write_folder(folder: Path, model: bytes, record: dict[str, Any]) -> None:
     temporary = folder.with_name(f".{folder.name}.part-{os.getpid()}")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        to_fast_tokenizer(model).save_pretrained(temporary)
-        # The class name that every version of transformers knows for "what tokenizer.json says".
-        config_file = temporary / "tokenizer_config.json"
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
-        config_file.write_text(_json(config), encoding="utf-8")
-        (temporary / MODEL_FILE).write_bytes(model)
-        (temporary / RECORD_FILE).write_text(_json(record), encoding="utf-8")
-        for file in temporary.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        temporary.rename(folder)
-    except OSError as error:
-        raise EncodingError(
-            Problem(
-                f"the folder cannot be written: {error.strerror or error}",
-                str(folder),
-                remedy="Choose a folder on a disk with space that you may write to",
-            )
-        ) from error
+        with storage.writing_problems(EncodingError, "the folder cannot be written", folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            to_fast_tokenizer(model).save_pretrained(temporary)
+            # What every version of transformers calls a tokenizer that is as tokenizer.json says.
+            config_file = temporary / "tokenizer_config.json"
+            config = json.loads(config_file.read_text(encoding="utf-8"))
+            config["tokenizer_class"] = "PreTrainedTokenizerFast"
+            config_file.write_text(_json(config), encoding="utf-8")
+            (temporary / MODEL_FILE).write_bytes(model)
+            (temporary / RECORD_FILE).write_text(_json(record), encoding="utf-8")
+            for file in temporary.iterdir():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

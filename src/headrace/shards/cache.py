@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import xxhash
 
-from headrace.errors import Problem, StorageError
+from headrace.errors import StorageError
 from headrace.shards import storage
 from headrace.shards.background import Background
 from headrace.shards.download import download_shard
@@ -99,7 +99,7 @@ class ShardCache:
         key = _key(url, entry)
         tar = self.folder / key / entry.name
         bad = None if damaged is None else damaged.inode
-        with _writing_problems(self.folder):
+        with storage.writing_problems(StorageError, "the shard cache cannot be used", self.folder):
             self._room.sweep()
             while True:
                 lease = _lease(tar, entry, bad)
@@ -213,20 +213,6 @@ def _stamp(tar: Path) -> None:
     """Eviction goes by the time of the last use; a cache may be readable only."""
     with suppress(OSError):
         os.utime(tar)
-
-
-@contextmanager
-def _writing_problems(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            Problem(
-                f"the shard cache cannot be used: {error.strerror or error}",
-                str(error.filename or folder),
-                remedy="Choose a folder with space that you may write to",
-            )
-        ) from error
 
 
 def _reopen(folder: str, limit_bytes: int | None, threads: int) -> ShardCache:

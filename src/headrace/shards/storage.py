@@ -368,6 +368,21 @@ def write_all(file: IO[bytes], data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
+@contextmanager
+def writing_problems(family: type[UserError], what: str, folder: Path) -> Iterator[None]:
+    """Turn an ``OSError`` (disk full, no permission) into a ``family`` error about a folder."""
+    try:
+        yield
+    except OSError as error:
+        raise family(
+            Problem(
+                f"{what}: {error.strerror or error}",
+                str(error.filename or folder),
+                remedy="Choose a folder with space that you may write to",
+            )
+        ) from error
+
+
 def sync(path: Path) -> None:
     """Force a local file or folder to disk; a rename is durable once its folder is."""
     descriptor = os.open(path, os.O_RDONLY)
