@@ -100,6 +100,26 @@ def test_a_token_budget_and_names_of_sources(small_corpus, command, tmp_path):
     assert result(tmp_path / "other")[1][0]["id"] == rows[-1]["id"]
 
 
+def test_doc2vec_in_place_of_an_encoder(small_corpus, tmp_path, capsys):
+    words = [
+        "select", small_corpus.source("en", "train"), small_corpus.source("hi", "train"),
+        "--embedding", "doc2vec", "--vector-size", "16", "--epochs", "4", "--rows", "12",
+        "--cache", str(tmp_path / "cache"), "--output",
+    ]  # fmt: skip
+    assert main([*words, str(tmp_path / "selected")]) == 0
+    report, rows = result(tmp_path / "selected")
+    assert (report["rows"], len(rows)) == (240, 12)
+    assert report["tokens"]["chosen"] > 12
+    assert main([*words, str(tmp_path / "again"), "--cache", str(tmp_path / "new")]) == 0
+    assert result(tmp_path / "again")[1] == rows
+    assert main([*words, str(tmp_path / "selected"), "--seed", "1"]) == 2
+    assert "another selection" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "other"), "--epochs", "0", "--encoder", "x"]) == 2
+    error = capsys.readouterr().err
+    assert "Doc2Vec needs no encoder" in error
+    assert "--epochs" in error
+
+
 def test_quotas_by_source(command, tmp_path):
     assert main([*command, "--rows", "20", "--minimum", "en=13", "--maximum", "hi=6"]) == 0
     groups = result(tmp_path / "selected")[0]["groups"]

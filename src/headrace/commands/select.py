@@ -13,6 +13,7 @@ from headrace.errors import EXIT_DONE, Problem, UserError
 
 if TYPE_CHECKING:
     from headrace.selection import Limits
+    from headrace.selection.doc2vec import Doc2VecSettings
     from headrace.selection.job import SelectionJob
 
 HELP = "choose samples to train on, with a certificate"
@@ -22,7 +23,8 @@ EXAMPLE = (
 )
 _SETTINGS = (
     "rows", "fraction", "budget", "method", "trade_off", "vectors", "ids", "costs", "encoder",
-    "max_length", "output", "require", "cache", "minimum", "maximum", "proportional",
+    "max_length", "embedding", "vector_size", "epochs", "min_count", "window", "seed", "output",
+    "require", "cache", "minimum", "maximum", "proportional",
 )  # fmt: skip
 """Names in problems that are options here."""
 
@@ -37,6 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     given = parser.add_argument_group("what to embed with, or vectors that are there already")
     given.add_argument("--encoder", metavar="DIR_OR_NAME", help="folder or hub name of a model")
+    given.add_argument(
+        "--embedding",
+        choices=("encoder", "doc2vec"),
+        default="encoder",
+        help="vectors of --encoder, or of a Doc2Vec model trained on the samples themselves "
+        "(default: encoder)",
+    )
     given.add_argument(
         "--pooling",
         choices=("mean", "cls"),
@@ -61,6 +70,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ids", metavar="FILE", help="the id of each row, one a line; its group stands before a /"
     )
     given.add_argument("--costs", metavar="FILE", help="[rows] tokens of each row, .npy")
+    trained = parser.add_argument_group("how --embedding doc2vec is trained")
+    for name, default, meaning in (
+        ("vector-size", 100, "length of a vector"),
+        ("epochs", 40, "times that all samples are read"),
+        ("min-count", 1, "rarer words are left out"),
+        ("window", 5, "words on each side that a word is predicted from"),
+    ):
+        trained.add_argument(
+            f"--{name}",
+            type=int,
+            default=default,
+            metavar="N",
+            help=f"{meaning} (default: {default})",
+        )
+    trained.add_argument(
+        "--dbow", action="store_true", help="bag of words in place of distributed memory"
+    )
     size = parser.add_argument_group("how much to choose: one of")
     size.add_argument("--rows", type=int, metavar="N", help="number of samples")
     size.add_argument("--fraction", type=float, metavar="SHARE", help="share of all samples")
@@ -98,7 +124,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="LAMBDA",
         help="weight of the similarity among the chosen, or balanced: n/k - 2 (default: 10)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of random and doc2vec (default: 0)"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
     add_shard_cache(parser)
 
@@ -146,6 +174,7 @@ def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob
         encoder=arguments.encoder,
         pooling=arguments.pooling,
         max_length=arguments.max_length,
+        doc2vec=_doc2vec(arguments),
         cache=arguments.cache,
         shard_cache=shard_cache_of(arguments, problems),
         vectors=arguments.vectors,
@@ -155,6 +184,21 @@ def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob
         method=arguments.method,
         trade_off=_trade_off(arguments.trade_off, problems),
         seed=arguments.seed,
+    )
+
+
+def _doc2vec(arguments: argparse.Namespace) -> Doc2VecSettings | None:
+    from headrace.selection.doc2vec import Doc2VecSettings
+
+    if arguments.embedding != "doc2vec":
+        return None
+    return Doc2VecSettings(
+        arguments.vector_size,
+        arguments.epochs,
+        arguments.min_count,
+        arguments.window,
+        not arguments.dbow,
+        arguments.seed,
     )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from headrace.errors import Problem, UserError
+from headrace.selection.doc2vec import Doc2VecSettings
 from headrace.selection.encoder import load_encoder
 from headrace.selection.inputs import Inputs, Sources, by_language, from_files, rows_of
 from headrace.selection.limits import Limits
@@ -37,7 +38,7 @@ DEFAULT_CACHE = ".headrace/embeddings"
 class SelectionJob:
     """Everything that says what to choose from what; problems are named by these fields.
 
-    Either ``sources`` with an ``encoder``, or ``vectors``.
+    Either ``sources`` with an ``encoder`` or ``doc2vec``, or ``vectors``.
     """
 
     output: str
@@ -52,8 +53,10 @@ class SelectionJob:
     """Mean of the last hidden states, or that of the first token."""
     max_length: int = 128
     """Tokens of a sample that the encoder reads."""
+    doc2vec: Doc2VecSettings | None = None
+    """How to train a Doc2Vec model on the samples, in place of an encoder."""
     cache: str = DEFAULT_CACHE
-    """Local folder of the vectors made by the encoder, which all ranks see."""
+    """Local folder of the vectors that are made, which all ranks see."""
     shard_cache: ShardCache | None = None
     """Keeps copies of remote shards."""
     vectors: str | None = None
@@ -227,18 +230,22 @@ def _progress(show: bool) -> Iterator[Callable[[str], None]]:
 def _combination_problems(job: SelectionJob) -> list[Problem]:
     problems = []
     if job.vectors is None:
-        if not job.sources or job.encoder is None:
+        if not job.sources or (job.encoder is None and job.doc2vec is None):
             problems.append(
                 Problem(
                     "nothing to choose from",
                     "sources",
-                    remedy="Give sources and an encoder, or vectors",
+                    remedy="Give sources and an encoder or Doc2Vec, or vectors",
                 )
+            )
+        elif job.encoder is not None and job.doc2vec is not None:
+            problems.append(
+                Problem("Doc2Vec needs no encoder", "encoder", job.encoder, "Give either")
             )
         for name in ("ids", "costs"):
             if getattr(job, name) is not None:
                 problems.append(Problem("goes with vectors only", name, remedy="Leave it out"))
-    elif job.sources or job.encoder is not None:
+    elif job.sources or job.encoder is not None or job.doc2vec is not None:
         problems.append(
             Problem(
                 "vectors that are there already need no sources and no encoder",
@@ -255,10 +262,16 @@ def _sources(job: SelectionJob, problems: list[Problem]) -> Sources | None:
         storage.local_folder(job.cache, "cache")
     except UserError as error:
         problems += error.problems
+    if job.doc2vec is not None:
+        problems += job.doc2vec.problems()
     opened = open_readers(job.sources.values(), problems, job.shard_cache)
-    if problems or job.encoder is None:
+    if problems:
         return None
     readers = by_language({name: opened[url] for name, url in job.sources.items()}, problems)
+    if job.doc2vec is not None:
+        return None if problems else Sources(readers, job.doc2vec)
+    if job.encoder is None:
+        return None  # a problem that was found before
     encoder = load_encoder(job.encoder, pooling=job.pooling, max_length=job.max_length)
     return None if problems else Sources(readers, encoder)
 
