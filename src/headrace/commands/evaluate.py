@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.commands.options import urls_by_language
 from headrace.errors import EXIT_DONE, ConfigError, Problem, UserError
 
 if TYPE_CHECKING:
@@ -129,17 +130,8 @@ def _checked(arguments: argparse.Namespace) -> tuple[dict[str, str], Path]:
     """``["en=URL", ...]`` as language -> URL, and the cache folder; all options are checked."""
     from headrace.shards import storage
 
-    urls: dict[str, str] = {}
-    problems = []
-    for item in arguments.data:
-        language, equals, url = item.partition("=")
-        if not (language and equals and url):
-            remedy = "Write the language before the source: en=data/en/dev"
-            problems.append(Problem("not LANG=URL", "--data", item, remedy))
-        elif language in urls:
-            remedy = "Give each language one source"
-            problems.append(Problem("the language is given twice", "--data", language, remedy))
-        urls[language] = url
+    problems: list[Problem] = []
+    urls = urls_by_language(arguments.data, "--data", problems)
     if arguments.batch_size < 1:
         value = str(arguments.batch_size)
         problems.append(Problem("out of range", "--batch-size", value, "Give 1 or more"))

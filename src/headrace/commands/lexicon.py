@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from headrace.commands.options import urls_by_language
 from headrace.errors import EXIT_DONE, ConfigError, LabelError, Problem, UserError
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def _opened(
     from headrace.shards.reader import open_readers
     from headrace.tasks.labels import load_label_set
 
-    urls, problems = _by_language(arguments.evaluate)
+    problems: list[Problem] = []
+    urls = urls_by_language(arguments.evaluate, "--evaluate", problems)
     if arguments.json not in {None, "-"}:
         problems += storage.output_file_problems(arguments.json, "--json")
     label_set = None
@@ -129,23 +131,6 @@ def _opened(
         raise ConfigError(problems)
     train = [readers[url] for url in arguments.train]
     return label_set, train, {language: readers[url] for language, url in urls.items()}
-
-
-def _by_language(items: list[str]) -> tuple[dict[str, str], list[Problem]]:
-    """``["en=URL", ...]`` as language -> URL, and what is wrong with the others."""
-    urls: dict[str, str] = {}
-    problems = []
-    for item in items:
-        language, equals, url = item.partition("=")
-        if not (language and equals and url):
-            remedy = "Write the language before the source: en=data/en/dev"
-            problems.append(Problem("not LANG=URL", "--evaluate", item, remedy))
-        elif language in urls:
-            remedy = "Give each language one source"
-            problems.append(Problem("the language is given twice", "--evaluate", language, remedy))
-        else:
-            urls[language] = url
-    return urls, problems
 
 
 def _lexicons(

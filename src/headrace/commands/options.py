@@ -70,6 +70,22 @@ def shard_cache_of(arguments: argparse.Namespace, problems: list[Problem]) -> Sh
         return None
 
 
+def urls_by_language(words: Iterable[str], option: str, problems: list[Problem]) -> dict[str, str]:
+    """``["en=URL", ...]`` as language -> URL; what is wrong with others goes to ``problems``."""
+    urls: dict[str, str] = {}
+    for word in words:
+        language, equals, url = word.partition("=")
+        if not (language and equals and url):
+            remedy = "Write the language before the source: en=data/en/dev"
+            problems.append(Problem("not LANG=URL", option, word, remedy))
+        elif language in urls:
+            remedy = "Give each language one source"
+            problems.append(Problem("the language is given twice", option, language, remedy))
+        else:
+            urls[language] = url
+    return urls
+
+
 def counted(number: int, noun: str) -> str:
     """``1 shard``, ``2 shards``, ``10,000 sentences``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
