@@ -10,6 +10,7 @@ import pytest
 
 from headrace.encoding.collate import collate_packed, collate_token_classification
 from headrace.encoding.sidecar import EncodedSource, encode_source
+from headrace.encoding.token_classification import TokenClassificationEncoder
 from headrace.shards import Sample, ShardReader
 from headrace.tasks.labels import LabelSet
 
@@ -26,9 +27,7 @@ def sources(
     return [
         encode_source(
             write_source(tmp_path / language, tagged([[], *make_words(language, 9)])),
-            tokenizer,
-            label_set,
-            max_length=20,
+            TokenClassificationEncoder(tokenizer, label_set, 20),
             cache_dir=tmp_path / "cache",
             language=language,
         )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from headrace.encoding.sidecar import EncodedSource, encode_source
+from headrace.encoding.token_classification import TokenClassificationEncoder
 from headrace.errors import LabelError, ShardError
 from headrace.shards import Sample, ShardReader
 from headrace.shards.sample import make_sample
@@ -33,9 +34,7 @@ def encode(tokenizer: Any, label_set: LabelSet, tmp_path: Path) -> Callable[...,
     def call(reader: ShardReader, **options: Any) -> EncodedSource:
         return encode_source(
             reader,
-            tokenizer,
-            label_set,
-            max_length=14,
+            TokenClassificationEncoder(tokenizer, label_set, 14),
             cache_dir=tmp_path / "cache",
             language="en",
             **options,

@@ -17,8 +17,9 @@ import pytest
 
 from headrace.encoding import store
 from headrace.encoding.alignment import WordAligner
-from headrace.encoding.report import EncodingReport
+from headrace.encoding.report import SentenceReport
 from headrace.encoding.sidecar import EncodedSource, encode_source, source_id
+from headrace.encoding.token_classification import TokenClassificationEncoder
 from headrace.errors import EncodingError, LabelError, ShardError
 from headrace.shards import Sample, ShardReader
 from headrace.shards.sample import make_sample
@@ -46,8 +47,11 @@ def reader(
 @pytest.fixture
 def encode(tokenizer: Any, label_set: LabelSet, tmp_path: Path) -> Encode:
     def call(reader: ShardReader, **options: Any) -> EncodedSource:
-        settings = {"max_length": MAX_LENGTH, "cache_dir": tmp_path / "cache", "language": "en"}
-        return encode_source(reader, tokenizer, label_set, **{**settings, **options})
+        encoder = TokenClassificationEncoder(
+            tokenizer, label_set, options.pop("max_length", MAX_LENGTH)
+        )
+        settings = {"cache_dir": tmp_path / "cache", "language": "en"}
+        return encode_source(reader, encoder, **{**settings, **options})
 
     return call
 
@@ -79,7 +83,7 @@ def test_every_sample_is_what_the_aligner_says(
     assert [len(shard) for shard in source.shards] == [4, 4, 4, 2]
     aligner = WordAligner(tokenizer, MAX_LENGTH)
     places = [(shard, number) for shard in source.shards for number in range(len(shard))]
-    total = EncodingReport()
+    total = SentenceReport()
     for (shard, number), sample in zip(places, samples, strict=True):
         words, tags = sample.metadata["tokens"], sample.metadata["tags"]
         batch = aligner.align([words])
@@ -96,7 +100,7 @@ def test_every_sample_is_what_the_aligner_says(
         assert shard.lengths[number] == len(tokens) == len(labels)
         assert shard.label_counts[number] == len(labelled)
         assert shard.subset(number) == sample.metadata.get("subset")
-        total += EncodingReport(sentences=1, words=len(words), tokens=len(tokens))
+        total += SentenceReport(sentences=1, words=len(words), tokens=len(tokens))
     assert source.report.sentences == total.sentences == 14
     assert source.report.words == total.words
     assert source.report.tokens == total.tokens
@@ -129,9 +133,7 @@ def test_the_fingerprint_follows_what_the_arrays_hold(
     more = LabelSet("more", (*label_set.types, "Dam"), {**label_set.coarse, "Dam": "LOC"})
     other = encode_source(
         reader,
-        tokenizer,
-        more,
-        max_length=MAX_LENGTH,
+        TokenClassificationEncoder(tokenizer, more, MAX_LENGTH),
         cache_dir=tmp_path / "cache",
         language="en",
     )
@@ -223,6 +225,7 @@ import os, signal, sys, time
 from pathlib import Path
 from headrace.encoding import store
 from headrace.encoding.sidecar import encode_source
+from headrace.encoding.token_classification import TokenClassificationEncoder
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.shards import ShardReader
 from headrace.tasks.labels import parse_label_set
@@ -250,7 +253,8 @@ if mode == "race":
     Path(cache, f"ready-{number}").touch()
     while len(list(Path(cache).glob("ready-*"))) < 2:
         time.sleep(0.01)
-encode_source(ShardReader(source), fast, labels, max_length=14, cache_dir=cache, language="en")
+encoder = TokenClassificationEncoder(fast, labels, 14)
+encode_source(ShardReader(source), encoder, cache_dir=cache, language="en")
 """
 
 
@@ -376,9 +380,7 @@ def test_a_real_corpus_is_encoded_without_loss(
     reader = write_source(tmp_path / "sv", list(read(str(path))), samples_per_shard=500)
     source = encode_source(
         reader,
-        bert,
-        load_label_set("multiconer_v2"),
-        max_length=512,
+        TokenClassificationEncoder(bert, load_label_set("multiconer_v2"), 512),
         cache_dir=tmp_path / "cache",
         language="sv",
     )

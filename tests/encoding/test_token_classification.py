@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.encoding.report import EncodingReport
+from headrace.encoding.report import SentenceReport
+from headrace.encoding.task_encoder import MAXIMUM_NAMES
 from headrace.encoding.token_classification import (
     IGNORED,
-    MAXIMUM_SUBSETS,
     TokenClassificationEncoder,
     entity_words,
 )
@@ -52,7 +52,7 @@ def test_labels_lie_on_the_first_piece_of_each_word(bert: Any, label_set: LabelS
     assert arrays["subsets"].tolist() == [0, 1]
     assert encoded.subsets == ("noisy",)
     assert {name: array.dtype for name, array in arrays.items()} == encoder.array_types
-    assert encoded.report == EncodingReport(
+    assert encoded.report == SentenceReport(
         sentences=2, words=4, tokens=9, words_without_pieces=1, entities=2, entities_cut=1
     )
 
@@ -147,10 +147,10 @@ def test_too_many_subsets_are_an_error(tokenizer: Any, label_set: LabelSet) -> N
         samples = [sample(f"s{i}", ["x"], ["O"], subset=f"subset {i}") for i in range(count)]
         return encoder.encode(samples, "x.tar", nothing), encoder.problems
 
-    encoded, problems = encode(MAXIMUM_SUBSETS)
+    encoded, problems = encode(MAXIMUM_NAMES)
     assert encoded.arrays["subsets"].tolist() == list(range(1, 256))
     assert problems == []
-    encoded, problems = encode(MAXIMUM_SUBSETS + 1)
+    encoded, problems = encode(MAXIMUM_NAMES + 1)
     assert encoded is None
     assert "255 are the most" in str(problems[0])
 

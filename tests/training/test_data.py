@@ -195,6 +195,7 @@ def test_remote_shards_give_the_same_tensors(small_corpus, tmp_path):
     import fsspec
 
     from headrace.encoding.sidecar import encode_source
+    from headrace.encoding.token_classification import TokenClassificationEncoder
     from headrace.encoding.tokenizer import load_tokenizer
     from headrace.shards.reader import ShardReader
     from headrace.tasks.labels import load_label_set
@@ -207,9 +208,9 @@ def test_remote_shards_give_the_same_tensors(small_corpus, tmp_path):
     sources = [
         encode_source(
             ShardReader(url),
-            load_tokenizer(str(small_corpus.tokenizer)),
-            load_label_set("multiconer_v2"),
-            max_length=48,
+            TokenClassificationEncoder(
+                load_tokenizer(str(small_corpus.tokenizer)), load_label_set("multiconer_v2"), 48
+            ),
             cache_dir=tmp_path / name,
             language="zh",
         )

@@ -74,7 +74,7 @@ def both_batches(small_corpus, tmp_path_factory):
     assert isinstance(packs, Packs)
     arrays = collate_packed(sources, packs.samples, packs.starts, pad_id=1, pack_length=PACK_LENGTH)
     packed = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    unpacked = collate(sources, packs.samples, 1)
+    unpacked = collate(data.opened.task, sources, packs.samples, 1)
     rows, samples = len(packed["input_ids"]), len(unpacked["input_ids"])
     assert samples > 2 * rows
     assert (packed["segments"] == 0).any()

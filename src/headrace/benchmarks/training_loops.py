@@ -20,7 +20,7 @@ from headrace.benchmarks.training_setup import (
 )
 from headrace.stream.feistel import derive_key
 from headrace.stream.loader import Prefetcher
-from headrace.tasks.token_classification import IGNORED
+from headrace.tasks.task import IGNORED
 from headrace.training.callbacks import Callbacks, MetricsFile, Record, TensorBoard
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.distributed import World

@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from headrace.encoding.alignment import check_max_length
     from headrace.encoding.report import render_table
     from headrace.encoding.sidecar import encode_source
+    from headrace.encoding.token_classification import TokenClassificationEncoder
     from headrace.encoding.tokenizer import load_tokenizer
     from headrace.errors import EXIT_DONE, Problem, UserError
     from headrace.shards import storage
@@ -88,9 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             source = encode_source(
                 reader,
-                tokenizer,
-                label_set,
-                max_length=arguments.max_length,
+                TokenClassificationEncoder(tokenizer, label_set, arguments.max_length),
                 cache_dir=cache,
                 language=language,
             )

@@ -243,6 +243,15 @@ def _check_batching(config: HeadraceConfig) -> list[Problem]:
         for key in ("tokens_per_batch", "pack_length")
         if (getattr(batching, key) or longest) < longest
     ]
+    if batching.type == "packed" and config.task.type == "multiple_choice":
+        problems.append(
+            Problem(
+                "the choices of a sample are rows of one table, they cannot be packed",
+                f"{where}.type",
+                "packed",
+                'Set it to "samples" or "tokens"',
+            )
+        )
     if batching.type != "samples" and not batching.sort_by_length:
         problems.append(
             Problem(

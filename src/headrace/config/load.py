@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import hjson
 from pydantic import BaseModel, ValidationError
@@ -198,14 +198,23 @@ def _override_value(text: str) -> Any:
 def _schema_problems(error: ValidationError, section: Mapping[str, Any]) -> list[Problem]:
     problems = []
     for item in error.errors(include_url=False):
-        location = item["loc"]
+        location = _without_tags(item["loc"])
         where = ".".join([SECTION, *(str(part) for part in location)])
         value: str | None = None
         remedy: str | None = None
         if item["type"] == "extra_forbidden":
             what = "unknown key"
-            allowed = _fields_at(location[:-1])
+            allowed = _fields_at(item["loc"][:-1])
             remedy = did_you_mean(str(location[-1]), allowed)
+        elif item["type"] == "union_tag_invalid":
+            where += ".type"
+            what = "unknown type"
+            value = json.dumps(item["ctx"]["tag"], ensure_ascii=False)[:80]
+            remedy = did_you_mean(str(item["ctx"]["tag"]), _tags_at(location))
+        elif item["type"] == "union_tag_not_found":
+            where += ".type"
+            what = "a required key is missing"
+            remedy = f"Add it: {' or '.join(_tags_at(location))}"
         elif item["type"] == "missing":
             what = "a required key is missing"
             remedy = "Add it"
@@ -217,16 +226,42 @@ def _schema_problems(error: ValidationError, section: Mapping[str, Any]) -> list
 
 
 def _fields_at(location: Sequence[int | str]) -> list[str]:
-    """Return the keys that the schema allows at a place."""
-    model: type[BaseModel] = HeadraceConfig
+    """Return the keys that the schema allows at a place, as pydantic names it."""
+    models: list[type[BaseModel]] = [HeadraceConfig]
     for part in location:
-        if isinstance(part, int) or part not in model.model_fields:
+        if isinstance(part, int):
             continue
-        found = _models_in(model.model_fields[part].annotation)
-        if not found:
-            return []
-        model = found[0]
-    return list(model.model_fields)
+        tagged = [model for model in models if part == _tag(model)]
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        models = tagged or [found for field in fields for found in _models_in(field.annotation)]
+    return list(dict.fromkeys(key for model in models for key in model.model_fields))
+
+
+def _tags_at(location: Sequence[int | str]) -> list[str]:
+    """Return the values that `type` may have at a place with sections of several types."""
+    field = HeadraceConfig.model_fields[str(location[-1])]
+    return [tag for model in _models_in(field.annotation) if (tag := _tag(model))]
+
+
+def _without_tags(location: Sequence[int | str]) -> list[int | str]:
+    """Return a place as a user writes it: pydantic puts the type of a section behind its name."""
+    return [
+        part
+        for number, part in enumerate(location)
+        if not (number and part in _tags_of(location[number - 1]))
+    ]
+
+
+def _tags_of(name: int | str) -> list[str]:
+    field = HeadraceConfig.model_fields.get(str(name))
+    return _tags_at([name]) if field is not None and field.discriminator else []
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    """The value of a section's `type`, if it can have one value alone."""
+    field = model.model_fields.get("type")
+    values = get_args(field.annotation) if field is not None else ()
+    return str(values[0]) if len(values) == 1 else None
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -30,8 +30,13 @@ Any key can be overridden on the command line: `--set headrace.stages.0.epochs=2
 def reference() -> str:
     """Return the config reference as Markdown."""
     parts = [_PREFACE]
-    for path, model in _sections("headrace", HeadraceConfig, {}):
-        parts.append(_section(path, model))
+    sections = _sections("headrace", HeadraceConfig, {})
+    paths = [path for path, _ in sections]
+    for path, model in sections:
+        title = f"`{path}`"
+        if paths.count(path) > 1:
+            title += f" of type {_type_name(model.model_fields['type'].annotation)}"
+        parts.append(_section(title, model))
     return "\n".join(parts)
 
 
@@ -58,8 +63,8 @@ def _models(annotation: Any, is_list: bool = False) -> list[tuple[type[BaseModel
     ]
 
 
-def _section(path: str, model: type[BaseModel]) -> str:
-    lines = [f"## `{path}`", "", str(model.__doc__).strip(), ""]
+def _section(title: str, model: type[BaseModel]) -> str:
+    lines = [f"## {title}", "", str(model.__doc__).strip(), ""]
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
         meaning = " ".join(str(field.description).split()).replace("|", "\\|")
@@ -95,7 +100,7 @@ def _type_name(annotation: Any) -> str:
         return _type_name(arguments[0])
     if all(isinstance(argument, str) for argument in arguments):
         return " or ".join(f'`"{argument}"`' for argument in arguments)
-    names = [_type_name(argument) for argument in arguments]
+    names = dict.fromkeys(_type_name(argument) for argument in arguments)
     return " or ".join(name for name in names if name != "null")
 
 

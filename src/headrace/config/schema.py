@@ -38,6 +38,25 @@ class TokenClassificationConfig(Section):
     losses are without it."""
 
 
+class MultipleChoiceConfig(Section):
+    """Choose the text that goes with a context (how a story ends, what a cause leads to)."""
+
+    type: Literal["multiple_choice"]
+    """The task."""
+    max_length: int = Field(128, ge=8, le=32767)
+    """Pieces that a context with one of its choices may have, special tokens included; beyond it
+    the context is cut from the left, and what is cut off is counted."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target probability that is spread over a sample's choices in training;
+    validation losses are without it."""
+
+
+TaskConfig = Annotated[
+    TokenClassificationConfig | MultipleChoiceConfig, Field(discriminator="type")
+]
+"""One section for each task; its `type` says which."""
+
+
 class ModelConfig(Section):
     """The network and its tokenizer: `pretrained` or `config`, never both."""
 
@@ -231,7 +250,7 @@ class HeadraceConfig(Section):
     precision: Literal["config", "auto"] = "config"
     """`config`: as DeepSpeed's `fp16` and `bf16` sections say (neither: fp32). `auto`: bf16 where
     the device supports it natively, else fp16 on a GPU, else fp32; the reason is logged."""
-    task: TokenClassificationConfig
+    task: TaskConfig
     """What is learned."""
     model: ModelConfig
     """The network."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -112,6 +113,52 @@ def collate_packed(
         "position_ids": position_ids,
         "segments": segments,
         "labels": labels,
+    }
+
+
+def collate_multiple_choice(
+    sources: Sequence[EncodedSource], locations: SampleLocations, *, pad_id: int
+) -> dict[str, NDArray[Any]]:
+    """The samples at these locations of these sources, choice by choice.
+
+    Returns ``input_ids``, ``attention_mask`` and ``token_type_ids``, int64
+    ``[samples, choices, tokens]``, padded on the right to the longest pair and to the most choices;
+    ``labels``, the right choices, and ``choice_counts``, int64 ``[samples]``.  The pairs that are
+    missing from a sample with fewer choices are one padding token that is not masked, so that
+    attention has something to look at: their logits are finite and mean nothing.
+    """
+    where = list(
+        zip(
+            locations.source.tolist(),
+            locations.shard.tolist(),
+            locations.sample.tolist(),
+            strict=True,
+        )
+    )
+    shards = [sources[source].shards[shard] for source, shard, _ in where]
+    bounds = [
+        shard.choice_offsets(sample) for shard, (*_, sample) in zip(shards, where, strict=True)
+    ]
+    counts = np.array([len(own) - 1 for own in bounds], dtype=np.int64)
+    longest = max((int(np.diff(own).max()) for own in bounds), default=0)
+    shape = (len(where), int(counts.max(initial=0)), longest)
+    input_ids = np.full(shape, pad_id, dtype=np.int64)
+    attention_mask = np.zeros(shape, dtype=np.int64)
+    token_type_ids = np.zeros(shape, dtype=np.int64)
+    attention_mask[:, :, :1] = 1
+    for row, (shard, own) in enumerate(zip(shards, bounds, strict=True)):
+        tokens, types = shard.array("tokens"), shard.array("token_types")
+        for choice, (start, end) in enumerate(pairwise(own.tolist())):
+            input_ids[row, choice, : end - start] = tokens[start:end]
+            attention_mask[row, choice, : end - start] = 1
+            token_type_ids[row, choice, : end - start] = types[start:end]
+    labels = [shard.label(sample) for shard, (*_, sample) in zip(shards, where, strict=True)]
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "token_type_ids": token_type_ids,
+        "labels": np.array(labels, dtype=np.int64),
+        "choice_counts": counts,
     }
 
 

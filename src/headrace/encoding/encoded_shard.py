@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.encoding import store
-from headrace.encoding.report import EncodingReport
+from headrace.encoding.report import ChoiceReport, EncodingReport, SentenceReport
+
+_REPORTS: dict[str, type[EncodingReport]] = {
+    "token_classification": SentenceReport,
+    "multiple_choice": ChoiceReport,
+}
+"""Task -> the counts that are kept of its shards."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class EncodedShard:
     @cached_property
     def report(self) -> EncodingReport:
         """Counts of this shard."""
-        return EncodingReport(**self.meta["report"])
+        return _REPORTS[self.meta["spec"]["task"]](**self.meta["report"])
 
     @property
     def subsets(self) -> list[str]:
@@ -37,20 +43,33 @@ class EncodedShard:
         return list(self.meta["subsets"])
 
     @property
+    def choices(self) -> int:
+        """Choices that a sample has at most; 1 where the task has none."""
+        return int(self.meta.get("choices", 1))
+
+    @cached_property
     def token_bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """``[samples]`` each: where the tokens of each sample begin, and where they end."""
         offsets = self.array("token_offsets")
+        if "sequence_offsets" in self.meta["arrays"]:
+            offsets = offsets[self.array("sequence_offsets")]
         return offsets[:-1], offsets[1:]
 
     @cached_property
-    def lengths(self) -> NDArray[np.int32]:
+    def token_counts(self) -> NDArray[np.int32]:
         """``[samples]``: tokens of each sample, special tokens included."""
         starts, ends = self.token_bounds
         return (ends - starts).astype(np.int32)
 
     @property
+    def lengths(self) -> NDArray[np.int32]:
+        """``[samples]``: what each sample costs in a batch of its like: its tokens, and where it
+        has several sequences, the padding that makes them equally long."""
+        return self.array("lengths") if "lengths" in self.meta["arrays"] else self.token_counts
+
+    @property
     def label_counts(self) -> NDArray[np.int32]:
-        """``[samples]``: labelled tokens of each sample."""
+        """``[samples]``: labels of each sample that take part in the loss."""
         return self.array("label_counts")
 
     def tokens(self, sample: int) -> NDArray[Any]:
@@ -69,14 +88,30 @@ class EncodedShard:
         """``[words]``: gold tag ids."""
         return self._slice("word_tags", "word_offsets", sample)
 
+    def label(self, sample: int) -> int:
+        """The right choice of a sample, counted from 0."""
+        return int(self.array("labels")[self._row(sample)])
+
+    def choice_offsets(self, sample: int) -> NDArray[np.int64]:
+        """``[choices + 1]``: where the tokens of each choice of a sample begin and end."""
+        row, bounds = self._row(sample), self.array("sequence_offsets")
+        return self.array("token_offsets")[bounds[row] : bounds[row + 1] + 1]
+
     def subset(self, sample: int) -> str | None:
         """Name of the subset that a sample belongs to, if it says so."""
-        number = int(self.array("subsets")[self._row(sample)])
-        return self.meta["subsets"][number - 1] if number else None
+        return self._name("subsets", sample)
+
+    def question(self, sample: int) -> str | None:
+        """What is asked of a sample with choices, if it says so."""
+        return self._name("questions", sample)
 
     def array(self, name: str) -> NDArray[Any]:
         """A whole array, mapped read-only."""
         return store.open_array(self.folder, self.meta, name)
+
+    def _name(self, kind: str, sample: int) -> str | None:
+        number = int(self.array(kind)[self._row(sample)])
+        return self.meta[kind][number - 1] if number else None
 
     def _slice(self, name: str, offsets: str, sample: int) -> NDArray[Any]:
         row = self._row(sample)
@@ -106,12 +141,19 @@ class ChosenShard(EncodedShard):
     @cached_property
     def token_bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """``[samples]`` each: where the tokens of each sample begin, and where they end."""
-        offsets = self.array("token_offsets")
-        return offsets[self.numbers], offsets[self.numbers + 1]
+        starts, ends = super().token_bounds
+        return starts[self.numbers], ends[self.numbers]
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """``[samples]``: what each sample costs in a batch of its like."""
+        if "lengths" in self.meta["arrays"]:
+            return self.array("lengths")[self.numbers]
+        return self.token_counts
 
     @cached_property
     def label_counts(self) -> NDArray[np.int32]:
-        """``[samples]``: labelled tokens of each sample."""
+        """``[samples]``: labels of each sample that take part in the loss."""
         return self.array("label_counts")[self.numbers]
 
     def _row(self, sample: int) -> int:
@@ -138,6 +180,11 @@ class LeftOutShard(EncodedShard):
     def label_counts(self) -> NDArray[np.int32]:
         """``[samples]``: no sample of it is learned from."""
         return np.zeros(len(self), dtype=np.int32)
+
+    @property
+    def token_counts(self) -> NDArray[np.int32]:
+        """``[samples]``: no token of it is seen."""
+        return self.label_counts
 
     def array(self, name: str) -> NDArray[Any]:
         """There are no arrays: whoever asks has forgotten to leave the shard out."""

@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
+from functools import reduce
+from operator import add
+from typing import ClassVar, TypeVar
+
+Report = TypeVar("Report", bound="EncodingReport")
 
 
 @dataclass(frozen=True)
 class EncodingReport:
-    """Counts over a shard or a source; reports of parts are added up with ``+``."""
+    """Counts over a shard or a source, of one task; reports of parts are added up with ``+``."""
+
+    columns: ClassVar[Mapping[str, str]]
+    """Count -> its title, in the order of a table."""
+    ratio: ClassVar[tuple[str, str]]
+    """The counts whose quotient a table has as its last column."""
+
+    def __add__(self: Report, other: Report) -> Report:
+        return type(self)(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing was lost."""
+        raise NotImplementedError
+
+    def as_dict(self) -> dict[str, int]:
+        """The counts by name, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SentenceReport(EncodingReport):
+    """Counts over sentences whose words are tagged."""
+
+    columns: ClassVar[Mapping[str, str]] = {
+        "sentences": "sentences",
+        "words": "words",
+        "tokens": "tokens",
+        "entities": "entities",
+        "sentences_truncated": "sentences cut",
+        "words_truncated": "words cut off",
+        "words_without_pieces": "words without pieces",
+        "entities_cut": "entities cut",
+        "entities_lost": "entities lost",
+    }
+    ratio = ("tokens", "words")
 
     sentences: int = 0
     words: int = 0
@@ -27,42 +67,63 @@ class EncodingReport:
     entities_lost: int = 0
     """Entities of which no word is left."""
 
-    def __add__(self, other: EncodingReport) -> EncodingReport:
-        return EncodingReport(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
     @property
     def is_complete(self) -> bool:
         """Whether every word and entity is encoded."""
         lost = self.words_truncated + self.words_without_pieces
         return lost + self.entities_cut + self.entities_lost == 0
 
-    def as_dict(self) -> dict[str, int]:
-        """The counts by name, for JSON."""
-        return asdict(self)
 
+@dataclass(frozen=True)
+class ChoiceReport(EncodingReport):
+    """Counts over samples of a context and choices; a pair is a context with one choice."""
 
-_COLUMNS = (
-    ("sentences", "sentences"),
-    ("words", "words"),
-    ("tokens", "tokens"),
-    ("entities", "entities"),
-    ("sentences_truncated", "sentences cut"),
-    ("words_truncated", "words cut off"),
-    ("words_without_pieces", "words without pieces"),
-    ("entities_cut", "entities cut"),
-    ("entities_lost", "entities lost"),
-)
+    columns: ClassVar[Mapping[str, str]] = {
+        "samples": "samples",
+        "choices": "choices",
+        "tokens": "tokens",
+        "samples_truncated": "samples cut",
+        "contexts_truncated": "contexts cut",
+        "context_tokens_cut": "context tokens cut off",
+        "choices_truncated": "choices cut",
+        "choice_tokens_cut": "choice tokens cut off",
+    }
+    ratio = ("tokens", "choices")
+
+    samples: int = 0
+    choices: int = 0
+    """Pairs."""
+    tokens: int = 0
+    """Pieces that are kept in all pairs, special tokens included."""
+    samples_truncated: int = 0
+    """Samples of which at least one pair was too long."""
+    contexts_truncated: int = 0
+    """Pairs that lost tokens of the context, on the left."""
+    context_tokens_cut: int = 0
+    choices_truncated: int = 0
+    """Pairs whose choice alone was too long, and was cut on the right."""
+    choice_tokens_cut: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every token is kept."""
+        return self.samples_truncated == 0
 
 
 def render_table(rows: Sequence[tuple[str, EncodingReport]]) -> str:
-    """A plain text table with one line for each named report, and their sum if there are more."""
+    """A plain text table with one line for each named report, and their sum if there are more.
+
+    All reports are of one task.
+    """
+    kind = rows[0][1]
     if len(rows) > 1:
-        rows = [*rows, ("all", sum((report for _, report in rows), EncodingReport()))]
-    table = [["source", *(title for _, title in _COLUMNS), "tokens/word"]]
+        rows = [*rows, ("all", reduce(add, (report for _, report in rows)))]
+    above, below = kind.ratio
+    table = [["source", *kind.columns.values(), f"{above}/{below.removesuffix('s')}"]]
     for name, report in rows:
         counts = report.as_dict()
-        ratio = report.tokens / report.words if report.words else 0.0
-        table.append([name, *(f"{counts[key]:,}" for key, _ in _COLUMNS), f"{ratio:.2f}"])
+        ratio = counts[above] / counts[below] if counts[below] else 0.0
+        table.append([name, *(f"{counts[key]:,}" for key in kind.columns), f"{ratio:.2f}"])
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     return "\n".join(
         "  ".join(

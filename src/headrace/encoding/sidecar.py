@@ -11,7 +11,8 @@ import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,8 +25,7 @@ from tqdm import tqdm
 from headrace.encoding import store
 from headrace.encoding.encoded_shard import ChosenShard, EncodedShard, LeftOutShard
 from headrace.encoding.report import EncodingReport
-from headrace.encoding.token_classification import TokenClassificationEncoder
-from headrace.encoding.tokenizer import tokenizer_fingerprint
+from headrace.encoding.task_encoder import FORMAT_VERSION, EncodingSpec
 from headrace.errors import LabelError, Problem, ShardError
 from headrace.shards import storage
 
@@ -33,37 +33,8 @@ if TYPE_CHECKING:
     from headrace.encoding.task_encoder import TaskEncoder
     from headrace.shards.manifest import ShardEntry
     from headrace.shards.reader import ShardReader
-    from headrace.tasks.labels import LabelSet
 
-FORMAT_VERSION = 1
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EncodingSpec:
-    """Everything besides the text that decides what the arrays hold."""
-
-    task: str
-    tokenizer: str
-    """Name or path of the tokenizer, for people; its fingerprint is what counts."""
-    tokenizer_fingerprint: str
-    max_length: int
-    """Tokens of a sample at most, special tokens included."""
-    labels: str | None
-    """Name of the label set, for people."""
-    labels_fingerprint: str | None
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """32 hexadecimal digits; equal if and only if the arrays of the same text are equal."""
-        parts = [
-            FORMAT_VERSION,
-            self.task,
-            self.tokenizer_fingerprint,
-            self.max_length,
-            self.labels_fingerprint,
-        ]
-        return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
 
 
 @dataclass(frozen=True)
@@ -84,8 +55,16 @@ class EncodedSource:
 
     @cached_property
     def report(self) -> EncodingReport:
-        """Counts over all shards."""
-        return sum((shard.report for shard in self.shards), EncodingReport())
+        """Counts over all shards but those that are left out."""
+        return reduce(
+            add, (shard.report for shard in self.shards if not isinstance(shard, LeftOutShard))
+        )
+
+    @property
+    def longest(self) -> int:
+        """What a sample of the greatest length costs in a batch: tokens, with padding."""
+        choices = max((shard.choices for shard in self.shards), default=1)
+        return self.spec.max_length * choices
 
     @property
     def left_out(self) -> frozenset[int]:
@@ -120,7 +99,7 @@ class EncodedSource:
             LeftOutShard(
                 shard.name,
                 shard.folder,
-                {"samples": len(shard), "report": {}, "subsets": []},
+                {"samples": len(shard), "subsets": []},
                 np.resize(lengths, len(shard)),
             )
             if number in out
@@ -148,17 +127,17 @@ class EncodedSource:
 
 def encode_source(
     reader: ShardReader,
-    tokenizer: Any,
-    label_set: LabelSet,
+    encoder: TaskEncoder,
     *,
-    max_length: int,
     cache_dir: Path | str,
     language: str,
     verify: bool = True,
     bad_shards: Literal["refuse", "quarantine"] = "refuse",
     left_out: Collection[int] = (),
 ) -> EncodedSource:
-    """Open the sidecars of a source for token classification, and make those that are missing.
+    """Open the sidecars of a source for a task, and make those that are missing.
+
+    The encoder is for this source alone: it gathers what is wrong with its samples.
 
     Any number of processes and nodes may call this at once on one cache: they share out the
     shards, each shard is made by one process, and the others wait for it.  A process that is
@@ -170,17 +149,9 @@ def encode_source(
 
     Raises :class:`LabelError` with all unknown tags and malformed samples of all shards that had
     to be encoded, :class:`ShardError` if a shard is damaged (with ``"quarantine"``: if all are),
-    and :class:`EncodingError` if `max_length` is out of range or the cache cannot be written.
+    and :class:`EncodingError` if the cache cannot be written.
     """
-    encoder = TokenClassificationEncoder(tokenizer, label_set, max_length)
-    spec = EncodingSpec(
-        task=encoder.task,
-        tokenizer=str(getattr(tokenizer, "name_or_path", "")),
-        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
-        max_length=max_length,
-        labels=label_set.name,
-        labels_fingerprint=label_set.fingerprint,
-    )
+    spec = encoder.spec
     folder = Path(cache_dir).expanduser() / spec.fingerprint / source_id(reader.url)
     with store.writing_problems(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -293,6 +264,7 @@ class _Work:
             "spec": {name: getattr(self.spec, name) for name in self.spec.__dataclass_fields__},
             "report": encoded.report.as_dict(),
             "subsets": list(encoded.subsets),
+            **encoded.facts,
         }
         store.write_folder(self._path(entry), encoded.arrays, meta)
         return self._open(entry)

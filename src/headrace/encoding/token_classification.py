@@ -11,9 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.encoding.alignment import AlignedBatch, WordAligner, check_max_length, join_batches
-from headrace.encoding.report import EncodingReport
-from headrace.encoding.task_encoder import EncodedSamples
-from headrace.errors import Problem, ShardError
+from headrace.encoding.report import SentenceReport
+from headrace.encoding.task_encoder import (
+    MAXIMUM_NAMES,
+    SAMPLES_AT_ONCE,
+    EncodedSamples,
+    EncodingSpec,
+    metadata_of,
+)
+from headrace.errors import Problem
 
 if TYPE_CHECKING:
     from headrace.shards.sample import Sample
@@ -21,9 +27,6 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """Label of tokens that take no part in the loss (``ignore_index`` of PyTorch's cross entropy)."""
-MAXIMUM_SUBSETS = 255
-SAMPLES_AT_ONCE = 1024
-"""Sentences that are given to the tokenizer in one call, which spreads them over the cores."""
 
 
 class TokenClassificationEncoder:
@@ -53,6 +56,17 @@ class TokenClassificationEncoder:
     def _aligner(self) -> WordAligner:
         # Copying a large tokenizer takes a while and is needed only where something is encoded.
         return WordAligner(self._tokenizer, self._max_length)
+
+    @cached_property
+    def spec(self) -> EncodingSpec:
+        """What the arrays depend on besides the text."""
+        return EncodingSpec.of(
+            self.task,
+            self._tokenizer,
+            self._max_length,
+            labels=self._labels.name,
+            labels_fingerprint=self._labels.fingerprint,
+        )
 
     @property
     def _has_problems(self) -> bool:
@@ -99,8 +113,8 @@ class TokenClassificationEncoder:
             if not self._has_problems:
                 batches.append(self._aligner.align(words))
             progress(len(chunk))
-        if len(numbers) - 1 > MAXIMUM_SUBSETS:
-            what = f"{len(numbers) - 1} different subsets, {MAXIMUM_SUBSETS} are the most"
+        if len(numbers) - 1 > MAXIMUM_NAMES:
+            what = f"{len(numbers) - 1} different subsets, {MAXIMUM_NAMES} are the most"
             self._malformed.append(Problem(what, f"shard {shard}"))
         if self._has_problems:
             return None
@@ -135,13 +149,8 @@ class TokenClassificationEncoder:
 
     def _checked(self, sample: Sample, shard: str) -> dict[str, Any] | None:
         """The sample's ``json`` field, or None after noting what is wrong with it."""
-        try:
-            content = sample.metadata
-        except ShardError as error:
-            self._malformed += [
-                Problem(p.what, f"shard {shard} {p.where}", p.value, p.remedy)
-                for p in error.problems
-            ]
+        content = metadata_of(sample, shard, self._malformed)
+        if content is None:
             return None
         what = _malformation(content)
         if what is not None:
@@ -159,10 +168,10 @@ class TokenClassificationEncoder:
                 is_known = False
         return content if is_known else None
 
-    def _report(self, batch: AlignedBatch, gold: NDArray[np.int16]) -> EncodingReport:
+    def _report(self, batch: AlignedBatch, gold: NDArray[np.int16]) -> SentenceReport:
         is_seen = batch.word_positions >= 0
         words, kept = entity_words(gold, batch.word_offsets, is_seen, self._begins, self._types)
-        return EncodingReport(
+        return SentenceReport(
             sentences=len(batch.token_offsets) - 1,
             words=len(gold),
             tokens=len(batch.tokens),

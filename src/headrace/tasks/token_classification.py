@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForTokenClassification
 
+from headrace.encoding.collate import SampleLocations, collate_token_classification
+from headrace.encoding.sidecar import EncodedSource
+from headrace.encoding.token_classification import TokenClassificationEncoder
+from headrace.errors import Problem
 from headrace.tasks.labels import LabelSet
 from headrace.tasks.ner_metrics import NerScores
+from headrace.tasks.task import IGNORED, Task
 
-IGNORED = -100
-"""Label of a token that has no part in the loss (the convention of torch's cross-entropy)."""
+if TYPE_CHECKING:
+    from headrace.shards.reader import ShardReader
 
 
-class TokenClassification:
+class TokenClassification(Task):
     """The task of tagging words, for one label set."""
 
     name = "token_classification"
     model_class = AutoModelForTokenClassification
+    pipeline_tag = "token-classification"
+    scores: ClassVar[Mapping[str, str]] = {
+        "fine_macro_f1": "Fine macro F1",
+        "coarse_macro_f1": "Coarse macro F1",
+        "micro_f1": "Micro F1",
+    }
 
     def __init__(self, label_set: LabelSet, *, label_smoothing: float = 0.0) -> None:
         self.label_set = label_set
         self.label_smoothing = label_smoothing
+
+    @property
+    def described(self) -> tuple[str, str]:
+        """The name of the label set and the number of tags."""
+        return "labels", f"{self.label_set.name}, {len(self.label_set.tags)} tags"
 
     def model_settings(self) -> dict[str, Any]:
         """Return the settings of a Hugging Face config that carry the labels."""
@@ -35,20 +51,27 @@ class TokenClassification:
             "label2id": dict(self.label_set.tag_ids),
         }
 
+    def encoder(self, tokenizer: Any, max_length: int) -> TokenClassificationEncoder:
+        """Return a new encoder, for one source."""
+        return TokenClassificationEncoder(tokenizer, self.label_set, max_length)
+
+    def collate(
+        self, sources: Sequence[EncodedSource], locations: SampleLocations, *, pad_id: int
+    ) -> dict[str, NDArray[Any]]:
+        """Return ``input_ids``, ``attention_mask`` and ``labels`` as int64[samples, tokens]."""
+        return collate_token_classification(sources, locations, pad_id=pad_id)
+
+    def idle(self, pad_id: int) -> dict[str, torch.Tensor]:
+        """Return one token without a label."""
+        one = torch.ones((1, 1), dtype=torch.int64)
+        return {"input_ids": pad_id * one, "attention_mask": one, "labels": IGNORED * one}
+
     def loss_sum(
         self, network: torch.nn.Module, batch: Mapping[str, Any], *, training: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the summed cross-entropy over the labelled tokens, and the logits.
 
-        Args:
-            network: gives ``logits`` of shape [rows, tokens, tags].
-            batch: ``labels``, int64[rows, tokens], and what the network is called with:
-                ``input_ids``, ``attention_mask`` and what else it needs.
-            training: whether the labels are smoothed.  It is not asked of the network: DeepSpeed's
-                engine does not change its own ``training`` in ``eval()``.
-
-        The sum, not the mean, is what can be added over micro-batches and ranks: the caller divides
-        by the number of labelled tokens of the whole batch.  It is computed in fp32 at least.
+        The logits have the shape [rows, tokens, tags].  Labels are smoothed in training.
         """
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         logits = network(**inputs).logits
@@ -64,6 +87,40 @@ class TokenClassification:
     def new_scores(self) -> NerScores:
         """Return an empty account of gold and predicted entities."""
         return NerScores(self.label_set)
+
+    def score(
+        self,
+        scores: NerScores,
+        source: EncodedSource,
+        samples: SampleLocations,
+        logits: torch.Tensor,
+    ) -> None:
+        """Add the predicted tags of some samples, beside the gold ones."""
+        predicted = logits.argmax(-1).cpu().numpy()
+        places = zip(samples.shard.tolist(), samples.sample.tolist(), strict=True)
+        for row, (shard_number, index) in enumerate(places):
+            shard = source.shards[shard_number]
+            scores.update(
+                self.names_of_tags(shard.word_tags(index)),
+                self.tags_of_words(predicted[row], shard.word_positions(index)),
+                shard.subset(index),
+            )
+
+    def facts(self) -> dict[str, Any]:
+        """Return the name of the label set and the family of each type."""
+        return {"label_set": self.label_set.name, "families": dict(self.label_set.coarse)}
+
+    def problems_of(self, readers: Sequence[ShardReader]) -> list[Problem]:
+        """Find the entity types that manifests count and the label set lacks.
+
+        Sources whose manifest counts no types are checked tag by tag when they are encoded.
+        """
+        return [
+            self.label_set.unknown_tag(f"B-{name}", reader.url)
+            for reader in readers
+            for name in sorted(reader.manifest.metadata.get("entities", {}))
+            if name not in self.label_set.types
+        ]
 
     def tags_of_words(
         self, predicted: NDArray[np.int64], word_positions: NDArray[np.int16]

@@ -72,8 +72,11 @@ class Callbacks:
 class ProgressBar:
     """A bar with loss, learning rate, tokens a second and time left; none where nobody looks."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, score: str, score_title: str) -> None:
+        """Name the score that is printed after a validation, as records have it and for people."""
         self.title = title
+        self.score = score
+        self.score_title = score_title
         self.bar: tqdm[Any] | None = None
 
     def on_start(self, record: Record, first_step: int) -> None:
@@ -100,11 +103,11 @@ class ProgressBar:
 
     def on_validation(self, record: Record) -> None:
         """Print one line with the loss and the score above the bar."""
-        scores = [scores["fine_macro_f1"] for scores in record["metrics"].values()]
+        scores = [scores[self.score] for scores in record["metrics"].values()]
         mark = " (best so far)" if record["best"] else ""
         tqdm.write(
             f"{self.title}: epoch {record['epoch']:g}, validation loss {record['loss']:.4f}, "
-            f"fine macro F1 {sum(scores) / len(scores):.4f}{mark}"
+            f"{self.score_title} {sum(scores) / len(scores):.4f}{mark}"
         )
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from headrace.config import RunConfig
-from headrace.encoding.collate import collate_packed, collate_token_classification
+from headrace.encoding.collate import collate_packed
 from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import Problem, UserError
@@ -24,8 +24,8 @@ from headrace.stream.packing import Packs, samples_of
 from headrace.stream.plan import Locations, Source, StagePlan
 from headrace.stream.selected import Chosen
 from headrace.stream.sources import stream_source
-from headrace.tasks.labels import LabelSet, discover_label_set, load_label_set
-from headrace.tasks.token_classification import IGNORED, TokenClassification
+from headrace.tasks.registry import task_of_config
+from headrace.tasks.task import IGNORED, Task
 from headrace.training.order import plan_branch
 from headrace.training.sources import chosen_samples, open_shards
 from headrace.training.stages import Branch
@@ -36,7 +36,7 @@ class OpenedData:
     """Shards, tokenizer and task of a run; nothing is encoded yet."""
 
     tokenizer: PreTrainedTokenizerFast
-    task: TokenClassification
+    task: Task
     train: Mapping[str, ShardReader]
     validation: Mapping[str, ShardReader]
     chosen: Mapping[str, Chosen]
@@ -76,7 +76,7 @@ class RunData:
 
 
 def open_data(config: RunConfig) -> OpenedData:
-    """Open shards, tokenizer and label set.
+    """Open shards, tokenizer and what the task needs, such as a label set.
 
     Raises:
         UserError: with the problems of all of them.
@@ -90,16 +90,13 @@ def open_data(config: RunConfig) -> OpenedData:
     validation = {name: readers[url] for name, url in validation_urls.items() if url in readers}
     chosen = chosen_samples(config, train, problems)
     tokenizer: PreTrainedTokenizerFast | None = None
-    label_set: LabelSet | None = None
+    task: Task | None = None
     try:
         tokenizer = load_tokenizer(headrace.model.tokenizer or str(headrace.model.pretrained))
     except UserError as error:
         problems.extend(error.problems)
     try:
-        if headrace.task.labels != "discover":
-            label_set = load_label_set(headrace.task.labels)
-        elif not problems:
-            label_set = discover_label_set(train.values())
+        task = task_of_config(headrace.task, None if problems else list(train.values()))
     except UserError as error:
         problems.extend(error.problems)
     if tokenizer is not None and tokenizer.pad_token_id is None:
@@ -111,25 +108,11 @@ def open_data(config: RunConfig) -> OpenedData:
                 "Add one: tokenizer.add_special_tokens, then save_pretrained",
             )
         )
-    if label_set is not None:
-        problems += _unknown_types(label_set, [*train.values(), *validation.values()])
-    if problems or tokenizer is None or label_set is None:
+    if task is not None:
+        problems += task.problems_of([*train.values(), *validation.values()])
+    if problems or tokenizer is None or task is None:
         raise UserError(problems)
-    task = TokenClassification(label_set, label_smoothing=headrace.task.label_smoothing)
     return OpenedData(tokenizer, task, train, validation, chosen)
-
-
-def _unknown_types(label_set: LabelSet, readers: Iterable[ShardReader]) -> list[Problem]:
-    """Find the entity types that manifests count and the label set lacks.
-
-    Sources whose manifest counts no types are checked tag by tag when they are encoded.
-    """
-    return [
-        label_set.unknown_tag(f"B-{name}", reader.url)
-        for reader in readers
-        for name in sorted(reader.manifest.metadata.get("entities", {}))
-        if name not in label_set.types
-    ]
 
 
 def encode_data(
@@ -158,9 +141,7 @@ def encode_data(
             try:
                 sources[language] = encode_source(
                     reader,
-                    opened.tokenizer,
-                    opened.task.label_set,
-                    max_length=config.headrace.task.max_length,
+                    opened.task.encoder(opened.tokenizer, config.headrace.task.max_length),
                     cache_dir=Path(config.headrace.data.cache_dir),
                     language=language,
                     bad_shards=bad_shards,
@@ -238,11 +219,11 @@ class RankBatch:
 
     step: int
     micro_batches: tuple[dict[str, torch.Tensor], ...]
-    """As many as there are accumulation steps; int64[rows, tokens] each."""
+    """As many as there are accumulation steps, each as the task's ``collate`` makes it."""
     samples: int
     """Samples of the whole batch, over all ranks."""
     labelled_tokens: int
-    """Tokens with a label in the whole batch: what the summed loss is divided by."""
+    """Labels in the whole batch, of tokens or samples: what the summed loss is divided by."""
     real_tokens: int
     """Tokens of the whole batch without padding."""
     computed_tokens: int
@@ -267,9 +248,13 @@ class BatchMaker:
         pin_memory: bool = False,
     ) -> None:
         """``pin_memory`` is for tensors that are copied to a GPU while it computes."""
+        self.task = data.opened.task
         self.sources = [data.train[language] for language in branch.languages]
         self.label_counts = [
             [shard.label_counts for shard in source.shards] for source in self.sources
+        ]
+        self.token_counts = [
+            [shard.token_counts for shard in source.shards] for source in self.sources
         ]
         self.left_out = tuple(
             f"{language}/{source.shards[number].name}"
@@ -289,7 +274,7 @@ class BatchMaker:
     @property
     def samples_at_once(self) -> int:
         """How many samples of the greatest length fit a micro-batch."""
-        longest = self.sources[0].spec.max_length
+        longest = max(source.longest for source in self.sources)
         if isinstance(self.plan, TokenBudgetPlan):
             tokens = self.plan.size // (self.world_size * self.accumulation)
             return max(1, tokens // longest)
@@ -310,14 +295,16 @@ class BatchMaker:
             micro_batches=micro_batches,
             samples=len(samples),
             labelled_tokens=int(look_up(self.label_counts, samples).sum()),
-            real_tokens=int(self.plan.lengths_of(samples).sum()),
+            real_tokens=int(look_up(self.token_counts, samples).sum()),
             computed_tokens=sum(batch["input_ids"].numel() for batch in micro_batches),
             capacity=self.plan.capacity(whole),
         )
 
     def _tensors(self, part: Locations | Packs) -> dict[str, torch.Tensor]:
         if not len(part):
-            tensors = self._idle()
+            # Every rank must take part in the collectives of every micro-batch, also one that has
+            # no sample for it.
+            tensors = self._idle_pack() if self.pack_length else self.task.idle(self.pad)
         elif isinstance(part, Packs):
             arrays = collate_packed(
                 self.sources,
@@ -328,32 +315,30 @@ class BatchMaker:
             )
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         else:
-            tensors = collate(self.sources, part, self.pad)
+            tensors = collate(self.task, self.sources, part, self.pad)
         if self.pin_memory:
             return {name: tensor.pin_memory() for name, tensor in tensors.items()}
         return tensors
 
-    def _idle(self) -> dict[str, torch.Tensor]:
-        """One token without a label.
-
-        Every rank must take part in the collectives of every micro-batch, also one that has no
-        sample for it.
-        """
+    def _idle_pack(self) -> dict[str, torch.Tensor]:
+        """One token without a label, as a row of packed samples."""
         one = torch.ones((1, 1), dtype=torch.int64)
-        common = {"input_ids": self.pad * one, "labels": IGNORED * one}
-        if self.pack_length:
-            return {**common, "position_ids": 0 * one, "segments": one}
-        return {**common, "attention_mask": one}
+        return {
+            "input_ids": self.pad * one,
+            "labels": IGNORED * one,
+            "position_ids": 0 * one,
+            "segments": one,
+        }
 
 
 def collate(
-    sources: list[EncodedSource], locations: Locations, pad: int
+    task: Task, sources: Sequence[EncodedSource], locations: Locations, pad: int
 ) -> dict[str, torch.Tensor]:
-    """Return ``input_ids``, ``attention_mask`` and ``labels`` as int64[samples, tokens]."""
-    arrays = collate_token_classification(sources, locations, pad_id=pad)
+    """Return a batch of a task as tensors."""
+    arrays = task.collate(sources, locations, pad_id=pad)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def token_lengths(sources: Iterable[EncodedSource]) -> list[list[NDArray[np.int32]]]:
-    """Return the lengths of all samples as the stream wants them: by source, then by shard."""
+    """Return what all samples cost in a batch, as the stream wants it: by source, then by shard."""
     return [[shard.lengths for shard in source.shards] for source in sources]

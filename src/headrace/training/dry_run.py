@@ -64,7 +64,8 @@ def show_plan(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"run            {config.name} -> {config.output}")
     print(f"model          {type(model).__name__}, {parameters:,} parameters")
-    print(f"labels         {opened.task.label_set.name}, {len(opened.task.label_set.tags)} tags")
+    about, what = opened.task.described
+    print(f"{about:<15}{what}")
     started = "1 rank" if ranks == 1 else f"{ranks} ranks"
     if opened.chosen:
         samples = sum(sum(chosen.sizes) for chosen in opened.chosen.values())

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from headrace.shards import storage
+from headrace.tasks.task import Task
 
 FACTS_FILE = "headrace.json"
 """What Headrace knows about an exported model."""
@@ -22,6 +23,7 @@ def write_export(
     state: dict[str, torch.Tensor],
     tokenizer: PreTrainedTokenizerFast,
     facts: dict[str, Any],
+    task: Task,
 ) -> None:
     """Write a model so that ``transformers`` loads it, in place of an older one.
 
@@ -30,7 +32,8 @@ def write_export(
         model: gives the class and its config.
         state: weights in fp32, as :func:`headrace.training.engine.full_precision_state` gives them.
         tokenizer: is saved with the model.
-        facts: JSON-able; step, scores and label families.
+        facts: JSON-able; step, scores and what the task has to know.
+        task: gives the titles of the scores.
     """
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -41,7 +44,7 @@ def write_export(
     (partial / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(str(partial))
     (partial / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    (partial / "README.md").write_text(_card(facts), encoding="utf-8")
+    (partial / "README.md").write_text(_card(facts, task), encoding="utf-8")
     for path in (*partial.rglob("*"), partial):
         storage.sync(path)
     replaced = folder.with_name(f".replaced-{folder.name}")
@@ -71,25 +74,26 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def _card(facts: dict[str, Any]) -> str:
+def _card(facts: dict[str, Any], task: Task) -> str:
     languages = "".join(f"- {language}\n" for language in facts["languages"])
-    rows = "".join(
-        f"| {language} | {100 * scores['fine_macro_f1']:.2f} "
-        f"| {100 * scores['coarse_macro_f1']:.2f} | {100 * scores['micro_f1']:.2f} |\n"
-        for language, scores in facts["metrics"].items()
-    )
-    table = (
-        "| language | fine macro F1 | coarse macro F1 | micro F1 |\n|---|---|---|---|\n" + rows
-        if rows
-        else "No validation data was given.\n"
-    )
+    lines = [["language", *(_in_a_sentence(title) for title in task.scores.values())]]
+    lines.append(["---"] * len(lines[0]))
+    for language, scores in facts["metrics"].items():
+        lines.append([language, *(f"{100 * scores[name]:.2f}" for name in task.scores)])
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    about, what = task.described
     return (
         f"---\nlanguage:\n{languages}library_name: transformers\n"
-        f"pipeline_tag: token-classification\n---\n\n"
+        f"pipeline_tag: {task.pipeline_tag}\n---\n\n"
         f"# {facts['run']}: {facts['stage']} / {facts['branch']}\n\n"
         f"Trained with Headrace, exported after step {facts['step']}. "
-        f"Label set: {facts['label_set']}.\n\n"
-        f"Scores on the validation shards, in per cent:\n\n{table}\n"
+        f"{about.capitalize()}: {what}.\n\n"
+        "Scores on the validation shards, in per cent:\n\n"
+        f"{table if facts['metrics'] else 'No validation data was given.' + chr(10)}\n"
         f"Config fingerprint: `{facts['config_fingerprint']}`. "
         f"Data fingerprint: `{facts['data_fingerprint']}`.\n"
     )
+
+
+def _in_a_sentence(title: str) -> str:
+    return title[0].lower() + title[1:]

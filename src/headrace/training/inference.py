@@ -248,9 +248,7 @@ def encode_for_model(
         try:
             sources[language] = encode_source(
                 ShardReader(url),
-                model.tokenizer,
-                model.task.label_set,
-                max_length=model.max_length,
+                model.task.encoder(model.tokenizer, model.max_length),
                 cache_dir=cache_dir,
                 language=language,
             )

@@ -17,7 +17,7 @@ from headrace.stream.batching import Batches
 from headrace.stream.feistel import derive_key
 from headrace.stream.loader import Prefetcher
 from headrace.stream.state import StreamState
-from headrace.tasks.token_classification import TokenClassification
+from headrace.tasks.task import Task
 from headrace.training.callbacks import Callbacks, Record
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import BatchMaker, RankBatch
@@ -64,7 +64,7 @@ class BranchTrainer:
     engine: Any
     """DeepSpeed engine."""
     branch: Branch
-    task: TokenClassification
+    task: Task
     world: World
     seed: int
     plan: Batches
@@ -111,8 +111,9 @@ class BranchTrainer:
     def train_step(self, batch: RankBatch) -> torch.Tensor:
         """Take one optimizer step and return this rank's summed loss (fp64 scalar).
 
-        The gradient is that of the mean loss over all labelled tokens of the global batch, however
-        it was divided: the sum over ranks and micro-batches of (summed loss / labelled tokens).
+        The gradient is that of the mean loss over all labels of the global batch (of tokens, or of
+        samples), however it was divided: the sum over ranks and micro-batches of (summed loss /
+        labels).
         DeepSpeed divides by the ranks and by the accumulation steps, which is undone beforehand.
         A step whose samples are all quarantined changes nothing, on any rank.
         """
@@ -238,7 +239,6 @@ class BranchTrainer:
                 self.export(state, progress)
         if result is None:
             return
-        summary = ("fine_macro_f1", "coarse_macro_f1", "micro_f1")
         self.callbacks.on_validation(
             {
                 "kind": "validation",
@@ -249,7 +249,7 @@ class BranchTrainer:
                 "loss": result.loss,
                 "loss_by_language": dict(result.loss_by_language),
                 "metrics": {
-                    language: {name: scores[name] for name in summary}
+                    language: {name: scores[name] for name in self.task.scores}
                     for language, scores in result.metrics.items()
                 },
                 "best": best,

@@ -16,7 +16,7 @@ from headrace.config.schema import ModelConfig
 from headrace.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from headrace.tasks.token_classification import TokenClassification
+    from headrace.tasks.task import Task
 
 _POSITIONS_BEHIND_PADDING = {
     "camembert", "data2vec-text", "luke", "mpnet", "roberta", "roberta-prelayernorm",
@@ -29,7 +29,7 @@ _DROPOUT_WORDS = ("dropout", "dropout_prob", "dropout_rate", "_pdrop")
 
 
 def model_config(
-    config: ModelConfig, task: TokenClassification, tokenizer: PreTrainedTokenizerFast
+    config: ModelConfig, task: Task, tokenizer: PreTrainedTokenizerFast
 ) -> PretrainedConfig:
     """Return the network's Hugging Face config, with the task's label names and the dropout rate.
 
@@ -132,7 +132,7 @@ def first_position(settings: Any) -> int:
 
 def build_model(
     config: ModelConfig,
-    task: TokenClassification,
+    task: Task,
     tokenizer: PreTrainedTokenizerFast,
     *,
     seed: int,
@@ -166,7 +166,10 @@ def build_model(
     except _REFUSED as error:
         raise _unknown_model("headrace.model.pretrained", config.pretrained, error) from None
     missing = [
-        name for name in loading["missing_keys"] if name.startswith(network.base_model_prefix + ".")
+        name
+        for name in loading["missing_keys"]
+        if name.startswith(network.base_model_prefix + ".")
+        and not set(task.new_modules) & set(name.split("."))
     ]
     if missing:
         raise ConfigError(
@@ -181,7 +184,7 @@ def build_model(
 
 
 def new_model(
-    config: ModelConfig, task: TokenClassification, tokenizer: PreTrainedTokenizerFast
+    config: ModelConfig, task: Task, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedModel:
     """Return the network in fp32 with new weights, also where ``config`` names pretrained ones."""
     settings = model_config(config, task, tokenizer)
@@ -193,7 +196,7 @@ def _attention(config: ModelConfig) -> dict[str, str]:
 
 
 def empty_model(
-    config: ModelConfig, task: TokenClassification, tokenizer: PreTrainedTokenizerFast
+    config: ModelConfig, task: Task, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedModel:
     """Return the network without memory for its weights, to look at names and sizes.
 

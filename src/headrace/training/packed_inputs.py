@@ -22,7 +22,7 @@ from transformers.masking_utils import (
 
 from headrace.config.schema import HeadraceConfig
 from headrace.errors import ConfigError, Problem
-from headrace.tasks.token_classification import TokenClassification
+from headrace.tasks.task import Task
 from headrace.training.model import first_position, new_model
 
 _SLIDING = "sliding_attention"
@@ -150,9 +150,7 @@ class PackedInputs:
         )
 
 
-def check_packing(
-    config: HeadraceConfig, task: TokenClassification, tokenizer: PreTrainedTokenizerFast
-) -> None:
+def check_packing(config: HeadraceConfig, task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
     """Check that the network of a run config keeps packed samples apart, with new weights.
 
     Raises:

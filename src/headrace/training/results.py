@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from headrace import __version__
 from headrace.shards import storage
+from headrace.tasks.task import Task
 from headrace.training.stages import Branch
 
 
@@ -46,26 +47,27 @@ def collect_results(
     output: Path,
     branches: Sequence[Branch],
     *,
-    label_set: str,
+    task: Task,
     environment_facts: dict[str, str],
 ) -> dict[str, Any]:
     """Write ``results.json`` from the branches that are finished, and return its content."""
     with FileLock(output / ".results.lock"):  # other jobs may finish branches at the same time
-        return _collect(run, output, branches, label_set, environment_facts)
+        return _collect(run, output, branches, task, environment_facts)
 
 
 def _collect(
     run: str,
     output: Path,
     branches: Sequence[Branch],
-    label_set: str,
+    task: Task,
     environment_facts: dict[str, str],
 ) -> dict[str, Any]:
     results = {
         "run": run,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "environment": environment_facts,
-        "label_set": label_set,
+        "task": task.name,
+        "label_set": task.facts().get("label_set"),
         "stages": [
             json.loads(branch.result_file.read_text(encoding="utf-8"))
             for branch in branches

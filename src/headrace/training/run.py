@@ -21,6 +21,7 @@ from headrace.errors import ConfigError, Problem, StopRequested, UserError
 from headrace.stream.batching import Batches
 from headrace.stream.feistel import derive_key
 from headrace.stream.grouping import PackPlan
+from headrace.tasks.task import Task
 from headrace.training.callbacks import Callback, Callbacks, MetricsFile, ProgressBar, TensorBoard
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import (
@@ -113,7 +114,7 @@ def train_in_group(
                 config.name,
                 config.output,
                 expand_stages(config),
-                label_set=opened.task.label_set.name,
+                task=opened.task,
                 environment_facts=environment(world.size, world.device),
             )
         barrier(world)
@@ -234,7 +235,7 @@ def train_branch(
         with torch.device("meta"):
             shell = model_class(model_settings)
         facts = export_facts(config, branch, data, progress)
-        write_export(branch.export_folder, shell, state, opened.tokenizer, facts)
+        write_export(branch.export_folder, shell, state, opened.tokenizer, facts, opened.task)
 
     start_record = {
         "kind": "start",
@@ -255,7 +256,9 @@ def train_branch(
     }
     with (
         open_engine(model, config, world, precision, learning_rate=branch.learning_rate) as engine,
-        Callbacks(make_callbacks(config, branch) if world.is_main else []) as callbacks,
+        Callbacks(
+            make_callbacks(config, branch, opened.task) if world.is_main else []
+        ) as callbacks,
     ):
         checkpoints = Checkpoints(
             branch.folder / "checkpoints", world, keep_last=headrace.checkpoint.keep_last
@@ -325,7 +328,7 @@ def export_facts(
     config: RunConfig, branch: Branch, data: RunData, progress: Progress
 ) -> dict[str, Any]:
     """Return what is written beside an exported model."""
-    label_set = data.opened.task.label_set
+    task = data.opened.task
     fingerprints = [data.train[language].fingerprint for language in branch.languages]
     return {
         "run": config.name,
@@ -335,19 +338,19 @@ def export_facts(
         "step": progress.best_step,
         "validation_loss": progress.best_loss,
         "metrics": progress.best_metrics,
-        "label_set": label_set.name,
-        "families": dict(label_set.coarse),
+        "task": task.name,
+        **task.facts(),
         "max_length": config.headrace.task.max_length,
         "config_fingerprint": _digest(config.resolved()),
         "data_fingerprint": _digest(fingerprints),
     }
 
 
-def make_callbacks(config: RunConfig, branch: Branch) -> list[Callback]:
+def make_callbacks(config: RunConfig, branch: Branch, task: Task) -> list[Callback]:
     """Return the callbacks of the main rank."""
     members: list[Callback] = [
         MetricsFile(config.output / "metrics.jsonl"),
-        ProgressBar(branch.title),
+        ProgressBar(branch.title, *next(iter(task.scores.items()))),
     ]
     if config.headrace.logging.tensorboard:
         members.append(TensorBoard(config.output / "tensorboard" / branch.stage.name / branch.name))

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from headrace.encoding.sidecar import EncodedSource
+from headrace.stream.batching import look_up
 from headrace.stream.plan import Locations
-from headrace.tasks.token_classification import TokenClassification
+from headrace.tasks.task import Task
 from headrace.training.data import collate
 from headrace.training.distributed import World, gather_json
 
@@ -21,7 +22,8 @@ class Validation:
     """What came out of a validation; the same on every rank."""
 
     loss: float
-    """Cross-entropy in nats, averaged over the labelled tokens of all languages."""
+    """Cross-entropy in nats, averaged over the labels (of tokens, or of samples) of all
+    languages."""
     loss_by_language: Mapping[str, float]
     metrics: Mapping[str, dict[str, Any]]
     """Scores by language, as in ``results.json``."""
@@ -30,7 +32,7 @@ class Validation:
 def validate(
     network: Any,
     sources: Mapping[str, EncodedSource],
-    task: TokenClassification,
+    task: Task,
     world: World,
     *,
     batch_size: int,
@@ -61,7 +63,7 @@ def validate(
 def _share(
     network: Any,
     source: EncodedSource,
-    task: TokenClassification,
+    task: Task,
     world: World,
     batch_size: int,
     pad: int,
@@ -70,6 +72,7 @@ def _share(
     scores = task.new_scores()
     loss, labelled = 0.0, 0
     whole = _by_length(source)
+    label_counts = [shard.label_counts for shard in source.shards]
     rounds = -(-len(whole) // (batch_size * world.size))
     for number in range(rounds):
         first = number * batch_size * world.size
@@ -77,22 +80,14 @@ def _share(
         idle = not len(part)
         if idle:  # keep step with the other ranks, whose forward pass may gather weights
             part = whole.take(slice(0, 1))
-        batch = collate([source], part, pad)
+        batch = collate(task, [source], part, pad)
         on_device = {name: tensor.to(world.device) for name, tensor in batch.items()}
         loss_sum, logits = task.loss_sum(network, on_device, training=False)
         if idle:
             continue
         loss += float(loss_sum)
-        predicted = logits.argmax(-1).cpu().numpy()
-        for row, (shard_number, sample) in enumerate(zip(part.shard, part.sample, strict=True)):
-            shard = source.shards[int(shard_number)]
-            index = int(sample)
-            labelled += int(shard.label_counts[index])
-            scores.update(
-                task.names_of_tags(shard.word_tags(index)),
-                task.tags_of_words(predicted[row], shard.word_positions(index)),
-                shard.subset(index),
-            )
+        labelled += int(look_up([label_counts], part).sum())
+        task.score(scores, source, part, logits)
     return {"loss": loss, "labelled": labelled, "counts": scores.counts()}
 
 
@@ -107,9 +102,7 @@ def _by_length(source: EncodedSource) -> Locations:
     return Locations(source=np.zeros_like(shards), shard=shards[order], sample=samples[order])
 
 
-def _join(
-    shares: list[dict[str, Any]], languages: list[str], task: TokenClassification
-) -> Validation:
+def _join(shares: list[dict[str, Any]], languages: list[str], task: Task) -> Validation:
     losses, totals, metrics = {}, {}, {}
     for language in languages:
         scores = task.new_scores()

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from headrace.encoding.collate import collate_token_classification
 from headrace.encoding.sidecar import EncodedSource, encode_source
+from headrace.encoding.token_classification import TokenClassificationEncoder
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.shards.reader import ShardReader
 from headrace.stream import ShardStream
@@ -32,9 +33,9 @@ def encode(folder: str) -> EncodedSource:
     """Open the sidecars, and make them where they are missing."""
     return encode_source(
         ShardReader(f"{folder}/shards"),
-        load_tokenizer(f"{folder}/tokenizer"),
-        load_label_set(LABELS),
-        max_length=MAX_LENGTH,
+        TokenClassificationEncoder(
+            load_tokenizer(f"{folder}/tokenizer"), load_label_set(LABELS), MAX_LENGTH
+        ),
         cache_dir=Path(folder) / "encoded",
         language="mul",
         verify=False,

@@ -1,0 +1,124 @@
+"""Multiple choice: the network scores each choice with its context, the highest one is chosen."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForMultipleChoice
+
+from headrace.encoding.collate import SampleLocations, collate_multiple_choice
+from headrace.encoding.multiple_choice import MultipleChoiceEncoder
+from headrace.encoding.sidecar import EncodedSource
+from headrace.tasks.choice_metrics import ChoiceScores
+from headrace.tasks.task import IGNORED, Task
+
+
+class MultipleChoice(Task):
+    """The task of choosing the text that goes with a context.
+
+    The number of choices is not a setting of the network: each pair of a context and a choice is a
+    sequence of its own, which gets one score.
+    """
+
+    name = "multiple_choice"
+    model_class = AutoModelForMultipleChoice
+    pipeline_tag = "multiple-choice"
+    scores: ClassVar[Mapping[str, str]] = {"accuracy": "Accuracy"}
+    # What an encoder was pretrained with may have no use for it: RoBERTa's folders lack it.
+    new_modules = ("pooler",)
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    @property
+    def described(self) -> tuple[str, str]:
+        """The name of the task."""
+        return "task", "multiple choice"
+
+    def model_settings(self) -> dict[str, Any]:
+        """Return nothing: the network has one output whatever the choices are."""
+        return {}
+
+    def encoder(self, tokenizer: Any, max_length: int) -> MultipleChoiceEncoder:
+        """Return a new encoder, for one source."""
+        return MultipleChoiceEncoder(tokenizer, max_length)
+
+    def collate(
+        self, sources: Sequence[EncodedSource], locations: SampleLocations, *, pad_id: int
+    ) -> dict[str, NDArray[Any]]:
+        """Return the pairs of some samples, see :func:`collate_multiple_choice`."""
+        return collate_multiple_choice(sources, locations, pad_id=pad_id)
+
+    def idle(self, pad_id: int) -> dict[str, torch.Tensor]:
+        """Return a sample of one choice of one token, without a label."""
+        one = torch.ones((1, 1, 1), dtype=torch.int64)
+        return {
+            "input_ids": pad_id * one,
+            "attention_mask": one,
+            "token_type_ids": 0 * one,
+            "labels": IGNORED * one[0, 0],
+            "choice_counts": one[0, 0],
+        }
+
+    def loss_sum(
+        self, network: torch.nn.Module, batch: Mapping[str, Any], *, training: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the summed cross-entropy of the samples, and the logits.
+
+        The logits have the shape [samples, choices]; those of choices that a sample does not have
+        are minus infinity.  Labels are smoothed in training, over the choices of each sample.
+        """
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        if takes_token_types(network):
+            inputs["token_type_ids"] = batch["token_type_ids"]
+        logits = network(**inputs).logits
+        counts, labels = batch["choice_counts"], batch["labels"]
+        missing = torch.arange(logits.shape[1], device=logits.device) >= counts[:, None]
+        logits = logits.masked_fill(missing, -torch.inf)
+        scores = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+        losses = -scores.gather(1, labels.clamp(min=0)[:, None])[:, 0]
+        if training and self.label_smoothing:
+            # torch's own smoothing would give the missing choices a share, of infinite loss
+            spread = -scores.masked_fill(missing, 0).sum(-1) / counts
+            losses = (1 - self.label_smoothing) * losses + self.label_smoothing * spread
+        return (losses * (labels >= 0)).sum(), logits
+
+    def new_scores(self) -> ChoiceScores:
+        """Return an empty account of right answers."""
+        return ChoiceScores()
+
+    def score(
+        self,
+        scores: ChoiceScores,
+        source: EncodedSource,
+        samples: SampleLocations,
+        logits: torch.Tensor,
+    ) -> None:
+        """Add the chosen ones of some samples, beside the right ones."""
+        chosen = logits.argmax(-1).tolist()
+        places = zip(samples.shard.tolist(), samples.sample.tolist(), strict=True)
+        for answer, (shard_number, index) in zip(chosen, places, strict=True):
+            shard = source.shards[shard_number]
+            scores.update(
+                shard.label(index),
+                answer,
+                len(shard.choice_offsets(index)) - 1,
+                subset=shard.subset(index),
+                question=shard.question(index),
+            )
+
+    def facts(self) -> dict[str, Any]:
+        """Return nothing: the network's own config says all."""
+        return {}
+
+
+def takes_token_types(network: Any) -> bool:
+    """Whether a network, or the engine around one, tells the two parts of a pair by token types."""
+    module = getattr(network, "module", network)
+    if int(getattr(module.config, "type_vocab_size", 0)) < 2:
+        return False
+    return "token_type_ids" in inspect.signature(module.forward).parameters

@@ -1,0 +1,131 @@
+"""What a task has to provide so that a network can be trained, measured and exported for it.
+
+Everything else (the stream, batches, the step, checkpoints, reports) is the same for all tasks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from numpy.typing import NDArray
+
+from headrace.encoding.collate import SampleLocations
+from headrace.encoding.sidecar import EncodedSource
+from headrace.encoding.task_encoder import TaskEncoder
+from headrace.errors import Problem
+
+if TYPE_CHECKING:
+    from headrace.shards.reader import ShardReader
+
+IGNORED = -100
+"""Label that has no part in the loss (the convention of torch's cross-entropy)."""
+
+
+class Scores(Protocol):
+    """An account of answers, added up sample by sample.
+
+    Processes that evaluate a share of the samples each exchange ``counts()`` and ``merge`` them;
+    the result does not depend on the division or the order.
+    """
+
+    def counts(self) -> dict[str, Any]:
+        """All counts as a JSON-able object, for :meth:`merge` in another process."""
+        ...
+
+    def merge(self, counts: Mapping[str, Any]) -> None:
+        """Add the ``counts()`` of another object of the same kind."""
+        ...
+
+    def result(self) -> dict[str, Any]:
+        """All scores as a JSON-able object: one entry of ``metrics`` in ``results.json``.
+
+        It has ``subsets``, with the same scores by the name of a part of the data.
+        """
+        ...
+
+
+class Task(ABC):
+    """A task, with its settings."""
+
+    name: ClassVar[str]
+    """As in a run config."""
+    model_class: ClassVar[Any]
+    """Makes the network: a class of ``transformers`` such as ``AutoModelForMultipleChoice``."""
+    pipeline_tag: ClassVar[str]
+    """Name of the task on the hub."""
+    scores: ClassVar[Mapping[str, str]]
+    """The scores that tables and curves show, with their titles; fractions, the first one first."""
+    new_modules: ClassVar[tuple[str, ...]] = ()
+    """Parts of the base network that are trained from new weights where a pretrained folder lacks
+    them, as the head is."""
+
+    @property
+    @abstractmethod
+    def described(self) -> tuple[str, str]:
+        """What it is called and what it learns, for people: ``("labels", "conll2003, 9 tags")``."""
+
+    @abstractmethod
+    def model_settings(self) -> dict[str, Any]:
+        """Return the settings of a Hugging Face config that the task decides."""
+
+    @abstractmethod
+    def encoder(self, tokenizer: Any, max_length: int) -> TaskEncoder:
+        """Return a new encoder, for one source."""
+
+    @abstractmethod
+    def collate(
+        self, sources: Sequence[EncodedSource], locations: SampleLocations, *, pad_id: int
+    ) -> dict[str, NDArray[Any]]:
+        """Return samples as one batch, padded: ``input_ids``, ``labels`` and what else is needed.
+
+        ``labels`` are those that :meth:`loss_sum` adds up the loss of.
+        """
+
+    @abstractmethod
+    def idle(self, pad_id: int) -> dict[str, torch.Tensor]:
+        """Return a batch as small as can be, without a label."""
+
+    @abstractmethod
+    def loss_sum(
+        self, network: torch.nn.Module, batch: Mapping[str, Any], *, training: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the summed loss over the labels of a batch, and the logits.
+
+        Args:
+            network: a network of :attr:`model_class`, or an engine around it.
+            batch: from :meth:`collate`, on the network's device.
+            training: whether what is for training alone (label smoothing) takes part.  It is not
+                asked of the network: DeepSpeed's engine does not change its own ``training`` in
+                ``eval()``.
+
+        The sum, not the mean, is what can be added over micro-batches and ranks: the caller divides
+        by the number of labels of the whole batch.  It is computed in fp32 at least.
+        """
+
+    @abstractmethod
+    def new_scores(self) -> Scores:
+        """Return an empty account."""
+
+    @abstractmethod
+    def score(
+        self, scores: Any, source: EncodedSource, samples: SampleLocations, logits: torch.Tensor
+    ) -> None:
+        """Add the answers to some samples of a source to an account of :meth:`new_scores`.
+
+        Args:
+            scores: the account.
+            source: where the samples are from.
+            samples: one a row of the logits.
+            logits: of a batch of these samples.
+        """
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """Return what has to be known to use an exported model, JSON-able."""
+
+    def problems_of(self, readers: Sequence[ShardReader]) -> list[Problem]:
+        """Return what is wrong with sources, as far as their manifests tell."""
+        return []
