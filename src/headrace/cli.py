@@ -19,6 +19,7 @@ from headrace.errors import HeadraceError, UserError
 COMMANDS = (
     "sample",
     "build",
+    "augment",
     "index",
     "verify",
     "preview",

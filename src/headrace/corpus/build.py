@@ -103,7 +103,7 @@ def build_source(
     }
     fingerprint = xxhash.xxh3_128_hexdigest(json.dumps(options, sort_keys=True).encode())
     if not overwrite:
-        finished = _finished_before(output_url, fingerprint)
+        finished = finished_before(output_url, fingerprint)
         if finished is not None:
             return finished
     with ShardWriter(
@@ -274,7 +274,7 @@ def _samples(
             yield sample
 
 
-def _finished_before(output_url: str, fingerprint: str) -> Manifest | None:
+def finished_before(output_url: str, fingerprint: str) -> Manifest | None:
     """The manifest of the finished source in the folder, if it was made by this very build."""
     if not storage.exists(storage.join(output_url, MANIFEST_NAME)):
         return None

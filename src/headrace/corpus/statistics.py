@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.shards.sample import Sample
+
+
+def is_question(metadata: Mapping[str, Any]) -> bool:
+    """Whether the field ``json`` of a sample is that of a multiple-choice question."""
+    return isinstance(metadata.get("choices"), list) and {"context", "label"} <= metadata.keys()
 
 
 @dataclass
@@ -29,7 +35,7 @@ class Statistics:
         """Count one sample."""
         self.sentences += 1
         metadata = sample.metadata
-        if "choices" in metadata:
+        if is_question(metadata):
             self.choices = max(self.choices, len(metadata["choices"]))
             self.answers[metadata["label"]] += 1
             if "question" in metadata:

@@ -1,0 +1,192 @@
+"""Adds copies of some samples to a source, to try out what finds or avoids redundant data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import xxhash
+from tqdm import tqdm
+
+from headrace.corpus.build import finished_before
+from headrace.corpus.sample_corpus.randomness import fraction, seeded
+from headrace.corpus.statistics import Statistics, is_question
+from headrace.corpus.typos import with_typos
+from headrace.errors import CorpusError, Problem
+from headrace.shards import storage
+from headrace.shards.manifest import Manifest
+from headrace.shards.reader import ShardReader
+from headrace.shards.sample import Sample, key_of, make_sample
+from headrace.shards.writer import ShardWriter
+
+_RECIPE = 1
+"""Raise it when the same source gives other copies than before."""
+
+
+def augment_source(
+    source_url: str,
+    output_url: str,
+    *,
+    share: float = 0.01,
+    copies: int = 100,
+    noise: float = 0.0,
+    seed: int = 1,
+    samples_per_shard: int = 10_000,
+    overwrite: bool = False,
+) -> Manifest:
+    """Write a source with all samples of another one, and behind them copies of some.
+
+    ``round(share * samples * copies)`` copies are added, ``copies`` of each sample that is drawn
+    and fewer of the last one if they do not come out even: 1 % of 1,871 samples, 100 times each,
+    are 1,871 copies of 19 samples, and the source has 3,742 (Downie, *Fine-Tuning BERT via
+    Submodular Maximization*, section 4.2).  Which samples are drawn depends on their keys and the
+    seed alone; so do the errors of a near-copy.
+
+    Args:
+        source_url: Folder of the source; its samples have the fields ``txt`` and ``json``.
+        output_url: Folder of the new source.
+        share: Share of the samples that is copied, above 0 and at most 1.
+        copies: Copies of each of them.
+        noise: Probability of a typing error at each letter of a copy (0: exact copies), see
+            :func:`headrace.corpus.typos.with_typos`.  The tokens of sentences with tags get
+            them, context and all choices of a question, the text of all others.
+        seed: Another seed, other samples and other errors.
+        samples_per_shard: Samples in every shard but the last.
+        overwrite: Replace the source or the interrupted build in the folder.
+
+    The ``json`` of a copy has ``copy_of``, the key of the sample that it is of; its key and ``id``
+    are ``KEY-copy-N``, N from 1.  The metadata of the new source are those of the old one with
+    new counts and with ``augmentation``: the settings, ``drawn`` and ``added``.  Started again
+    after an interruption the work goes on where it was; the same call again does nothing.
+
+    Raises :class:`CorpusError` for the settings and for samples that cannot be copied,
+    :class:`ShardError` for source and output.
+    """
+    _check_settings(output_url, share, copies, noise, samples_per_shard)
+    with ShardReader(source_url) as reader:
+        keys = [key for number in range(len(reader.manifest.shards)) for key in reader.keys(number)]
+        plan = _plan(keys, share, copies, seed)
+        settings = {"share": share, "copies": copies, "noise": noise, "seed": seed}
+        identity = {
+            "recipe": _RECIPE,
+            "source": reader.manifest.fingerprint,
+            "samples_per_shard": samples_per_shard,
+            **settings,
+        }
+        fingerprint = xxhash.xxh3_128_hexdigest(json.dumps(identity, sort_keys=True).encode())
+        if not overwrite:
+            finished = finished_before(output_url, fingerprint)
+            if finished is not None:
+                return finished
+        statistics = Statistics()
+        added = sum(plan.values())
+        with ShardWriter(
+            output_url,
+            name=str(reader.manifest.metadata.get("split", "shard")),
+            samples_per_shard=samples_per_shard,
+            fingerprint=fingerprint,
+            parent=reader.manifest.fingerprint,
+            overwrite=overwrite,
+        ) as writer:
+            samples = _samples(reader, plan, noise, seed)
+            total = len(keys) + added
+            for sample in tqdm(samples, "write", total, unit=" samples", disable=None):
+                statistics.count(sample)
+                writer.write(sample)
+            writer.metadata.update(
+                {
+                    **reader.manifest.metadata,
+                    **statistics.to_metadata(),
+                    "augmentation": {**settings, "drawn": len(plan), "added": added},
+                    "build": fingerprint,
+                }
+            )
+            return writer.close()
+
+
+def _check_settings(
+    output_url: str, share: float, copies: int, noise: float, samples_per_shard: int
+) -> None:
+    problems = []
+    if storage.is_empty(output_url):
+        problems.append(Problem("the path is empty", "output", None, "Name the source's folder"))
+    if not 0 < share <= 1:
+        remedy = "Give a share above 0 and at most 1"
+        problems.append(Problem("not a share", "share", str(share), remedy))
+    if not 0 <= noise <= 1:
+        problems.append(Problem("not a share", "noise", str(noise), "Give a share from 0 to 1"))
+    for option, count in (("copies", copies), ("samples_per_shard", samples_per_shard)):
+        if count < 1:
+            problems.append(Problem("out of range", option, str(count), "Give 1 or more"))
+    if problems:
+        raise CorpusError(problems)
+
+
+def _plan(keys: Sequence[str], share: float, copies: int, seed: int) -> dict[str, int]:
+    """Number of copies of each sample that is drawn, by key, in the order of the source."""
+    added = round(share * len(keys) * copies)
+    if added == 0:
+        value = f"{share} of {len(keys)} samples, {copies} times"
+        raise CorpusError(Problem("not a single copy comes of it", "share", value, "Raise it"))
+    drawn = sorted(keys, key=lambda key: (fraction("copies", seed, key), key))
+    chosen = set(drawn[: -(-added // copies)])
+    in_order = [key for key in keys if key in chosen]
+    plan = dict.fromkeys(in_order, copies)
+    plan[in_order[-1]] -= copies * len(in_order) - added
+    taken = set(keys)
+    problems = [
+        Problem(
+            "the source has a sample with the key of a copy",
+            f"sample {key}",
+            _copy_key(key, number),
+            "Take a source without copies, or another seed",
+        )
+        for key, count in plan.items()
+        for number in range(1, count + 1)
+        if _copy_key(key, number) in taken
+    ]
+    if problems:
+        raise CorpusError(problems[:20])
+    return plan
+
+
+def _copy_key(key: str, number: int) -> str:
+    return key_of(f"{key}-copy-{number}")
+
+
+def _samples(
+    reader: ShardReader, plan: dict[str, int], noise: float, seed: int
+) -> Iterator[Sample]:
+    drawn = []
+    for sample in reader:
+        yield sample
+        if sample.key in plan:
+            drawn.append(sample)
+    for sample in drawn:
+        for number in range(1, plan[sample.key] + 1):
+            yield _copy(sample, _copy_key(sample.key, number), noise, seed)
+
+
+def _copy(sample: Sample, key: str, noise: float, seed: int) -> Sample:
+    """A copy under another key, with errors drawn from ``seed`` and ``key``."""
+    text, metadata = sample.text, sample.metadata
+    if noise:
+        text, metadata = _near_copy(text, metadata, noise, ("typos", seed, key))
+    changed = {**metadata, "id": key, "copy_of": sample.key}
+    return make_sample(key, text, changed, sample.origin)
+
+
+def _near_copy(
+    text: str, metadata: dict[str, Any], noise: float, parts: tuple[object, ...]
+) -> tuple[str, dict[str, Any]]:
+    source = seeded(*parts)
+    if is_question(metadata):
+        context = with_typos(metadata["context"], noise, source)
+        choices = [with_typos(choice, noise, source) for choice in metadata["choices"]]
+        changed = {**metadata, "context": context, "choices": choices}
+        return f"{context} {choices[metadata['label']]}", changed
+    if "tokens" in metadata:
+        tokens = [with_typos(token, noise, source) for token in metadata["tokens"]]
+        return " ".join(tokens), {**metadata, "tokens": tokens}
+    return with_typos(text, noise, source), metadata
