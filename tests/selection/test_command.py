@@ -169,6 +169,31 @@ def test_the_rows_are_a_table_with_the_fingerprint_and_the_same_bytes_each_time(
     assert (tmp_path / "again" / "selection.parquet").read_bytes() == path.read_bytes()
 
 
+def test_the_report_says_how_near_the_chosen_lie_and_how_many_are_copies(
+    ready_made, tmp_path, capsys
+):
+    assert main([*ready_made, "--rows", "100", "--duplicate-cosine", "0.99"]) == 0
+    report, rows = result(tmp_path / "selected")
+    vectors = np.load(tmp_path / "v.npy").astype(float)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    ids = (tmp_path / "ids.txt").read_text().split()
+    chosen = unit[[ids.index(row["id"]) for row in rows]]
+    coverage = report["coverage"]
+    assert coverage["chosen"] == pytest.approx((unit @ chosen.T).max(1).mean(), abs=1e-5)
+    heads = coverage["heads"]
+    assert heads["rows"] == [2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
+    assert heads["chosen"][2] == pytest.approx((unit @ chosen[:10].T).max(1).mean(), abs=1e-5)
+    assert coverage["measured"] == 400
+    assert heads["random"] == sorted(heads["random"])
+    before = np.tril(chosen @ chosen.T, -1).max(1)
+    copies = (before >= 0.99).mean()
+    assert 0 < copies < 1
+    assert report["duplicates"] == {"cosine": 0.99, "share": copies, "measured": 100}
+    assert f"{copies:.1%} of the chosen are near-copies" in capsys.readouterr().out
+    assert main([*ready_made, "--rows", "100", "--duplicate-cosine", "1.5"]) == 2
+    assert "--duplicate-cosine: out of range" in capsys.readouterr().err
+
+
 def test_past_the_knee_there_is_a_warning_with_the_alternatives(ready_made, capsys):
     assert main([*ready_made, "--rows", "100", "--method", "exact_greedy"]) == 0
     error = capsys.readouterr().err

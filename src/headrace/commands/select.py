@@ -25,6 +25,7 @@ _SETTINGS = (
     "rows", "fraction", "budget", "method", "trade_off", "vectors", "ids", "costs", "encoder",
     "max_length", "embedding", "vector_size", "epochs", "min_count", "window", "seed", "output",
     "require", "cache", "minimum", "maximum", "proportional",
+    "duplicate_cosine",
 )  # fmt: skip
 """Names in problems that are options here."""
 
@@ -65,7 +66,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="local folder of the vectors (default: .headrace/embeddings)",
     )
-    given.add_argument("--vectors", metavar="FILE", help="[rows, d] floating point, .npy")
+    given.add_argument(
+        "--vectors",
+        metavar="FILE",
+        help="[rows, d] floating point, .npy; or .parquet (folder, pattern) with a column vector, "
+        "or FILE:COLUMN",
+    )
     given.add_argument(
         "--ids", metavar="FILE", help="the id of each row, one a line; its group stands before a /"
     )
@@ -127,6 +133,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of random and doc2vec (default: 0)"
     )
+    parser.add_argument(
+        "--duplicate-cosine",
+        type=float,
+        default=0.95,
+        metavar="C",
+        help="the report counts rows as near-copies from this cosine on (default: 0.95)",
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
     add_shard_cache(parser)
 
@@ -184,6 +197,7 @@ def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob
         method=arguments.method,
         trade_off=_trade_off(arguments.trade_off, problems),
         seed=arguments.seed,
+        duplicate_cosine=arguments.duplicate_cosine,
     )
 
 
@@ -247,6 +261,12 @@ def _print(report: Mapping[str, Any]) -> None:
         print(
             f"  {name}: {group['chosen']:,} of {group['rows']:,}, "
             f"{group['share_before']:.1%} of all, {group['share_after']:.1%} of the chosen"
+        )
+    coverage, copies = report["coverage"], report["duplicates"]
+    if coverage is not None:
+        print(
+            f"coverage {coverage['chosen']:.3f}, of as many random rows {coverage['random']:.3f}; "
+            f"{copies['share']:.1%} of the chosen are near-copies of others among them"
         )
     place = report["first_negative_gain"]
     if place is not None and report["method"] in ("frank_wolfe", "exact_greedy"):

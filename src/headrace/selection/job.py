@@ -20,6 +20,7 @@ from headrace.selection.doc2vec import Doc2VecSettings
 from headrace.selection.encoder import load_encoder
 from headrace.selection.inputs import Inputs, Sources, by_language, from_files, rows_of
 from headrace.selection.limits import Limits
+from headrace.selection.measures import DEFAULT_DUPLICATE_COSINE, measure
 from headrace.selection.ranks import ProcessGroup, Ranks
 from headrace.selection.results import finished, write
 from headrace.selection.selection import DEFAULT_TRADE_OFF, Method, select
@@ -60,7 +61,7 @@ class SelectionJob:
     shard_cache: ShardCache | None = None
     """Keeps copies of remote shards."""
     vectors: str | None = None
-    """File of ready-made vectors ``[rows, d]``."""
+    """``.npy`` file of ready-made vectors ``[rows, d]``, or Parquet files of them."""
     ids: str | None = None
     """File with the id of each row of ``vectors``."""
     costs: str | None = None
@@ -72,6 +73,8 @@ class SelectionJob:
     """lambda, or ``n/k - 2``."""
     seed: int = 0
     """Of the method ``random``."""
+    duplicate_cosine: float = DEFAULT_DUPLICATE_COSINE
+    """From this cosine on the report counts a row as a copy of another: above 0, at most 1."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Task:
     job: SelectionJob
     output: Path
     settings: Mapping[str, Any]
-    """All that decides what is chosen, as JSON."""
+    """All that decides what is chosen and what is reported of it, as JSON."""
     required: NDArray[np.bytes_] | None
     sources: Sources | None
     inputs: Inputs | None
@@ -130,7 +133,7 @@ def check(job: SelectionJob, problems: Sequence[Problem] = ()) -> Task:
         problems += error.problems
     try:
         if job.vectors is not None:
-            inputs, fingerprint = from_files(job.vectors, job.ids, job.costs)
+            inputs, fingerprint = from_files(job.vectors, job.ids, job.costs, job.cache)
         else:
             sources = _sources(job, problems)
     except UserError as error:
@@ -198,13 +201,21 @@ def run_selection(
             ranks=ranks,
             progress=tell,
         )
-    seconds = {"embed": embedded - began, "select": perf_counter() - embedded}
+        selected = perf_counter()
+        tell("measuring coverage")
+        measures = measure(inputs.vectors, found.rows, job.duplicate_cosine, ranks)
+    seconds = {
+        "embed": embedded - began,
+        "select": selected - embedded,
+        "measure": perf_counter() - selected,
+    }
     with together():
         if main:
             report = write(
                 task.output,
                 found,
                 candidates,
+                measures,
                 fingerprint=task.fingerprint,
                 settings=task.settings,
                 seconds=seconds,
@@ -229,6 +240,9 @@ def _progress(show: bool) -> Iterator[Callable[[str], None]]:
 
 def _combination_problems(job: SelectionJob) -> list[Problem]:
     problems = []
+    if not 0 < job.duplicate_cosine <= 1:
+        value = str(job.duplicate_cosine)
+        problems.append(Problem("out of range", "duplicate_cosine", value, "Above 0, at most 1"))
     if job.vectors is None:
         if not job.sources or (job.encoder is None and job.doc2vec is None):
             problems.append(
@@ -291,6 +305,7 @@ def _settings(
         "trade_off": job.trade_off,
         "required": None if required is None else _hash_of_ids(required),
         "seed": job.seed if job.method == "random" else None,
+        "duplicate_cosine": job.duplicate_cosine,
         "inputs": inputs,
     }
 

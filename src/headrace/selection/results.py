@@ -6,7 +6,7 @@ import io
 import json
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from headrace.errors import Problem, SelectionError
-from headrace.selection.selection import Selection
+from headrace.selection.chosen import Selection
+from headrace.selection.measures import Coverage, Measures
 from headrace.shards import storage
 from headrace.stream.selected import FORMAT_VERSION, REPORT, ROWS, hash_of_rows
 
@@ -69,6 +70,7 @@ def write(
     folder: Path,
     found: Selection,
     candidates: Candidates,
+    measures: Measures,
     *,
     fingerprint: str,
     settings: Mapping[str, Any],
@@ -88,6 +90,7 @@ def write(
         "sources": None if sources is None else dict(sources),
         "rows": len(candidates.ids),
         "chosen": len(found.rows),
+        "maximised": found.of,
         "method": found.method,
         "trade_off": found.trade_off,
         "objective": found.objective,
@@ -97,8 +100,12 @@ def write(
         "knee": found.knee if np.isfinite(found.knee) else None,
         "first_negative_gain": found.first_negative_gain,
         "suggested_trade_off": found.suggested_trade_off,
+        "graph": None if found.graph is None else asdict(found.graph),
+        "dense_objective": found.dense_objective,
         "groups": _shares(found, candidates),
         "tokens": _tokens(found, candidates),
+        "duplicates": asdict(measures.duplicates),
+        "coverage": _coverage(measures.coverage),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
@@ -138,6 +145,21 @@ def _shares(found: Selection, candidates: Candidates) -> dict[str, dict[str, flo
             "share_after": float(chosen / max(1, after.sum())),
         }
         for name, rows, chosen in zip(names, before, after, strict=True)
+    }
+
+
+def _coverage(coverage: Coverage) -> dict[str, Any] | None:
+    if not coverage.sizes:
+        return None
+    chosen, random = (
+        [round(value, 6) for value in values] for values in (coverage.chosen, coverage.random)
+    )
+    return {
+        "chosen": chosen[-1],
+        "random": random[-1],
+        "random_deviation": round(coverage.random_deviation, 6),
+        "measured": coverage.measured,
+        "heads": {"rows": list(coverage.sizes), "chosen": chosen, "random": random},
     }
 
 
