@@ -1,0 +1,112 @@
+"""What can be wrong with vectors, method and objective, and what there is to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.errors import Problem
+from headrace.selection.chosen import METHODS, Method, Objective
+from headrace.selection.limits import Facts, Limits
+from headrace.selection.neighbours import NeighbourGraph
+from headrace.selection.rows import Rows
+from headrace.selection.vectors import Table
+
+BALANCED = "balanced"
+"""The trade-off ``n/k - 2``, with which gains reach 0 at about k rows."""
+
+
+def facts_of(
+    rows: Rows,
+    group_names: Sequence[str],
+    costs: NDArray[np.int64] | None,
+    required: NDArray[np.int64],
+) -> Facts:
+    """What there is to choose from, over all ranks; ``required`` are rows of this one."""
+    count, total = len(group_names), rows.ranks.sum
+    cheapest = None
+    if costs is not None:
+        least = int(costs.min()) if len(costs) else np.iinfo(np.int64).max
+        cheapest = -int(rows.ranks.max(np.array([-least]))[0])
+    return Facts(
+        group_names,
+        total(np.bincount(rows.groups, minlength=count).astype(np.int64)),
+        total(np.bincount(rows.groups[required], minlength=count).astype(np.int64)),
+        0 if costs is None else int(total(np.array([costs[required].sum()]))[0]),
+        cheapest,
+    )
+
+
+def shape_problems(
+    vectors: Table, groups: NDArray[np.int32] | None, costs: NDArray[np.int64] | None
+) -> list[Problem]:
+    """Arrays of this rank that are not what they have to be."""
+    problems = []
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.shape[-1]:
+        problems.append(
+            Problem(
+                "not a table of floating-point vectors",
+                "vectors",
+                f"{vectors.dtype} {list(vectors.shape)}",
+                "Give [rows, dimensions] fp16, fp32 or fp64",
+            )
+        )
+    for name, values in (("groups", groups), ("costs", costs)):
+        if values is not None and len(values) != len(vectors):
+            problems.append(
+                Problem(f"not one for each of the {len(vectors):,} rows", name, f"{len(values):,}")
+            )
+    if costs is not None and len(costs) and int(costs.min()) < 1:
+        problems.append(
+            Problem("a row costs nothing", "costs", f"{int(costs.min())}", "Costs are 1 or more")
+        )
+    return problems
+
+
+def method_problems(
+    objective: Objective, method: Method, trade_off: float | str, limits: Limits
+) -> list[Problem]:
+    """What does not go together."""
+    problems = []
+    if method not in METHODS[objective]:
+        remedy = f"One of {', '.join(METHODS[objective])}"
+        problems.append(Problem(f"not a method for {objective}", "method", method, remedy))
+    if method == "exact_greedy" and limits.budget is not None:
+        problems.append(
+            Problem(
+                "the greedy of Algorithm 1 picks a number of rows and keeps no budget",
+                "method",
+                method,
+                "Take frank_wolfe",
+            )
+        )
+    if trade_off == BALANCED:
+        if limits.budget is not None:
+            problems.append(
+                Problem(
+                    "a balanced trade-off is n/k - 2, and a budget does not say what k is",
+                    "trade_off",
+                    BALANCED,
+                    "Give a number",
+                )
+            )
+    elif isinstance(trade_off, str) or not (np.isfinite(trade_off) and trade_off >= 0):
+        problems.append(
+            Problem("out of range", "trade_off", str(trade_off), "Give a number, 0 or more")
+        )
+    return problems
+
+
+def graph_problems(objective: Objective, graph: NeighbourGraph | None, total: int) -> list[Problem]:
+    """Whether the graph is one of these rows, and needed."""
+    if objective == "graph_cut":
+        return []
+    if graph is None:
+        remedy = "Make one with neighbour_graph"
+        return [Problem(f"{objective} needs a neighbour graph", "graph", None, remedy)]
+    if len(graph.indices) != total:
+        found = f"{len(graph.indices):,} rows"
+        return [Problem(f"not a graph of the {total:,} rows", "graph", found, "Make it again")]
+    return []

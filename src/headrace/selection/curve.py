@@ -1,0 +1,91 @@
+"""The order of chosen rows, what each adds to a graph cut, and where that turns negative."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.selection.chosen import Method, Selection
+from headrace.selection.objective import GraphCut
+from headrace.selection.rows import Rows
+from headrace.selection.top import top
+
+_CURVE_ROWS = 256
+"""Rows whose gains are computed at once, at least."""
+_CURVE_SHARE = 1 / 512
+"""Share of all rows whose gains are computed at once."""
+
+
+def by_score(
+    query: NDArray[np.float64], rows: Rows, chosen: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Positions of the chosen rows of all ranks, those with the largest product first."""
+    gather = rows.ranks.gather
+    scores = gather(rows.exact_scores(chosen, query))
+    return gather(chosen + rows.offset)[np.lexsort((gather(rows.ties[chosen]), -scores))]
+
+
+def every(count: int, tell: Callable[[int], None]) -> Callable[[], None]:
+    """What counts its calls and tells of each ``count``-th one."""
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if done % count == 0:
+            tell(done)
+
+    return step
+
+
+def with_curve(
+    method: Method,
+    cut: GraphCut,
+    rows: Rows,
+    order: NDArray[np.int64],
+    bound: float,
+    passes: int,
+) -> Selection:
+    """The chosen rows at some positions, with the gain of each over those before it."""
+    gains, scores = np.empty(len(order)), np.empty(len(order))
+    before = np.zeros(rows.dimensions)
+    gather = rows.ranks.gather
+    size = max(_CURVE_ROWS, int(_CURVE_SHARE * rows.total))
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        own = rows.local(part)
+        sorter = np.argsort(gather(own + rows.offset))
+        unit = gather(rows.unit(own))[sorter][np.argsort(np.argsort(part))]
+        sums = np.cumsum(unit, axis=0)
+        along = unit @ cut.everything
+        taken = np.einsum("ij,ij->i", unit, before + sums - unit)
+        gains[start : start + len(part)] = along - cut.a * taken - 1
+        scores[start : start + len(part)] = along / rows.total
+        before += sums[-1]
+    chosen = rows.as_float(rows.fixed_sum(rows.local(order)))
+    objective = cut.value(chosen, len(order))
+    negative = np.flatnonzero(gains < 0)
+    suggested = _harmless(cut, rows, len(order)) if len(negative) else -1.0
+    return Selection(
+        rows=order,
+        gains=gains,
+        scores=scores,
+        method=method,
+        trade_off=cut.trade_off,
+        objective=objective,
+        bound=max(bound, objective),
+        passes=passes,
+        knee=cut.knee(chosen, len(order)),
+        first_negative_gain=int(negative[0]) + 1 if len(negative) else None,
+        suggested_trade_off=suggested if suggested >= 0 else None,
+    )
+
+
+def _harmless(cut: GraphCut, rows: Rows, count: int) -> float:
+    """The largest lambda with which the knee of no set of this size comes before its last row."""
+    query = cut.everything
+    error, keys = rows.error(query), rows.scores(query)
+    longest = top(rows, keys, error, lambda some: rows.exact_scores(some, query), count).rows
+    return cut.knee(rows.as_float(rows.fixed_sum(longest)), count) * cut.a / count - 2
