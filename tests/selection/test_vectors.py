@@ -55,18 +55,22 @@ def test_ids_are_the_lines_of_a_file(tmp_path):
 def test_groups_of_ready_made_vectors_stand_before_the_slash(tmp_path):
     np.save(tmp_path / "v.npy", np.ones((4, 2)))
     (tmp_path / "ids").write_text("en/1\nhi/1\nen/2\nplain\n")
-    inputs, fingerprint = from_files(str(tmp_path / "v.npy"), str(tmp_path / "ids"), None)
+    inputs, fingerprint = from_files(str(tmp_path / "v.npy"), str(tmp_path / "ids"), None, tmp_path)
     assert inputs.candidates.group_names == ("en", "hi", "all")
     np.testing.assert_array_equal(inputs.candidates.groups, [0, 1, 0, 2])
     np.save(tmp_path / "v.npy", 2 * np.ones((4, 2)))
-    assert from_files(str(tmp_path / "v.npy"), str(tmp_path / "ids"), None)[1] != fingerprint
+    assert (
+        from_files(str(tmp_path / "v.npy"), str(tmp_path / "ids"), None, tmp_path)[1] != fingerprint
+    )
 
 
 def test_everything_that_is_wrong_with_the_files_is_said_at_once(tmp_path):
     (tmp_path / "v.npy").write_bytes(b"not an array")
     np.save(tmp_path / "costs.npy", np.ones(3))
     with pytest.raises(SelectionError) as caught:
-        from_files(str(tmp_path / "v.npy"), str(tmp_path / "ids"), str(tmp_path / "costs.npy"))
+        from_files(
+            str(tmp_path / "v.npy"), str(tmp_path / "ids"), str(tmp_path / "costs.npy"), tmp_path
+        )
     found = [(problem.where, problem.what[:12]) for problem in caught.value.problems]
     assert found == [
         ("vectors", "not an array"), ("ids", "no such file"), ("costs", "not a list o"),
@@ -74,11 +78,11 @@ def test_everything_that_is_wrong_with_the_files_is_said_at_once(tmp_path):
     np.save(tmp_path / "v.npy", np.ones((4, 2)))
     (tmp_path / "ids").write_text("a\nb\n")
     with pytest.raises(SelectionError, match="each of the 4 rows"):
-        from_files(str(tmp_path / "v.npy"), str(tmp_path / "ids"), None)
+        from_files(str(tmp_path / "v.npy"), str(tmp_path / "ids"), None, tmp_path)
 
 
 @pytest.mark.parametrize("array", [np.ones(4), np.ones((4, 2), int), np.ones((0, 3)), np.ones(())])
 def test_arrays_that_are_no_table_of_vectors(tmp_path, array):
     np.save(tmp_path / "v.npy", array)
     with pytest.raises(SelectionError, match="not a table of floating-point vectors"):
-        from_files(str(tmp_path / "v.npy"), None, None)
+        from_files(str(tmp_path / "v.npy"), None, None, tmp_path)

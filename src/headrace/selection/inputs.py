@@ -18,6 +18,7 @@ from headrace.errors import Problem, SelectionError
 from headrace.selection.doc2vec import Doc2VecSettings, embed_sources, source_fingerprints
 from headrace.selection.embed import embed_source, source_fingerprint
 from headrace.selection.encoder import Encoder
+from headrace.selection.parquet_vectors import ParquetVectors, is_parquet, open_parquet
 from headrace.selection.results import Candidates
 from headrace.selection.vectors import Stack, open_vectors, read_ids
 from headrace.shards.reader import ShardReader
@@ -121,20 +122,33 @@ def by_language(
     return dict(zip(names, readers.values(), strict=True))
 
 
-def from_files(vectors: str, ids: str | None, costs: str | None) -> tuple[Inputs, str]:
+def from_files(
+    vectors: str, ids: str | None, costs: str | None, cache_dir: Path | str
+) -> tuple[Inputs, str]:
     """Ready-made vectors with their ids, and a fingerprint over the bytes of the files.
 
     Without ids they are row numbers.  The group of a row is what stands before the first ``/`` of
-    its id.
+    its id, unless a Parquet file says otherwise.
+
+    Args:
+        vectors: a ``.npy`` file, or Parquet files as
+            :func:`headrace.selection.parquet_vectors.open_parquet` takes them.
+        ids: a file with an id on each line.
+        costs: a ``.npy`` file with an integer for each row.
+        cache_dir: local folder for the vectors of Parquet files.
 
     Raises:
         SelectionError: with all that is wrong with the files.
+        EncodingError: if the cache cannot be written.
     """
     problems: list[Problem] = []
+    found: ParquetVectors | None = None
     table = cost = None
     names: NDArray[np.bytes_] | None = None
     try:
-        table = open_vectors(vectors, "vectors")
+        if is_parquet(vectors):
+            found = open_parquet(vectors, cache_dir, "vectors")
+        table = open_vectors(vectors, "vectors") if found is None else found.vectors
     except SelectionError as error:
         problems += error.problems
     try:
@@ -146,10 +160,16 @@ def from_files(vectors: str, ids: str | None, costs: str | None) -> tuple[Inputs
         if costs is not None:
             cost = open_vectors(costs, "costs")
             if cost.ndim != 1 or cost.dtype.kind not in "iu":
-                found = f"{cost.dtype} {list(cost.shape)}"
-                problems.append(Problem("not a list of integers", "costs", found))
+                kind = f"{cost.dtype} {list(cost.shape)}"
+                problems.append(Problem("not a list of integers", "costs", kind))
     except SelectionError as error:
         problems += error.problems
+    if found is not None:
+        for name, given, own in (("ids", ids, found.ids), ("costs", costs, found.costs)):
+            if given is not None and own is not None:
+                problems.append(Problem("the Parquet files have a column of them", name, given))
+        names = found.ids if names is None else names
+        cost = found.costs if cost is None else cost
     if table is not None and names is not None and len(names) != len(table):
         problems.append(
             Problem(
@@ -159,19 +179,24 @@ def from_files(vectors: str, ids: str | None, costs: str | None) -> tuple[Inputs
             )
         )
     if table is not None and (table.ndim != 2 or table.dtype.kind != "f" or not table.size):
-        found = f"{table.dtype} {list(table.shape)}"
+        kind = f"{table.dtype} {list(table.shape)}"
         remedy = "Give [rows, dimensions] fp16, fp32 or fp64"
-        problems.append(Problem("not a table of floating-point vectors", "vectors", found, remedy))
+        problems.append(Problem("not a table of floating-point vectors", "vectors", kind, remedy))
     if problems or table is None:
         raise SelectionError(problems)
     if names is None:
         names = np.arange(len(table)).astype(np.bytes_)
-    digest = xxhash.xxh3_128()
-    for array in (table, names, *(() if cost is None else (cost,))):
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    groups, group_names = _groups(names)
-    candidates = Candidates(names, groups, group_names, None if cost is None else cost.astype(int))
+    digest = xxhash.xxh3_128((found.fingerprint if found else "").encode())
+    for array in (None if found else table, names, cost):
+        if array is not None:
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    if found is not None and found.groups is not None:
+        group_names, numbers = np.unique(found.groups, return_inverse=True)
+        groups, named = numbers.astype(np.int32), tuple(group_names.tolist())
+    else:
+        groups, named = _groups(names)
+    candidates = Candidates(names, groups, named, None if cost is None else cost.astype(int))
     return Inputs(Stack([table], [vectors]), candidates), digest.hexdigest()
 
 
