@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from headrace.selection.limits import Room
 from headrace.selection.objective import GraphCut
 from headrace.selection.rows import Rows
+from headrace.selection.top import top
 
 _BINS = 64
 _POOL = 0.02
 """Share of all rows in the pool, at first."""
-_SMALLEST_POOL = 2048
-_EXACT = 384
+_SMALLEST_POOL = 1024
+_POOL_OF_TRUST = 8
+"""Rows in the pool for each pick that it is trusted with, at least."""
+_EXACT = 192
 """Rows whose gains are exact at each step."""
 _FEW_STEPS = 16
 """A pool that lasted for fewer steps is doubled."""
@@ -63,8 +66,9 @@ def greedy(
         room: how many rows, of all and of each group.
         start: ``[d]`` fixed-point sum of the rows that are in already.
         taken: ``[rows]`` whether a row must not be picked, as it is in already; none if not given.
-        trust: picks after reading all rows for which the pool is trusted to hold the best row,
-            and an eighth of it for the exact rows.  With 0 each pick is proved to be the best.
+        trust: picks after reading all rows for which the pool is trusted to hold the best row:
+            all rows are read after each so many picks, and each pick is proved to be the best of
+            the pool.  With 0 each pick is proved to be the best of all.
         after_step: is called after each pick.
     """
     return _Greedy(rows, cut, room, start, taken, trust).run(after_step)
@@ -81,25 +85,41 @@ class _Layer:
 
     The rows are in bins by alpha, of each of which the best score is known.  The right-hand side
     is convex in alpha, so its minimum over a bin is at ``-p / sqrt(p^2 + m^2)`` or at an end.
+
+    Args:
+        best: ``[bins]`` the largest score in each bin; -inf in empty ones.
+        bins: what the bins are.
+        a: how much of a picked row is taken from a score.
+        added: ``[d]`` the sum of the rows picked so far.
     """
 
-    def __init__(self, best: NDArray[np.float64], bins: _Bins, a: float) -> None:
-        self._filled = np.isfinite(best)
-        self._best = best[self._filled]
-        self._low, self._high = bins.low[self._filled], bins.high[self._filled]
+    def __init__(
+        self, best: NDArray[np.float64], bins: _Bins, a: float, added: NDArray[np.float64]
+    ) -> None:
+        filled = np.isfinite(best)
+        self._best = best[filled]
+        self._low, self._high = bins.low[filled], bins.high[filled]
         self._along = bins.along
         self._a = a
-        self._sum = np.zeros(len(bins.along))
+        self._start = added.copy()
+        self._limit = float(self._best.max(initial=-np.inf))
+        """A bound at an earlier step, with ``a`` for each step since: no product is below -1."""
 
-    def add(self, row: NDArray[np.float64]) -> None:
+    def step(self) -> None:
         """A row was picked."""
-        self._sum += row
+        self._limit += self._a
 
-    def bound(self) -> float:
+    def is_below(self, score: float, added: NDArray[np.float64]) -> bool:
+        """Whether no row of the layer reaches a score, now that these rows have been picked."""
+        if score <= self._limit:
+            self._limit = self._bound(added - self._start)
+        return score > self._limit or not len(self._best)
+
+    def _bound(self, since: NDArray[np.float64]) -> float:
         if not len(self._best):
             return -np.inf
-        p = float(self._sum @ self._along)
-        m = float(np.sqrt(max(float(self._sum @ self._sum) - p * p, 0.0)))
+        p = float(since @ self._along)
+        m = float(np.sqrt(max(float(since @ since) - p * p, 0.0)))
         whole = float(np.hypot(p, m))
         if whole == 0:
             return float(self._best.max())
@@ -121,22 +141,15 @@ class _Bins:
         least, most = rows.ranks.max(ends) * (-1, 1)
         edges = np.linspace(least, most, _BINS + 1)
         error = rows.error(self.along)
-        self._inner_edges = edges[1:-1]
-        self.of_row = self.find(cosines)
+        self.of_row = np.searchsorted(edges[1:-1], cosines, side="right").astype(np.uint8)
         """``[rows]``: the bin of each row."""
         self.low = np.clip(edges[:-1] - error, -1, 1)
         self.high = np.clip(edges[1:] + error, -1, 1)
 
-    def find(self, cosines: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The bins of rows with these cosines."""
-        return np.searchsorted(self._inner_edges, cosines, side="right").astype(np.uint8)
-
-    def best(
-        self, bins: NDArray[np.uint8], scores: NDArray[np.float32], error: float
-    ) -> NDArray[np.float64]:
-        """``[bins]``: what the best of some rows' scores can be in each bin; -inf in empty ones."""
+    def best(self, scores: NDArray[np.float32], error: float) -> NDArray[np.float64]:
+        """``[bins]``: what the best score of a row can be in each bin; -inf in empty ones."""
         best = np.full(_BINS, -np.inf, np.float32)
-        np.maximum.at(best, bins, scores)
+        np.maximum.at(best, self.of_row, scores)
         return best.astype(np.float64) + error
 
 
@@ -154,16 +167,20 @@ class _Greedy:
     ) -> None:
         self.rows, self.cut, self.room, self.trust = rows, cut, room, trust
         self.sum = start.copy()
+        self.added = np.zeros(rows.dimensions)
+        """Sum of the rows picked, for the bounds."""
         self.free = np.ones(len(rows), bool) if taken is None else ~taken
         """Rows of this rank that may be picked, as far as groups allow."""
         self.minimum, self.maximum = room.minimum.copy(), room.maximum.copy()
         self.left = room.rows or 0
         self.tolerance = 1e-11 * (1 + float(np.linalg.norm(cut.everything)))
         """Scores that differ by less are compared exactly."""
-        self.bins = _Bins(rows, cut.everything)
-        self.pool_size = max(_SMALLEST_POOL, int(_POOL * rows.total))
+        # bounds hang on fp32 scores, which differ with the number of ranks: what is not proved to
+        # be the best must not depend on them
+        self.bins = None if trust else _Bins(rows, cut.everything)
+        self.pool_size = max(_SMALLEST_POOL, int(_POOL * rows.total), _POOL_OF_TRUST * trust)
         self.open = self._open_groups()
-        self.passes = 1  # of the cosines with the sum
+        self.passes = 0 if trust else 1  # of the cosines with the sum
         self.steps_of_pool = _FEW_STEPS
 
     def run(self, after_step: Callable[[], object]) -> Picks:
@@ -179,22 +196,20 @@ class _Greedy:
 
     def _step(self) -> tuple[int, float]:
         place = self._best_exact()
-        trusted = place >= 0 and self.steps_of_exact < self.trust // 8
-        if not trusted and not self._beats(place, self.pool_layer):
+        if not self._is_best(place, self.pool_layer):
             self._read_pool()
             place = self._best_exact()
-        trusted = place >= 0 and self.steps_of_pool < self.trust
-        if not trusted and not self._beats(place, self.outer_layer):
+        if not self._is_best_of_all(place):
             self._read_all()
             place = self._best_exact()
-        index = int(self.exact_of_pool[place])
-        return self._take(index, self.exact_rows[place], self.exact_scores[place])
+        return self._take(place)
 
     def _best_exact(self) -> int:
         """The place of the best row among the exact ones; -1 if there is none."""
         if not len(self.exact_scores):
             return -1
-        best = float(self.exact_scores.max())
+        place = int(self.exact_scores.argmax())
+        best = float(self.exact_scores[place])
         if best == -np.inf:
             return -1
         near = np.flatnonzero(self.exact_scores >= best - self.tolerance)
@@ -202,34 +217,46 @@ class _Greedy:
             index = self.exact_of_pool[near]
             exact = self.pool.exact_scores(index, self._query())
             self.exact_scores[near] = exact
-            near = near[np.lexsort((self.pool.ties[index], -exact))]
-        return int(near[0])
+            place = int(near[np.lexsort((self.pool.ties[index], -exact))[0]])
+        return place
 
-    def _beats(self, place: int, layer: _Layer) -> bool:
+    def _is_best_of_all(self, place: int) -> bool:
+        if self.outer_layer is None:
+            return place >= 0 and self.steps_of_pool < self.trust
+        return self._is_best(place, self.outer_layer)
+
+    def _is_best(self, place: int, layer: _Layer) -> bool:
         best = self.exact_scores[place] - self.tolerance if place >= 0 else -np.inf
-        return bool(best > layer.bound()) or layer.bound() == -np.inf
+        return layer.is_below(best, self.added)
 
-    def _take(self, index: int, row: NDArray[np.float64], score: float) -> tuple[int, float]:
-        """Row ``index`` of the pool is in: bring everything up to date."""
+    def _take(self, place: int) -> tuple[int, float]:
+        """The row at a place of the exact ones is in: bring everything up to date."""
+        index, row = int(self.exact_of_pool[place]), self.exact_rows[place]
+        gain = float(self.exact_scores[place]) - 1
         self.sum += self.rows.fixed(row)
+        self.added += row
         self.free_in_pool[index] = False
         position = int(self.pool_positions[index])
-        self.free[self.rows.local(np.array([position]))] = False
-        self.exact_scores -= self.cut.a * (self.exact_rows @ row)
-        self.exact_scores[self.exact_of_pool == index] = -np.inf
-        self.pool_layer.add(row)
-        self.outer_layer.add(row)
+        own = position - self.rows.offset
+        if 0 <= own < len(self.free):
+            self.free[own] = False
+        self.exact_scores -= self.exact_rows @ (self.cut.a * row)
+        self.exact_scores[place] = -np.inf
+        self.pool_layer.step()
+        if self.outer_layer is not None:
+            self.outer_layer.step()
         self.steps_of_pool += 1
-        self.steps_of_exact += 1
         self._count(int(self.pool.groups[index]))
-        return position, float(score) - 1
+        return position, gain
 
     def _count(self, group: int) -> None:
         self.left -= 1
         self.minimum[group] = max(0, self.minimum[group] - 1)
         self.maximum[group] -= 1
+        if len(self.open) == 1 or not self.left:
+            return
         still_open = self._open_groups()
-        if self.left and not np.array_equal(still_open, self.open):
+        if not np.array_equal(still_open, self.open):
             self.open = still_open
             self._read_all()
 
@@ -243,7 +270,7 @@ class _Greedy:
 
     def _read_all(self) -> None:
         """Score all rows, and choose the pool."""
-        if self.steps_of_pool < _FEW_STEPS:
+        if not self.trust and self.steps_of_pool < _FEW_STEPS:
             largest = max(_SMALLEST_POOL, int(_LARGEST_POOL * self.rows.total))
             self.pool_size = min(2 * self.pool_size, largest)
         self.steps_of_pool = 0
@@ -251,42 +278,52 @@ class _Greedy:
         query = self._query()
         error = self.rows.error(query)
         scores = self.rows.scores(query)
-        scores[~(self.free & self.open[self.rows.groups])] = -np.inf
-        most = float(self.rows.ranks.max(np.array([scores.max(initial=-np.inf)]))[0])
-        share = -(-self.pool_size // self.rows.ranks.size)
-        inside = _largest(scores, share, most - 2 * (error + self.tolerance))
-        best = self.bins.best(self.bins.of_row[~inside], scores[~inside], error)
-        best = self.rows.ranks.max(best)
-        self.outer_layer = _Layer(best, self.bins, self.cut.a)
-        self.pool, self.pool_positions = self.rows.gather(np.flatnonzero(inside))
+        scores[~self.free] = -np.inf
+        if len(self.open) > 1:
+            scores[~self.open[self.rows.groups]] = -np.inf
+        inside = self._largest(self.rows, scores, query, self.pool_size, copies=not self.trust)
+        self.outer_layer = None
+        if self.bins is not None:
+            scores[inside] = -np.inf
+            best = self.rows.ranks.max(self.bins.best(scores, error))
+            self.outer_layer = _Layer(best, self.bins, self.cut.a, self.added)
+        self.pool, self.pool_positions = self.rows.gather(inside)
         self.free_in_pool = np.ones(len(self.pool), bool)
-        self.pool_bins = self.bins.find(self.pool.scores(self.bins.along))
+        self.pool_bins = _Bins(self.pool, self.cut.everything)
         self._read_pool()
 
     def _read_pool(self) -> None:
         """Score the pool, and choose the rows that are kept exact."""
-        self.steps_of_exact = 0
         query = self._query()
         scores = self.pool.scores(query)
         scores[~self.free_in_pool] = -np.inf
-        error = self.pool.error(query)
-        most = float(scores.max(initial=-np.inf))
-        inside = _largest(scores, _EXACT, most - 2 * (error + self.tolerance))
-        best = self.bins.best(self.pool_bins[~inside], scores[~inside], error)
-        self.pool_layer = _Layer(best, self.bins, self.cut.a)
-        self.exact_of_pool = np.flatnonzero(inside)
+        self.exact_of_pool = self._largest(self.pool, scores, query, _EXACT, copies=True)
+        scores[self.exact_of_pool] = -np.inf
+        best = self.pool_bins.best(scores, self.pool.error(query))
+        self.pool_layer = _Layer(best, self.pool_bins, self.cut.a, self.added)
         self.exact_rows = self.pool.unit(self.exact_of_pool)
         self.exact_scores = self.pool.exact_scores(self.exact_of_pool, query)
 
+    def _largest(
+        self,
+        rows: Rows,
+        scores: NDArray[np.float32],
+        query: NDArray[np.float64],
+        count: int,
+        *,
+        copies: bool,
+    ) -> NDArray[np.int64]:
+        """The rows with the largest scores, ascending; none with -inf.
 
-def _largest(scores: NDArray[np.float32], count: int, surely: float) -> NDArray[np.bool_]:
-    """Marks of the ``count`` largest scores, and of all from a limit on; never of -inf.
-
-    The limit makes sure that rows which fp32 does not tell from the best are all in.
-    """
-    marks = scores >= surely
-    if count >= len(scores):
-        marks[:] = True
-    elif count:
-        marks[np.argpartition(-scores, count - 1)[:count]] = True
-    return marks & (scores > -np.inf)
+        With ``copies`` also all that fp32 does not tell from the best: they would else be stale
+        at once, and looked for again at each step.
+        """
+        error = rows.error(query)
+        largest = top(rows, scores, error, lambda some: rows.exact_scores(some, query), count).rows
+        if not copies:
+            return largest
+        most = float(rows.ranks.max(np.array([scores.max(initial=-np.inf)]))[0])
+        least = most - 2 * (error + self.tolerance)
+        marks = (scores >= least) & (scores > -np.inf)
+        marks[largest] = True
+        return np.flatnonzero(marks)

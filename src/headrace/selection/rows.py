@@ -19,8 +19,12 @@ from headrace.errors import Problem
 from headrace.selection.ranks import Ranks
 from headrace.selection.vectors import Table
 
-_CHUNK_BYTES = 1 << 20
-"""fp32 bytes of the rows that are converted at once: they stay in the processor's cache."""
+_CHUNK_BYTES = 1 << 19
+"""Bytes of the rows that are converted at once: they stay in the processor's cache."""
+_WHOLE_CHUNKS = 32
+"""Times as many rows are scored at once where they need no conversion."""
+_MOST_ROWS = 4096
+"""Rows whose fixed-point numbers, of 40 bits each, may be summed in fp64 without an error."""
 _NORMS = (1e-15, 1e15)
 """Norms that leave room for products with large sums in fp32."""
 _NAMED = 10
@@ -36,7 +40,8 @@ class Rows:
             score the one with the smaller number comes first.
         groups: ``[rows]`` int32, the number of the group of each row; all 0 if not given.
         ranks: who else holds rows.
-        inverse_norms: ``[rows]`` fp64 if they are known; they are computed otherwise.
+        inverse_norms: ``[rows]`` fp64 if they are known; they are computed otherwise, in the one
+            pass that also sums all rows.
 
     Rows that have no direction are found by :meth:`problems`, and must be before anything else.
     """
@@ -61,10 +66,10 @@ class Rows:
         """Rows of the ranks before this one."""
         self.ties = ties if ties is not None else np.arange(len(matrix)) + self.offset
         self.groups = groups if groups is not None else np.zeros(len(matrix), np.int32)
-        self._chunk = max(1, _CHUNK_BYTES // (4 * max(1, matrix.shape[1])))
         bits = max(1, int(self.total)).bit_length()
         self._scale = 2.0 ** min(40, 62 - bits)  # the sum over all rows fits 63 bits
-        self.inverse_norms = self._norms() if inverse_norms is None else inverse_norms
+        self._everything: NDArray[np.int64] | None = None
+        self.inverse_norms = self._read() if inverse_norms is None else inverse_norms
 
     def __len__(self) -> int:
         return len(self.matrix)
@@ -106,7 +111,8 @@ class Rows:
         """``[rows]`` fp32: the product of each unit row with a vector, to within :meth:`error`."""
         out = np.empty(len(self), np.float32)
         vector = torch.from_numpy(query.astype(np.float32))
-        for start, stop in self._chunks(len(self)):
+        factor = _WHOLE_CHUNKS if self.matrix.dtype == np.float32 else 1
+        for start, stop in self._chunks(len(self), 4, factor):
             part = torch.from_numpy(self.matrix[start:stop]).float()
             out[start:stop] = torch.mv(part, vector).numpy() * self.inverse_norms[start:stop]
         return out
@@ -125,7 +131,7 @@ class Rows:
     ) -> NDArray[np.float64]:
         """``[len(rows)]`` fp64: scores of some rows, equal for equal rows wherever they stand."""
         out = np.empty(len(rows))
-        for start, stop in self._chunks(len(rows)):
+        for start, stop in self._chunks(len(rows), 8):
             some = rows[start:stop]
             products = self.matrix[some].astype(np.float64)
             products *= query
@@ -142,14 +148,21 @@ class Rows:
         Fixed-point sums may be added and subtracted without any error; :meth:`as_float` makes
         fp64 of them.
         """
+        return self.ranks.sum(self.own_fixed_sum(rows))
+
+    def own_fixed_sum(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """``[d]``: the sum of some (default: all) unit rows of this rank, in fixed point."""
+        if rows is None and self._everything is not None:
+            return self._everything
         total = np.zeros(self.dimensions, np.int64)
-        for start, stop in self._chunks(len(self) if rows is None else len(rows)):
+        for start, stop in self._chunks(len(self) if rows is None else len(rows), 8):
             some: Any = slice(start, stop) if rows is None else rows[start:stop]
+            # out of place first: fp64 rows are not copied
             part = torch.from_numpy(self.matrix[some]).double()
             part = part * torch.from_numpy(self.inverse_norms[some] * self._scale)[:, None]
             # integers below 2**53 add up exactly in fp64, in whatever order
             total += part.round_().sum(0).to(torch.int64).numpy()
-        return self.ranks.sum(total)
+        return total
 
     def fixed(self, row: NDArray[np.float64]) -> NDArray[np.int64]:
         """``[d]``: one unit row in the fixed point of :meth:`fixed_sum`."""
@@ -178,6 +191,8 @@ class Rows:
             parts = tuple(gather(part)[order] for part in parts)
             positions = gather(positions)[order]
         matrix, ties, groups, inverse = parts
+        if matrix.dtype == np.float16:
+            matrix = matrix.astype(np.float32)  # copies are few, and read often
         copies = Rows(matrix, ties=ties, groups=groups, inverse_norms=inverse)
         # the fixed point is that of all rows, so that sums of the copies fit sums of the rows
         copies._scale = self._scale
@@ -188,14 +203,51 @@ class Rows:
         own = positions - self.offset
         return own[(own >= 0) & (own < len(self))]
 
-    def _norms(self) -> NDArray[np.float64]:
+    def subset(self, rows: NDArray[np.int64]) -> Rows:
+        """Some rows of each rank as rows by themselves, read from where they are."""
+        table: Any = _Part(self.matrix, rows)
+        part = Rows(
+            table,
+            ties=self.ties[rows],
+            groups=self.groups[rows],
+            ranks=self.ranks,
+            inverse_norms=self.inverse_norms[rows],
+        )
+        part._scale = self._scale
+        return part
+
+    def _read(self) -> NDArray[np.float64]:
+        """The inverse norms; the sum of all rows is kept on the way."""
         inverse = np.empty(len(self))
-        for start, stop in self._chunks(len(self)):
+        everything = np.zeros(self.dimensions, np.int64)
+        for start, stop in self._chunks(len(self), 8):
             part = torch.from_numpy(self.matrix[start:stop]).double()
-            squares = (part * part).numpy()
+            plain = part.numpy()
             with np.errstate(divide="ignore", invalid="ignore"):  # see `problems`
-                inverse[start:stop] = 1 / np.sqrt(np.add.reduce(squares, axis=1))
+                inverse[start:stop] = 1 / np.sqrt(np.einsum("ij,ij->i", plain, plain))
+            scaled = part * torch.from_numpy(inverse[start:stop] * self._scale)[:, None]
+            everything += scaled.round_().sum(0).to(torch.int64).numpy()
+        self._everything = everything
         return inverse
 
-    def _chunks(self, count: int) -> list[tuple[int, int]]:
-        return [(start, min(start + self._chunk, count)) for start in range(0, count, self._chunk)]
+    def _chunks(self, count: int, itemsize: int, factor: int = 1) -> list[tuple[int, int]]:
+        """Ends of chunks of rows that are made into numbers of this many bytes."""
+        chunk = factor * max(1, min(_MOST_ROWS, _CHUNK_BYTES // (itemsize * self.dimensions)))
+        return [(start, min(start + chunk, count)) for start in range(0, count, chunk)]
+
+
+class _Part:
+    """Some rows of a table as a table, without a copy."""
+
+    ndim = 2
+
+    def __init__(self, table: Table, rows: NDArray[np.int64]) -> None:
+        self._table, self._rows = table, rows
+        self.shape = (len(rows), table.shape[1])
+        self.dtype = table.dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
+        return self._table[self._rows[rows]]

@@ -96,13 +96,15 @@ def _threshold(
         counts = np.zeros(1 << width, np.int64)
         for start in range(0, len(keys), _PIECE):
             piece = slice(start, start + _PIECE)
-            bits = _ordered_bits(keys[piece])
-            wanted = part[piece] & (bits >> np.uint64(shift + width) == prefix)
-            digits = (bits[wanted] >> np.uint64(shift)).astype(np.int64) & ((1 << width) - 1)
+            wanted = part[piece]
             weight = None if weights is None else weights[piece][wanted]
+            digits = _ordered_bits(keys[piece][wanted]) >> shift
+            if shift + width < 32:
+                fitting = digits >> width == prefix
+                digits = digits[fitting] & ((1 << width) - 1)
+                weight = None if weight is None else weight[fitting]
             # integers below 2**53 add up exactly in the fp64 of a weighted count
-            counted = np.bincount(digits, weight, minlength=1 << width)
-            counts += counted.astype(np.int64)
+            counts += np.bincount(digits, weight, minlength=1 << width).astype(np.int64)
         counts = rows.ranks.sum(counts)
         above = np.cumsum(counts[::-1])
         if above[-1] < capacity:
@@ -114,10 +116,11 @@ def _threshold(
     return _from_ordered_bits(prefix)
 
 
-def _ordered_bits(keys: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """fp32 as unsigned integers in the same order."""
-    bits = np.ascontiguousarray(keys).view(np.uint32)
-    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+def _ordered_bits(keys: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """fp32 as unsigned integers in the same order: all bits of negative numbers are turned."""
+    bits = np.ascontiguousarray(keys).view(np.int32)
+    turned = bits ^ (bits >> 31 | np.int32(-(2**31)))
+    return np.asarray(turned.view(np.uint32))
 
 
 def _from_ordered_bits(value: int) -> float:
