@@ -20,7 +20,7 @@ DEFAULT_DUPLICATE_COSINE = 0.95
 HEADS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Shares of the order whose coverage is measured."""
 RANDOM_SEEDS = (0, 1, 2)
-_COSINES = 150_000_000
+_COSINES = 100_000_000
 """Cosines that are computed for coverage, and again for duplicates, before rows are sampled."""
 _SAMPLED = (256, 2000)
 """Rows of a sample: the fewest and the most."""
