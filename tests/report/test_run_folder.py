@@ -27,7 +27,7 @@ def test_a_finished_run_is_read_whole(make_run: RunMaker) -> None:
     assert first.start.world_size == 4
     assert sum(first.start.mixture.values()) == pytest.approx(1)
     assert len(first.scores["hi"].by_type) == 33
-    assert first.scores["hi"].subsets["noisy"].sentences == 127
+    assert first.scores["hi"].subsets["noisy"].samples == 127
     assert run.unreadable_lines == ()
 
 

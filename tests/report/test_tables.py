@@ -11,7 +11,7 @@ import pytest
 from headrace.report import results_markdown, write_results_markdown
 from headrace.report.run_folder import read_run_folder
 from headrace.report.summary import compare_runs, language_results, spread
-from headrace.report.tables import Table, comparison_table, headline_table, subsets_table
+from headrace.report.tables import Table, comparison_table, headline_table, part_tables
 
 RunMaker = Callable[..., Path]
 
@@ -59,7 +59,7 @@ def test_markdown_has_every_stage_and_subset(make_run: RunMaker) -> None:
 
 
 def test_there_is_no_subset_table_without_subsets(make_run: RunMaker) -> None:
-    assert subsets_table(read_run_folder(make_run(languages=["en"], subsets=False))) is None
+    assert part_tables(read_run_folder(make_run(languages=["en"], subsets=False))) == {}
 
 
 def test_mean_and_sample_deviation_agree_with_numpy(make_run: RunMaker) -> None:

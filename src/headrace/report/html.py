@@ -6,34 +6,16 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from headrace.errors import MissingExtraError
-from headrace.report import numbers, palette, plots, svg, tables
+from headrace.report import numbers, palette, plots, tables
 from headrace.report.heat_map import heat_map
+from headrace.report.page import Tile, render_page, require_page_tools
 from headrace.report.records import Branch, Stage
 from headrace.report.run_folder import UNBRANCHED, RunFolder
-from headrace.report.summary import (
-    COARSE,
-    FINE,
-    SCORE_TITLES,
-    branch_for,
-    language_results,
-    mean,
-)
+from headrace.report.summary import branch_for, language_results, mean
 
 TEMPLATE = "report.html.j2"
-STYLE_SHEET = "report.css"
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One key figure at the top of the page."""
-
-    value: str
-    label: str
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,33 +75,20 @@ def render_report(run: RunFolder, others: Sequence[RunFolder] = ()) -> str:
     ``others`` are runs to compare with.  Raises :class:`~headrace.errors.MissingExtraError`
     where jinja2 or matplotlib is not installed.
     """
-    try:
-        import jinja2
-        from markupsafe import Markup
-    except ImportError as error:
-        raise MissingExtraError("jinja2", "report", "an HTML report") from error
-    svg.require_matplotlib()
+    require_page_tools()
+    from markupsafe import Markup
 
-    folder = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     runs = [run, *others]
     titles = tables.score_titles(run)
     compared = [tables.comparison_table(runs, score) for score in titles] if others else []
-    style_sheet = (folder / STYLE_SHEET).read_text(encoding="utf-8")
-    return environment.get_template(TEMPLATE).render(
+    return render_page(
+        TEMPLATE,
         run=run,
-        css=Markup(palette.css() + style_sheet),
         tiles=_tiles(run),
         notes=tables.notes(run),
         headline=tables.headline_table(run),
         all_branches=tables.branches_table(run),
-        subsets=tables.subsets_table(run),
+        parts=tables.part_tables(run),
         bars=[Markup(drawing) for drawing in _bars(run)],
         bar_legend=[stage.name for stage in _scored_stages(run)],
         heat_map=heat_map(run),
@@ -140,14 +109,18 @@ def render_report(run: RunFolder, others: Sequence[RunFolder] = ()) -> str:
 def _tiles(run: RunFolder) -> list[Tile]:
     results = language_results(run)
     tiles = []
-    for score, title in SCORE_TITLES.items():
+    for score, title in run.terms.scores.items():
         value = mean(result.scores.values.get(score) for result in results)
         if value is not None:
             note = f"mean of {len(results)} languages" if len(results) > 1 else results[0].language
+            for reference, name in run.terms.references.items():
+                level = mean(result.scores.values.get(reference) for result in results)
+                if level is not None:
+                    note += f", {name.lower()} {numbers.percent(level)}"
             tiles.append(Tile(numbers.percent(value), title, note))
     gains = [result.gain for result in results if result.gain is not None]
     if gains:
-        note = "fine macro F1, last stage − first stage"
+        note = f"{run.terms.main_in_a_sentence}, last stage − first stage"
         if len(gains) < len(results):
             note += f", {len(gains)} of {len(results)} languages"
         tiles.append(Tile(numbers.points(mean(gains)), "Gain", note))
@@ -192,7 +165,7 @@ def _bars(run: RunFolder) -> list[str]:
     results = language_results(run)
     drawings = []
     titles = tables.score_titles(run)
-    for score in (FINE, COARSE):
+    for score in run.terms.plotted:
         if score not in titles:
             continue
         series: dict[str, dict[str, float]] = {}
@@ -202,7 +175,9 @@ def _bars(run: RunFolder) -> list[str]:
                 branch = branch_for(stage, result.language)
                 if branch and score in branch.scores[result.language].values:
                     values[result.language] = branch.scores[result.language].values[score]
-        drawings.append(plots.f1_plot(results, series, name=f"bars-{score}", score=titles[score]))
+        drawings.append(
+            plots.score_plot(results, series, name=f"bars-{score}", score=titles[score])
+        )
     return drawings
 
 

@@ -215,7 +215,7 @@ def stage_plot(
         )
 
 
-def f1_plot(
+def score_plot(
     results: Sequence[LanguageResult],
     series: Mapping[str, Mapping[str, float]],
     *,

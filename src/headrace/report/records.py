@@ -75,11 +75,15 @@ class Scores:
     """The scores of one language (or of one subset of it); fractions from 0 to 1."""
 
     values: Mapping[str, float]
-    """``fine_macro_f1``, ``coarse_macro_f1``, ``micro_f1``, ``precision``, ``recall``, ..."""
+    """``fine_macro_f1``, ``micro_f1``, ``accuracy``, ..."""
     by_type: Mapping[str, TypeScore] = field(default_factory=dict)
     by_coarse_type: Mapping[str, TypeScore] = field(default_factory=dict)
     subsets: Mapping[str, Scores] = field(default_factory=dict)
-    sentences: float | None = None
+    """By part of the data."""
+    questions: Mapping[str, Scores] = field(default_factory=dict)
+    """By what is asked."""
+    samples: float | None = None
+    """Sentences, where they are tagged."""
     words: float | None = None
 
     @classmethod
@@ -87,16 +91,20 @@ class Scores:
         """Read the scores of one language."""
         values = as_numbers(record)
         return cls(
-            sentences=values.pop("sentences", None),
+            samples=values.pop("samples", None) or values.pop("sentences", None),
             words=values.pop("words", None),
             values=values,
             by_type=_type_scores(record.get("by_type")),
             by_coarse_type=_type_scores(record.get("by_coarse_type")),
-            subsets={
-                str(name): cls.from_json(as_mapping(subset))
-                for name, subset in as_mapping(record.get("subsets")).items()
-            },
+            subsets=cls._parts(record.get("subsets")),
+            questions=cls._parts(record.get("questions")),
         )
+
+    @classmethod
+    def _parts(cls, value: object) -> dict[str, Scores]:
+        return {
+            str(name): cls.from_json(as_mapping(part)) for name, part in as_mapping(value).items()
+        }
 
 
 def _type_scores(value: object) -> dict[str, TypeScore]:
@@ -276,7 +284,7 @@ class Branch:
 
     @property
     def validation_loss(self) -> float | None:
-        """Validation loss of the result, or the best one so far; nats per labelled token."""
+        """Validation loss of the result, or the best one so far; nats."""
         if self.result and self.result.validation_loss is not None:
             return self.result.validation_loss
         return self.best_validation.loss if self.best_validation else None

@@ -28,6 +28,7 @@ from headrace.report.records import (
     as_text,
     as_texts,
 )
+from headrace.report.terms import Terms, terms_of
 
 UNBRANCHED = "all"
 """Name of the one branch of a stage without ``for_each``."""
@@ -40,6 +41,7 @@ class RunFolder:
     path: Path
     name: str
     created: str | None
+    task: str | None
     label_set: str | None
     environment: Mapping[str, str]
     config: Mapping[str, Any] | None
@@ -47,6 +49,11 @@ class RunFolder:
     stages: tuple[Stage, ...]
     unreadable_lines: tuple[int, ...] = ()
     """Line numbers (from 1) of ``metrics.jsonl`` that are not a JSON object."""
+
+    @property
+    def terms(self) -> Terms:
+        """What the run is measured by."""
+        return terms_of(self.task)
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -106,11 +113,13 @@ def read_run_folder(run_dir: Path) -> RunFolder:
     settings = _stage_settings(config)
     stages = _assemble(run_dir, settings, events, found)
     environment = as_mapping(results.get("environment"))
+    task = as_mapping(as_mapping(as_mapping(config).get("headrace")).get("task"))
     return RunFolder(
         path=run_dir,
         name=as_text(results.get("run")) or run_dir.resolve().name,
         created=as_text(results.get("created")),
-        label_set=as_text(results.get("label_set")) or _label_set_of(config),
+        task=as_text(results.get("task")) or as_text(task.get("type")),
+        label_set=as_text(results.get("label_set")) or as_text(task.get("labels")),
         environment={str(key): str(value) for key, value in environment.items()},
         config=config,
         stages=stages,
@@ -248,8 +257,3 @@ def _read_branch_result(run_dir: Path, stage: str, branch: str) -> Result | None
     if not isinstance(value, dict):
         return None
     return Result.from_json({"stage": stage, "branch": branch, **value})
-
-
-def _label_set_of(config: Mapping[str, Any] | None) -> str | None:
-    task = as_mapping(as_mapping(as_mapping(config).get("headrace")).get("task"))
-    return as_text(task.get("labels"))

@@ -13,16 +13,6 @@ from headrace.errors import LabelError
 from headrace.report.records import Branch, Scores, Stage
 from headrace.report.run_folder import RunFolder
 
-FINE = "fine_macro_f1"
-COARSE = "coarse_macro_f1"
-MICRO = "micro_f1"
-SCORE_TITLES: Mapping[str, str] = {
-    FINE: "Fine macro F1",
-    COARSE: "Coarse macro F1",
-    MICRO: "Micro F1",
-}
-"""The scores that tables show, in order, with their column titles."""
-
 
 @dataclass(frozen=True)
 class LanguageResult:
@@ -32,18 +22,18 @@ class LanguageResult:
     branch: Branch
     scores: Scores
     by_stage: Mapping[str, float]
-    """Fine macro F1 after each stage that has scores for this language, in stage order."""
+    """Main score after each stage that has scores for this language, in stage order."""
 
     @property
     def loss(self) -> float | None:
-        """Validation loss of this language in nats per labelled word, at the best step."""
+        """Validation loss of this language in nats, at the best step."""
         loss = self.branch.loss_by_language.get(self.language)
         alone = tuple(self.branch.scores) == (self.language,)
         return self.branch.validation_loss if loss is None and alone else loss
 
     @property
     def gain(self) -> float | None:
-        """Fine macro F1 of the last stage minus that of the first, with two or more stages."""
+        """Main score of the last stage minus that of the first, with two or more stages."""
         values = list(self.by_stage.values())
         return values[-1] - values[0] if len(values) > 1 else None
 
@@ -98,12 +88,12 @@ def language_results(run: RunFolder) -> list[LanguageResult]:
             if (branch := branch_for(stage, language)) is not None
         }
         last = list(by_stage.values())[-1]
-        fine = {
-            stage: branch.scores[language].values[FINE]
+        main = {
+            stage: branch.scores[language].values[run.terms.main]
             for stage, branch in by_stage.items()
-            if FINE in branch.scores[language].values
+            if run.terms.main in branch.scores[language].values
         }
-        found.append(LanguageResult(language, last, last.scores[language], fine))
+        found.append(LanguageResult(language, last, last.scores[language], main))
     return found
 
 

@@ -1,27 +1,26 @@
 """The result tables of a run, as Markdown and as plain text for the console.
 
-Scores are in percent, losses in nats per labelled word.
+Scores are in percent, losses in nats per what is labelled: a word, or a whole sample.
 """
 
 from __future__ import annotations
 
 import statistics
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace.report import numbers
 from headrace.report.records import Branch, Scores
 from headrace.report.run_folder import RunFolder
 from headrace.report.summary import (
-    FINE,
-    SCORE_TITLES,
     compare_runs,
     language_results,
     mean,
     run_labels,
     spread,
 )
+from headrace.report.terms import PERCENT
 
 NO_SCORES = Scores(values={})
 
@@ -83,25 +82,33 @@ def _width(text: str) -> int:
 
 
 def score_titles(run: RunFolder) -> dict[str, str]:
-    """Scores that the run has, with column titles: the F1 scores, else whatever there is."""
+    """Scores that the run has, with column titles: those of its task, else whatever there is."""
     there = {
         name
         for branch in run.branches
         for scores in branch.scores.values()
         for name in scores.values
     }
-    known = {name: title for name, title in SCORE_TITLES.items() if name in there}
+    known = {name: title for name, title in run.terms.scores.items() if name in there}
     return known or {name: name.replace("_", " ").capitalize() for name in sorted(there)}
 
 
-def headline_table(run: RunFolder) -> Table:
-    """One row a language: the final scores, and the fine macro F1 after each stage."""
-    results = language_results(run)
+def column_titles(run: RunFolder) -> dict[str, str]:
+    """The scores of the run and what they are compared with, where it has that, with titles."""
     titles = score_titles(run)
+    has_all = all(name in titles for name in run.terms.scores)
+    return {**titles, **(run.terms.references if has_all else {})}
+
+
+def headline_table(run: RunFolder) -> Table:
+    """One row a language: the final scores, and the main one after each stage."""
+    results = language_results(run)
+    titles = column_titles(run)
+    main = run.terms.main
     staged = list(dict.fromkeys(stage for result in results for stage in result.by_stage))
     several = len(staged) > 1
-    stage_columns = [f"Fine macro F1, {stage}" for stage in staged] if several else []
-    score_names = [name for name in titles if not (several and name == FINE)]
+    stage_columns = [f"{run.terms.scores[main]}, {stage}" for stage in staged] if several else []
+    score_names = [name for name in titles if not (several and name == main)]
     columns = ["Language", *stage_columns]
     if several:
         columns.append("Gain")
@@ -123,7 +130,7 @@ def headline_table(run: RunFolder) -> Table:
         row = ["Mean"]
         if several:
             row += [
-                _mean_cell(FINE, [result.by_stage.get(stage) for result in results])
+                _mean_cell(main, [result.by_stage.get(stage) for result in results])
                 for stage in staged
             ]
             gains = [result.gain for result in results]
@@ -138,8 +145,8 @@ def headline_table(run: RunFolder) -> Table:
 
 
 def _score(name: str, value: float | None) -> str:
-    """F1 scores in percent; a score of another kind (a perplexity, say) as it is."""
-    return numbers.percent(value) if name in SCORE_TITLES else numbers.amount(value)
+    """Scores of the known tasks in percent; one of another kind (a perplexity, say) as it is."""
+    return numbers.percent(value) if name in PERCENT else numbers.amount(value)
 
 
 def _mean_cell(name: str, values: Sequence[float | None]) -> str:
@@ -154,7 +161,7 @@ def _with_count(text: str, values: Sequence[float | None]) -> str:
 
 def branches_table(run: RunFolder) -> Table:
     """One row a stage, branch and language: scores, validation loss, best step."""
-    titles = score_titles(run)
+    titles = column_titles(run)
     columns = ("Stage", "Branch", "Language", *titles.values(), "Validation loss", "Best step")
     rows = [row for branch in run.branches for row in _branch_rows(branch, list(titles))]
     return Table("All stages and branches", columns, tuple(rows), names=3)
@@ -189,42 +196,54 @@ def _branch_rows(branch: Branch, score_names: Sequence[str]) -> list[tuple[str, 
     return rows
 
 
-def subsets_table(run: RunFolder) -> Table | None:
-    """Scores on the subsets of the validation data (clean, noisy), or None without subsets.
+def part_tables(run: RunFolder) -> dict[str, Table]:
+    """Scores on parts of the validation data: by subset (clean, noisy), and by what is asked.
 
-    With two subsets there is the difference of the first score, second subset minus first.
+    Kind of part -> table; only of the kinds that the run has.
     """
-    results = [result for result in language_results(run) if result.scores.subsets]
-    subsets = sorted({subset for result in results for subset in result.scores.subsets})
-    if not subsets:
+    results = language_results(run)
+    kinds = {
+        "subsets": {result.language: result.scores.subsets for result in results},
+        "questions": {result.language: result.scores.questions for result in results},
+    }
+    found = {kind: _part_table(run, kind, by_language) for kind, by_language in kinds.items()}
+    return {kind: table for kind, table in found.items() if table is not None}
+
+
+def _part_table(
+    run: RunFolder, kind: str, by_language: Mapping[str, Mapping[str, Scores]]
+) -> Table | None:
+    """Scores of the parts of one kind, or None without parts.
+
+    With two parts there is the difference of the main score, second part minus first.
+    """
+    parts = sorted({part for scores in by_language.values() for part in scores})
+    if not parts:
         return None
-    columns = ["Language", *(f"Sentences, {subset}" for subset in subsets)]
-    rows = [[result.language] for result in results] + [["Mean"]]
-    for row, result in zip(rows, results, strict=False):
-        of_language = result.scores.subsets
-        row += [
-            numbers.count(of_language[subset].sentences if subset in of_language else None)
-            for subset in subsets
-        ]
-    rows[-1] += [""] * len(subsets)
-    for score, title in score_titles(run).items():
-        columns += [f"{title}, {subset}" for subset in subsets]
+    of_languages = {name: scores for name, scores in by_language.items() if scores}
+    columns = ["Language", *(f"{run.terms.samples}, {part}" for part in parts)]
+    rows = [[language] for language in of_languages] + [["Mean"]]
+    for row, scores in zip(rows, of_languages.values(), strict=False):
+        row += [numbers.count(scores[part].samples if part in scores else None) for part in parts]
+    rows[-1] += [""] * len(parts)
+    for score, title in column_titles(run).items():
+        columns += [f"{title}, {part}" for part in parts]
         values = [
-            [result.scores.subsets.get(subset, NO_SCORES).values.get(score) for subset in subsets]
-            for result in results
+            [scores.get(part, NO_SCORES).values.get(score) for part in parts]
+            for scores in of_languages.values()
         ]
         values.append([mean(column) for column in zip(*values, strict=True)])
         for row, of_row in zip(rows, values, strict=True):
             row += [_score(score, value) for value in of_row]
-        if len(subsets) == 2 and score == FINE:
+        if len(parts) == 2 and score == run.terms.main:
             columns.append("Difference")
             for row, (first, second) in zip(rows, values, strict=True):
                 difference = None if first is None or second is None else second - first
                 row.append(numbers.points(difference))
-    if len(results) == 1:
+    if len(of_languages) == 1:
         rows.pop()
-    title = f"{' and '.join(subsets).capitalize()} subsets"
-    totals = int(len(results) > 1)
+    title = f"{' and '.join(parts).capitalize()} {kind}"
+    totals = int(len(of_languages) > 1)
     return Table(title, tuple(columns), tuple(map(tuple, rows)), totals=totals)
 
 
@@ -277,8 +296,12 @@ def elapsed(branch: Branch) -> float | None:
     return max(known) - min(known) if len(known) > 1 else None
 
 
-def comparison_table(runs: Sequence[RunFolder], score: str = FINE) -> Table:
-    """One score of several runs by stage, branch and language, with mean and deviation."""
+def comparison_table(runs: Sequence[RunFolder], score: str | None = None) -> Table:
+    """One score of several runs by stage, branch and language, with mean and deviation.
+
+    The default is the main score of the first run.
+    """
+    score = score or runs[0].terms.main
     labels = run_labels(runs)
     compared = compare_runs(runs, [score])
     rows = [
@@ -311,7 +334,7 @@ def comparison_table(runs: Sequence[RunFolder], score: str = FINE) -> Table:
                 str(len(runs)),
             )
         )
-    title = SCORE_TITLES.get(score, score)
+    title = runs[0].terms.scores.get(score, score)
     columns = ("Stage", "Branch", "Language", *labels, "Mean ± standard deviation", "Runs")
     return Table(f"{title} of {len(runs)} runs", columns, tuple(rows), names=3, totals=totals)
 
@@ -327,21 +350,19 @@ def results_markdown(run: RunFolder, others: Sequence[RunFolder] = ()) -> str:
     if facts:
         parts.append(". ".join(facts) + ".\n")
     parts += [f"{note}\n" for note in notes(run)]
-    tables: list[Table | None] = []
+    tables: list[Table] = []
     if language_results(run):
-        tables += [headline_table(run), subsets_table(run)]
+        tables += [headline_table(run), *part_tables(run).values()]
     if any(branch.scores or branch.validation_loss is not None for branch in run.branches):
         tables.append(branches_table(run))
     if others:
         runs = [run, *others]
-        scores = [name for name in SCORE_TITLES if name in score_titles(run)]
-        tables += [comparison_table(runs, score) for score in scores or [FINE]]
+        scores = [name for name in run.terms.scores if name in score_titles(run)]
+        tables += [comparison_table(runs, score) for score in scores or [run.terms.main]]
     if run.branches:
         tables.append(throughput_table(run))
-    parts += [
-        f"## {_markdown_cell(table.title)}\n\n{table.markdown()}" for table in tables if table
-    ]
-    parts.append("Scores are in percent; losses are in nats per labelled word.\n")
+    parts += [f"## {_markdown_cell(table.title)}\n\n{table.markdown()}" for table in tables]
+    parts.append(f"Scores are in percent; losses are in nats per {run.terms.loss_unit}.\n")
     return "\n".join(parts)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from headrace.report import numbers
 from headrace.report.run_folder import RunFolder, read_run_folder
-from headrace.report.summary import SCORE_TITLES, Spread, language_results, spread
+from headrace.report.summary import Spread, language_results, spread
 from headrace.report.tables import Table
+from headrace.report.terms import terms_of
 from headrace.shards import storage
 from headrace.training.sweep import LOG_FILE, Item, Sweep
 
@@ -49,6 +50,7 @@ def collect_sweep(sweep: Sweep) -> dict[str, Any]:
         methods[method] = _method(members, [runs[i.number] for i in members if i.number in runs])
     return {
         "config": str(sweep.config_path),
+        "task": sweep.items[0].config.headrace.task.type,
         "ranks": sweep.ranks,
         "runs": [_run(sweep, item) for item in sweep.items],
         "methods": methods,
@@ -76,7 +78,7 @@ def _method(members: Sequence[Item], finished: Sequence[RunFolder]) -> dict[str,
     for run in finished:
         for result in language_results(run):
             of_language = values.setdefault(result.language, {})
-            scores = {name: result.scores.values.get(name) for name in SCORE_TITLES}
+            scores = {name: result.scores.values.get(name) for name in run.terms.scores}
             for name, value in {**scores, "validation_loss": result.loss}.items():
                 if value is not None:
                     of_language.setdefault(name, []).append(value)
@@ -156,8 +158,9 @@ def sweep_markdown(results: dict[str, Any]) -> str:
     tables = sweep_tables(results)
     parts += [f"## {table.title}\n\n{table.markdown()}" for table in tables if table.rows]
     parts.append(
-        "Scores are final scores in percent, losses in nats per labelled word; mean ± sample "
-        "standard deviation over the seeds that are finished.\n"
+        "Scores are final scores in percent, losses in nats per "
+        f"{terms_of(results['task']).loss_unit}; mean ± sample standard deviation over the seeds "
+        "that are finished.\n"
     )
     return "\n".join(parts)
 
@@ -165,6 +168,7 @@ def sweep_markdown(results: dict[str, Any]) -> str:
 def sweep_tables(results: dict[str, Any]) -> list[Table]:
     """Return the tables of a sweep: methods, scores by language, the best method by branch."""
     methods = results["methods"]
+    titles = terms_of(results["task"]).scores
     best = results["best"]["overall"]
     overview = tuple(
         (
@@ -178,7 +182,7 @@ def sweep_tables(results: dict[str, Any]) -> list[Table]:
         (
             language,
             name,
-            *(_percent(own[language].get(score)) for score in SCORE_TITLES),
+            *(_percent(own[language].get(score)) for score in titles),
             _loss(own[language].get("validation_loss")),
             str(_runs(own[language])),
         )
@@ -193,12 +197,11 @@ def sweep_tables(results: dict[str, Any]) -> list[Table]:
         for title, choice in results["best"]["branches"].items()
         if choice is not None
     )
-    titles = tuple(SCORE_TITLES.values())
     return [
         Table("Methods", ("Method", "Seeds", "Validation loss"), overview),
         Table(
             "Scores by language",
-            ("Language", "Method", *titles, "Validation loss", "Seeds"),
+            ("Language", "Method", *titles.values(), "Validation loss", "Seeds"),
             scores,
             names=2,
         ),
