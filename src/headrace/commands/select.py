@@ -24,7 +24,8 @@ EXAMPLE = (
 _SETTINGS = (
     "rows", "fraction", "budget", "method", "trade_off", "vectors", "ids", "costs", "encoder",
     "max_length", "embedding", "vector_size", "epochs", "min_count", "window", "seed", "output",
-    "require", "cache", "minimum", "maximum", "proportional",
+    "require", "cache", "minimum", "maximum", "proportional", "index", "neighbours", "block",
+    "lists", "probes", "links", "width",
     "duplicate_cosine",
 )  # fmt: skip
 """Names in problems that are options here."""
@@ -118,18 +119,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     rules.add_argument(
         "--require", metavar="FILE", help="ids (SOURCE/KEY), one a line, that must be in"
     )
-    parser.add_argument(
-        "--method",
-        choices=("frank_wolfe", "exact_greedy", "top_similarity", "random"),
-        default="frank_wolfe",
-        help="default: frank_wolfe; the last two are controls",
+    what = parser.add_argument_group("what is maximised, and how")
+    what.add_argument(
+        "--objective",
+        choices=("graph_cut", "facility_location"),
+        default="graph_cut",
+        help="similar to all and not to each other, or near to each one (default: graph_cut)",
     )
-    parser.add_argument(
+    what.add_argument(
+        "--method",
+        choices=("frank_wolfe", "exact_greedy", "lazy_greedy", "top_similarity", "random"),
+        help="graph_cut: frank_wolfe (default) or exact_greedy; facility_location: lazy_greedy; "
+        "the last two are controls",
+    )
+    what.add_argument(
         "--trade-off",
         default="10",
         metavar="LAMBDA",
         help="weight of the similarity among the chosen, or balanced: n/k - 2 (default: 10)",
     )
+    _add_index(parser)
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of random and doc2vec (default: 0)"
     )
@@ -142,6 +151,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
     add_shard_cache(parser)
+
+
+def _add_index(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how the neighbours of facility_location are looked for")
+    group.add_argument(
+        "--index",
+        choices=("auto", "flat", "ivf", "hnsw", "nn_descent"),
+        default="auto",
+        help="of FAISS; auto is flat, which is exact, up to 50,000 rows, and ivf beyond "
+        "(default: auto)",
+    )
+    for name, default, meaning in (
+        ("neighbours", "32", "neighbours of each sample"),
+        ("block", f"{1 << 18}", "samples of one index at most"),
+        ("lists", "4 times the root of the rows of an index", "lists of ivf"),
+        ("probes", "32", "lists of ivf that a query looks into"),
+        ("links", "32", "links of a row of hnsw, half those that nn_descent starts from"),
+        ("width", "128", "candidates that a search of hnsw or nn_descent keeps"),
+    ):
+        group.add_argument(
+            f"--{name}",
+            type=int,
+            default=int(default) if default.isdecimal() else None,
+            metavar="N",
+            help=f"{meaning} (default: {default})",
+        )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -177,6 +212,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob:
+    from headrace.selection.indexes import IndexSettings
     from headrace.selection.inputs import named_sources
     from headrace.selection.job import SelectionJob
 
@@ -194,7 +230,17 @@ def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob
         ids=arguments.ids,
         costs=arguments.costs,
         require=arguments.require,
+        objective=arguments.objective,
         method=arguments.method,
+        index=IndexSettings(
+            arguments.index,
+            arguments.neighbours,
+            arguments.block,
+            arguments.lists,
+            arguments.probes,
+            arguments.links,
+            arguments.width,
+        ),
         trade_off=_trade_off(arguments.trade_off, problems),
         seed=arguments.seed,
         duplicate_cosine=arguments.duplicate_cosine,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from headrace.errors import Problem, UserError
+from headrace.selection.chosen import METHODS, Method, Objective
 from headrace.selection.doc2vec import Doc2VecSettings
 from headrace.selection.encoder import load_encoder
+from headrace.selection.indexes import IndexSettings, load_faiss
 from headrace.selection.inputs import Inputs, Sources, by_language, from_files, rows_of
 from headrace.selection.limits import Limits
 from headrace.selection.measures import DEFAULT_DUPLICATE_COSINE, measure
+from headrace.selection.neighbours import NeighbourGraph, neighbour_graph
 from headrace.selection.ranks import ProcessGroup, Ranks
 from headrace.selection.results import finished, write
-from headrace.selection.selection import DEFAULT_TRADE_OFF, Method, select
+from headrace.selection.selection import DEFAULT_TRADE_OFF, select
 from headrace.selection.vectors import read_ids, ties_of
 from headrace.shards import storage
 from headrace.shards.reader import open_readers
@@ -68,7 +71,12 @@ class SelectionJob:
     """File with the tokens of each row of ``vectors``."""
     require: str | None = None
     """File of ids that must be in."""
-    method: Method = "frank_wolfe"
+    objective: Objective = "graph_cut"
+    """What is maximised."""
+    method: Method | None = None
+    """None for the first one of the objective."""
+    index: IndexSettings = field(default_factory=IndexSettings)
+    """How neighbours are looked for, where the objective has a neighbour graph."""
     trade_off: float | Literal["balanced"] = DEFAULT_TRADE_OFF
     """lambda, or ``n/k - 2``."""
     seed: int = 0
@@ -120,6 +128,12 @@ def check(job: SelectionJob, problems: Sequence[Problem] = ()) -> Task:
         UserError: with all that is wrong, and with the ``problems`` that the caller has found.
     """
     problems = [*problems, *_combination_problems(job)]
+    if job.objective != "graph_cut":
+        try:
+            load_faiss()
+            problems += job.index.problems()
+        except UserError as error:
+            problems += error.problems
     output = sources = required = inputs = None
     fingerprint = ""
     try:
@@ -180,6 +194,9 @@ def run_selection(
         if task.required is not None:
             required = rows_of(candidates.ids, task.required, "require")
     embedded = perf_counter()
+    with together(), _progress(main) as tell:
+        graph = _graph(task, inputs, ties, ranks, tell)
+    connected = perf_counter()
     total = len(candidates.ids)
     start, stop = (total * (ranks.rank + end) // ranks.size for end in (0, 1))
     part = slice(start, stop)
@@ -189,7 +206,9 @@ def run_selection(
         found = select(
             inputs.vectors.part(start, stop),
             job.limits,
+            objective=job.objective,
             method=job.method,
+            graph=graph,
             trade_off=job.trade_off,
             ties=ties[part],
             names=lambda row: candidates.ids[start + row].decode(),
@@ -206,7 +225,8 @@ def run_selection(
         measures = measure(inputs.vectors, found.rows, job.duplicate_cosine, ranks)
     seconds = {
         "embed": embedded - began,
-        "select": selected - embedded,
+        "neighbours": connected - embedded,
+        "select": selected - connected,
         "measure": perf_counter() - selected,
     }
     with together():
@@ -225,6 +245,28 @@ def run_selection(
         report = gather_json(report, world)[0]
     assert report is not None
     return Outcome(report, made=True)
+
+
+def _graph(
+    task: Task,
+    inputs: Inputs,
+    ties: NDArray[np.int64],
+    ranks: Ranks,
+    tell: Callable[[str], None],
+) -> NeighbourGraph | None:
+    """The neighbours among all rows, if the objective needs them."""
+    if task.job.objective == "graph_cut":
+        return None
+    return neighbour_graph(
+        inputs.vectors,
+        task.job.index,
+        ties=ties,
+        names=lambda row: inputs.candidates.ids[row].decode(),
+        cache=task.job.cache,
+        fingerprint=task.settings["inputs"],
+        ranks=ranks,
+        progress=tell,
+    )
 
 
 @contextmanager
@@ -293,7 +335,7 @@ def _sources(job: SelectionJob, problems: list[Problem]) -> Sources | None:
 def _settings(
     job: SelectionJob, inputs: str, required: NDArray[np.bytes_] | None
 ) -> dict[str, Any]:
-    limits = job.limits
+    limits, method = job.limits, job.method or METHODS[job.objective][0]
     return {
         "rows": limits.rows,
         "fraction": limits.fraction,
@@ -301,10 +343,12 @@ def _settings(
         "minimum": dict(limits.minimum),
         "maximum": dict(limits.maximum),
         "proportional": limits.proportional,
-        "method": job.method,
+        "objective": job.objective,
+        "index": None if job.objective == "graph_cut" else asdict(job.index),
+        "method": method,
         "trade_off": job.trade_off,
         "required": None if required is None else _hash_of_ids(required),
-        "seed": job.seed if job.method == "random" else None,
+        "seed": job.seed if method == "random" else None,
         "duplicate_cosine": job.duplicate_cosine,
         "inputs": inputs,
     }
