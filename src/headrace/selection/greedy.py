@@ -26,7 +26,7 @@ _POOL = 0.02
 _SMALLEST_POOL = 1024
 _POOL_OF_TRUST = 8
 """Rows in the pool for each pick that it is trusted with, at least."""
-_EXACT = 192
+_EXACT = 256
 """Rows whose gains are exact at each step."""
 _FEW_STEPS = 16
 """A pool that lasted for fewer steps is doubled."""
@@ -165,7 +165,9 @@ class _Greedy:
         taken: NDArray[np.bool_] | None,
         trust: int,
     ) -> None:
-        self.rows, self.cut, self.room, self.trust = rows, cut, room, trust
+        self.rows, self.cut, self.room = rows, cut, room
+        self.pool_size = max(_SMALLEST_POOL, int(_POOL * rows.total), _POOL_OF_TRUST * trust)
+        self.trust = trust if self.pool_size < rows.total else 0
         self.sum = start.copy()
         self.added = np.zeros(rows.dimensions)
         """Sum of the rows picked, for the bounds."""
@@ -177,10 +179,9 @@ class _Greedy:
         """Scores that differ by less are compared exactly."""
         # bounds hang on fp32 scores, which differ with the number of ranks: what is not proved to
         # be the best must not depend on them
-        self.bins = None if trust else _Bins(rows, cut.everything)
-        self.pool_size = max(_SMALLEST_POOL, int(_POOL * rows.total), _POOL_OF_TRUST * trust)
+        self.bins = None if self.trust else _Bins(rows, cut.everything)
         self.open = self._open_groups()
-        self.passes = 0 if trust else 1  # of the cosines with the sum
+        self.passes = 0 if self.trust else 1  # of the cosines with the sum
         self.steps_of_pool = _FEW_STEPS
 
     def run(self, after_step: Callable[[], object]) -> Picks:
