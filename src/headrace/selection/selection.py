@@ -21,9 +21,10 @@ from headrace.selection.covering import by_facility_location
 from headrace.selection.curve import by_score, every, with_curve
 from headrace.selection.frank_wolfe import MAX_PASSES, TOLERANCE, frank_wolfe
 from headrace.selection.greedy import greedy
-from headrace.selection.limits import Limits, Room, room
+from headrace.selection.limits import Limits, room
 from headrace.selection.neighbours import NeighbourGraph
 from headrace.selection.objective import GraphCut
+from headrace.selection.order import greedy_order
 from headrace.selection.permitted import Permitted
 from headrace.selection.ranks import Ranks
 from headrace.selection.rows import Rows
@@ -31,8 +32,6 @@ from headrace.selection.vectors import Table
 
 DEFAULT_TRADE_OFF = 10.0
 """lambda of the paper."""
-_READS_OF_ORDER = 128
-"""The greedy that orders a solution trusts its pool so far that it reads all rows this often."""
 
 
 def select(
@@ -119,8 +118,8 @@ def select(
             max_passes=max_passes,
             after_pass=lambda gap: progress(f"gap {gap:.2g}"),
         )
-        order, read = _greedy_order(cut, permitted, solution.rows)
-        return with_curve(method, cut, rows, order, solution.bound, solution.passes + read)
+        order = greedy_order(cut, permitted, solution.rows)
+        return with_curve(method, cut, rows, order, solution.bound, solution.passes)
     order = _control(permitted, method, seed)
     bound = _bound_at(cut, permitted, rows.fixed_sum(rows.local(order)))
     return with_curve(method, cut, rows, order, bound, 2)
@@ -142,31 +141,6 @@ def _by_greedy(cut: GraphCut, permitted: Permitted, progress: Callable[[str], No
     chosen = rows.fixed_sum(rows.local(order))
     bound = _bound_at(cut, permitted, chosen)
     return with_curve("exact_greedy", cut, rows, order, bound, picks.passes + 1)
-
-
-def _greedy_order(
-    cut: GraphCut, permitted: Permitted, chosen: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], int]:
-    """Positions of chosen rows as a greedy would pick them from these, and passes over all rows.
-
-    Each head of this order is a good choice of its size.  For more than ``_READS_OF_ORDER`` rows
-    the picks are nearly, not provably, those of the exact greedy.
-    """
-    rows, must = permitted.rows, permitted.required
-    others = np.ones(len(rows), bool)
-    others[chosen] = False
-    others[must] = True
-    count = int(rows.ranks.sum(np.array([len(others) - int(others.sum())]))[0])
-    sizes = np.full(len(permitted.room.minimum), count)
-    picks = greedy(
-        rows,
-        cut,
-        Room(count, None, np.zeros_like(sizes), sizes),
-        start=rows.fixed_sum(must),
-        taken=others,
-        trust=count // _READS_OF_ORDER,
-    )
-    return np.concatenate([by_score(cut.everything, rows, must), picks.positions]), picks.passes
 
 
 def _control(permitted: Permitted, method: Method, seed: int) -> NDArray[np.int64]:
