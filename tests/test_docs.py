@@ -6,7 +6,8 @@ import json
 import re
 import shlex
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -358,9 +359,14 @@ def in_schema(path: str) -> bool:
     """Whether a dotted path leads to a key of the section ``headrace``."""
     model: Any = HeadraceConfig
     for part in re.sub(r"\[\]", ".0", path).split(".")[1:]:
-        models = _sections(model)
-        if models and any(part in section.model_fields for section in models):
-            (model,) = (s.model_fields[part].annotation for s in models if part in s.model_fields)
+        found = [
+            field.annotation
+            for section in _sections(model)
+            for name, field in section.model_fields.items()
+            if part == (field.alias or name)
+        ]
+        if found:
+            model = reduce(or_, found)
         elif _holds(model, list) and part.isdigit():
             model = next(get_args(kind)[0] for kind in _members(model) if get_origin(kind) is list)
         elif _holds(model, dict):

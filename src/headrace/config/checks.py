@@ -13,6 +13,7 @@ from headrace.config.deepspeed_keys import OPTIMIZER_PARAMS, TOP_LEVEL_KEYS
 from headrace.config.messages import did_you_mean
 from headrace.config.mixture import check_mixture
 from headrace.config.schema import HeadraceConfig, StageConfig
+from headrace.config.selection import check_selection
 from headrace.errors import ConfigError, Problem
 
 _FLOATS = ("fp16", "bf16")
@@ -205,6 +206,7 @@ def check_stages(config: HeadraceConfig) -> list[Problem]:
                 )
             )
     problems += _check_batching(config)
+    problems += check_selection(config)
     seen: dict[str, StageConfig] = {}
     for number, stage in enumerate(config.stages):
         problems += _check_stage(config, stage, f"headrace.stages.{number}", seen)

@@ -37,7 +37,7 @@ class RunConfig:
 
     def resolved(self) -> dict[str, Any]:
         """Return the config as plain data; loading it again gives the same run."""
-        section = self.headrace.model_dump(mode="json")
+        section = self.headrace.model_dump(mode="json", by_alias=True)
         section["output"] = str(self.output)
         return {**self.deepspeed, SECTION: section}
 
@@ -91,13 +91,14 @@ def load_run_config(
     if problems or headrace is None:
         raise ConfigError(problems)
     output = Path(headrace.output or f"runs/{path.stem}")
-    shard_cache = headrace.data.shard_cache
+    shard_cache, selection = headrace.data.shard_cache, headrace.selection
     problems = [
         problem
         for where, folder in (
             ("headrace.output", headrace.output if headrace.output is not None else str(output)),
             ("headrace.data.cache_dir", headrace.data.cache_dir),
             *([("headrace.data.shard_cache.folder", shard_cache.folder)] if shard_cache else []),
+            *([("headrace.selection.cache_dir", selection.cache_dir)] if selection else []),
         )
         for problem in _local_folder_problems(where, folder)
     ]
@@ -234,7 +235,11 @@ def _fields_at(location: Sequence[int | str]) -> list[str]:
         tagged = [model for model in models if part == _tag(model)]
         fields = [model.model_fields[part] for model in models if part in model.model_fields]
         models = tagged or [found for field in fields for found in _models_in(field.annotation)]
-    return list(dict.fromkeys(key for model in models for key in model.model_fields))
+    return list(
+        dict.fromkeys(
+            field.alias or key for model in models for key, field in model.model_fields.items()
+        )
+    )
 
 
 def _tags_at(location: Sequence[int | str]) -> list[str]:

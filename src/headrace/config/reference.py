@@ -68,7 +68,9 @@ def _section(title: str, model: type[BaseModel]) -> str:
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
         meaning = " ".join(str(field.description).split()).replace("|", "\\|")
-        lines.append(f"| `{name}` | {_type(field)} | {_default(field)} | {meaning} |")
+        lines.append(
+            f"| `{field.alias or name}` | {_type(field)} | {_default(field)} | {meaning} |"
+        )
     return "\n".join(lines) + "\n"
 
 
