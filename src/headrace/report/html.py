@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.report import numbers, palette, plots, tables
+from headrace.report.axes import SMALL, WIDE
 from headrace.report.heat_map import heat_map
 from headrace.report.page import Tile, render_page, require_page_tools
 from headrace.report.records import Branch, Stage
@@ -184,7 +185,7 @@ def _bars(run: RunFolder) -> list[str]:
 def _figures(number: int, stage: Stage, markup: Any) -> StageFigures:
     logged = [branch for branch in stage.branches if branch.training or branch.validations]
     limit = plots.loss_limit(logged)
-    size = plots.WIDE if len(stage.branches) == 1 else plots.SMALL
+    size = WIDE if len(stage.branches) == 1 else SMALL
     losses = tuple(
         LossFigure(
             branch.name,

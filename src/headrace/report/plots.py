@@ -9,68 +9,22 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from headrace.report import numbers, svg
+from headrace.report.axes import (
+    WIDE,
+    Size,
+    new_figure,
+    short_label,
+    short_numbers,
+    short_tick,
+)
 from headrace.report.records import Branch, Stage, TrainPoint
 from headrace.report.summary import LanguageResult
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 MAXIMUM_POINTS = 160
 """A curve has at most this many points: a longer log is averaged in that many equal parts."""
-LONGEST_LABEL = 18
-"""Letters of a language's name beside a bar."""
 TRAINING_COLOUR, VALIDATION_COLOUR = 0, 1
-
-
-@dataclass(frozen=True)
-class Size:
-    """Width and height of a figure in CSS pixels."""
-
-    width: int
-    height: int
-
-
-WIDE = Size(420, 250)
-SMALL = Size(200, 140)
-
-
-def _figure(size: Size) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure as NewFigure
-
-    # The SVG backend counts 72 units an inch.
-    figure = NewFigure(figsize=(size.width / 72, size.height / 72), layout="constrained")
-    axes = figure.add_subplot()
-    axes.margins(x=0.02)
-    return figure, axes
-
-
-def _short_numbers(axes: Axes, steps: int) -> None:
-    from matplotlib.ticker import EngFormatter, MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=steps, integer=True))
-    axes.xaxis.set_major_formatter(EngFormatter(sep="\N{NARROW NO-BREAK SPACE}"))
-    axes.grid(visible=False, axis="x")
-
-
-def _short_label(name: str) -> str:
-    """``name`` cut to a length that leaves room for the axes."""
-    cut = (
-        name
-        if len(name) <= LONGEST_LABEL
-        else name[: LONGEST_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    )
-    return svg.printable(cut)
-
-
-def _tick(value: float) -> str:
-    """``20 k`` for large numbers, ``8e-7`` for small ones."""
-    if abs(value) >= 1000:
-        return f"{value / 1000:g}\N{NARROW NO-BREAK SPACE}k"
-    return f"{value:.3g}".replace("e-0", "e-")
 
 
 @dataclass(frozen=True)
@@ -119,7 +73,7 @@ def loss_limit(branches: Sequence[Branch]) -> float | None:
 def loss_plot(branch: Branch, *, name: str, size: Size, limit: float | None) -> str:
     """Training and validation loss of one branch over its steps."""
     with svg.style(name):
-        figure, axes = _figure(size)
+        figure, axes = new_figure(size)
         hover = {}
         curve = _curve(branch.training, lambda point: point.loss)
         colour = svg.SERIES[TRAINING_COLOUR]
@@ -148,7 +102,7 @@ def loss_plot(branch: Branch, *, name: str, size: Size, limit: float | None) -> 
             words = f"step {step:,}: validation loss {numbers.loss(loss)}"
             hover[f"validation-{number}"] = words + (" (best)" if best else "")
         axes.set_ylim(0, limit)
-        _short_numbers(axes, 5 if size is WIDE else 2)
+        short_numbers(axes, 5 if size is WIDE else 2)
         if size is WIDE:
             axes.set_xlabel("step")
         place = f"{branch.stage}, {branch.name}"
@@ -183,7 +137,7 @@ def stage_plot(
 ) -> str:
     """One quantity of the training log over steps, a line for each branch of the stage."""
     with svg.style(name):
-        figure, axes = _figure(WIDE)
+        figure, axes = new_figure(WIDE)
         alone = len(stage.branches) == 1
         highest = []
         hover = {}
@@ -202,8 +156,8 @@ def stage_plot(
             hover[f"line-{number}"] = branch.name
             highest.append(max(curve.highs))
         axes.set_ylim(0, 1.08 * max(highest) if highest and max(highest) > 0 else None)
-        axes.yaxis.set_major_formatter(lambda value, _: _tick(value))
-        _short_numbers(axes, 5)
+        axes.yaxis.set_major_formatter(lambda value, _: short_tick(value))
+        short_numbers(axes, 5)
         axes.set_xlabel("step")
         top = f" It reaches {max(highest):.3g}." if highest else " Nothing is logged yet."
         return svg.to_svg(
@@ -230,7 +184,7 @@ def score_plot(
     thickness = 0.8 / max(len(series), 1)
     with svg.style(name):
         pixels = 15 * len(series) + 8
-        figure, axes = _figure(Size(WIDE.width, 44 + max(pixels, 24) * max(len(languages), 1)))
+        figure, axes = new_figure(Size(WIDE.width, 44 + max(pixels, 24) * max(len(languages), 1)))
         hover = {}
         for number, (stage, values) in enumerate(series.items()):
             for row, language in enumerate(languages):
@@ -255,7 +209,7 @@ def score_plot(
                     fontsize=10.5,
                     color=svg.INK,
                 )
-        axes.set_yticks(range(len(languages)), [_short_label(name) for name in languages])
+        axes.set_yticks(range(len(languages)), [short_label(name) for name in languages])
         axes.tick_params(axis="y", labelcolor=svg.INK)
         axes.set_ylim(len(languages) - 0.5, -0.5)
         highest = max((value for values in series.values() for value in values.values()), default=1)
