@@ -299,6 +299,8 @@ def _trade_off(text: str, problems: list[Problem]) -> float | Literal["balanced"
 
 
 def _print(report: Mapping[str, Any]) -> None:
+    from headrace.selection.knee import knee_warning
+
     gap = (
         f"at most {100 * report['gap']:.2g} % below the best" if report["gap"] < 1 else "far below"
     )
@@ -314,17 +316,6 @@ def _print(report: Mapping[str, Any]) -> None:
             f"coverage {coverage['chosen']:.3f}, of as many random rows {coverage['random']:.3f}; "
             f"{copies['share']:.1%} of the chosen are near-copies of others among them"
         )
-    place = report["first_negative_gain"]
-    if place is not None and report["method"] in ("frank_wolfe", "exact_greedy"):
-        balanced = report["rows"] / report["chosen"] - 2
-        largest = report["suggested_trade_off"]
-        lower = (
-            "Choose fewer rows" if largest is None
-            else f"Take --trade-off {largest:.3g} or less (n/k - 2 is {balanced:.3g})"
-        )  # fmt: skip
-        print(
-            f"warning: from sample {place:,} on, each lowers the objective: lambda "
-            f"{report['trade_off']:g} is too large for {report['chosen']:,} of {report['rows']:,} "
-            f"rows. {lower}",
-            file=sys.stderr,
-        )
+    warning = knee_warning(report, "--trade-off")
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)

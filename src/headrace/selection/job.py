@@ -24,6 +24,7 @@ from headrace.selection.inputs import Inputs, Sources, by_language, from_files, 
 from headrace.selection.limits import Limits
 from headrace.selection.measures import DEFAULT_DUPLICATE_COSINE, measure
 from headrace.selection.neighbours import NeighbourGraph, neighbour_graph
+from headrace.selection.projection import project
 from headrace.selection.ranks import ProcessGroup, Ranks
 from headrace.selection.results import finished, write
 from headrace.selection.selection import DEFAULT_TRADE_OFF, select
@@ -174,19 +175,40 @@ def run_selection(
     Raises:
         UserError: with all that is wrong on any rank, raised on all of them.
     """
-    ranks = Ranks() if world is None else ProcessGroup(world.device)
+    with nullcontext() if world is None else failing_together(world):
+        task = check(job, problems)
+    return carry_out(task, world)
+
+
+def carry_out(
+    task: Task,
+    world: World | None = None,
+    *,
+    ranks: Ranks | None = None,
+    while_embedding: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Outcome:
+    """Do what is left to do of a job that was checked; see :func:`run_selection`.
+
+    Args:
+        task: of the same job on all ranks.
+        world: the process group; None for a process by itself.
+        ranks: its collectives, where they are to do more than that.
+        while_embedding: entered on each rank for the time in which it embeds by itself.
+    """
+    job = task.job
+    if ranks is None:
+        ranks = Ranks() if world is None else ProcessGroup(world.device)
     main = ranks.rank == 0
 
     def together() -> AbstractContextManager[None]:
         return nullcontext() if world is None else failing_together(world)
 
     with together():
-        task = check(job, problems)
         report = finished(task.output, task.fingerprint)
     if report is not None:
         return Outcome(report, made=False)
     began = perf_counter()
-    with together():
+    with together(), while_embedding():
         inputs = task.embedded(show=main)
         candidates = inputs.candidates
         ties = ties_of(candidates.ids)
@@ -236,6 +258,7 @@ def run_selection(
                 found,
                 candidates,
                 measures,
+                project(inputs.vectors, found.rows),
                 fingerprint=task.fingerprint,
                 settings=task.settings,
                 seconds=seconds,

@@ -1,0 +1,27 @@
+"""What to say of a selection whose lambda is past the knee."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def knee_warning(report: Mapping[str, Any], setting: str) -> str | None:
+    """A warning that lambda is too large for the number of rows, or None.
+
+    Args:
+        report: ``selection.json``.
+        setting: what lambda is called where it is set.
+    """
+    place = report["first_negative_gain"]
+    if place is None or report["method"] not in ("frank_wolfe", "exact_greedy"):
+        return None
+    largest = report["suggested_trade_off"]
+    lower = "Choose fewer rows"
+    if largest is not None:
+        balanced = report["rows"] / report["chosen"] - 2
+        lower = f"Take {setting} {largest:.3g} or less (n/k - 2 is {balanced:.3g})"
+    return (
+        f"from sample {place:,} on, each lowers the objective: lambda {report['trade_off']:g} is "
+        f"too large for {report['chosen']:,} of {report['rows']:,} rows. {lower}"
+    )
