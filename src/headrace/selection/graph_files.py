@@ -39,8 +39,7 @@ class GraphFiles:
 
     def allocate(self) -> None:
         """Make the arrays at their full size, so that a full disk shows before the work."""
-        for name in ("done", *_WORK):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / "done").mkdir(parents=True, exist_ok=True)
         for name, dtype in _ARRAYS.items():
             path = self.folder / f"{name}.npy"
             try:
@@ -53,6 +52,11 @@ class GraphFiles:
             except (OSError, ValueError, EOFError) as error:
                 _log.warning("%s is made again: %s", path, error)
             self._allocate(path, dtype)
+
+    def begin(self) -> None:
+        """Make the folders of the work before the graph."""
+        for name in _WORK:
+            (self.folder / name).mkdir(exist_ok=True)
 
     def array(self, name: str) -> NDArray[Any]:
         """``indices`` or ``similarities``, mapped."""

@@ -194,6 +194,7 @@ class _Work:
             len(self.chunks), lambda chunk: self.files.has_chunk(chunk, *self.chunks[chunk])
         )
         if len(missing) or self.files.read_report() is None:
+            self._on_main(self.files.begin)
             self._make(missing)
             self._on_main(lambda: self._finish(began))
         report = self.files.read_report()
