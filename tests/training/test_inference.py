@@ -27,8 +27,9 @@ from transformers import (
 from headrace.cli import main
 from headrace.errors import ConfigError, LabelError
 from headrace.shards import Sample, ShardWriter
-from headrace.training.inference import encode_for_model, load_model, score, tag_sentences
+from headrace.training.inference import encode_for_model, load_model, score
 from headrace.training.sentences import input_format, read_sentences
+from headrace.training.tagging import tag_sentences
 
 WORDS = [
     "the",

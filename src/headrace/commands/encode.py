@@ -23,17 +23,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="folder or hub name of a fast tokenizer",
     )
     parser.add_argument(
+        "--task",
+        choices=("token_classification", "multiple_choice"),
+        default="token_classification",
+        help="what the samples are encoded for (default: token_classification)",
+    )
+    parser.add_argument(
         "--labels",
-        default="discover",
         metavar="NAME",
-        help="built-in label set, label file, or discover: the types in the sources (default)",
+        help="of token classification: built-in label set, label file, or discover: the types in "
+        "the sources (default)",
     )
     parser.add_argument(
         "--max-length",
         type=int,
         default=128,
         metavar="N",
-        help="tokens of a sentence at most, special tokens included (default: 128)",
+        help="tokens of a sequence at most, special tokens included (default: 128)",
     )
     parser.add_argument(
         "--cache",
@@ -46,15 +52,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Encode every source; problems of all of them are reported together."""
-    from headrace.encoding.alignment import check_max_length
     from headrace.encoding.report import render_table
     from headrace.encoding.sidecar import encode_source
-    from headrace.encoding.token_classification import TokenClassificationEncoder
     from headrace.encoding.tokenizer import load_tokenizer
     from headrace.errors import EXIT_DONE, Problem, UserError
     from headrace.shards import storage
     from headrace.shards.reader import open_readers
-    from headrace.tasks.labels import discover_label_set, load_label_set
+    from headrace.tasks.registry import TASK_CONFIGS, task_of_config
     from headrace.training.logs import quiet_libraries
 
     quiet_libraries()
@@ -66,21 +70,31 @@ def run(arguments: argparse.Namespace) -> int:
     readers = list(
         open_readers(arguments.sources, problems, shard_cache_of(arguments, problems)).values()
     )
-    tokenizer = label_set = None
+    tokenizer = task = None
+    settings = {}
+    if arguments.labels is not None and arguments.task != "token_classification":
+        remedy = "Leave it out"
+        problems.append(Problem("the task has no labels", "--labels", arguments.labels, remedy))
+    elif arguments.labels is not None:
+        settings["labels"] = arguments.labels
     try:
         tokenizer = load_tokenizer(arguments.tokenizer)
-        with named_as_options(["max_length"]):
-            check_max_length(tokenizer, arguments.max_length)
     except UserError as error:
         problems += error.problems
     try:
-        if arguments.labels != "discover":
-            label_set = load_label_set(arguments.labels)
-        elif not problems:
-            label_set = discover_label_set(readers)
+        task = task_of_config(
+            TASK_CONFIGS[arguments.task](type=arguments.task, **settings),
+            None if problems else readers,
+        )
     except UserError as error:
         problems += error.problems
-    if problems or label_set is None:
+    if tokenizer is not None and task is not None:
+        try:
+            with named_as_options(["max_length"]):
+                task.encoder(tokenizer, arguments.max_length)
+        except UserError as error:
+            problems += error.problems
+    if problems or task is None:
         raise UserError(problems)
 
     rows = []
@@ -89,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             source = encode_source(
                 reader,
-                TokenClassificationEncoder(tokenizer, label_set, arguments.max_length),
+                task.encoder(tokenizer, arguments.max_length),
                 cache_dir=cache,
                 language=language,
             )
@@ -106,5 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
             "\nNot every word is encoded (see the columns on the right). Words that are cut off "
             'have no label in training\nand count as "O" in evaluation; a larger --max-length '
             "keeps more of them."
+            if arguments.task == "token_classification"
+            else "\nNot every token is encoded (see the columns on the right): contexts are cut on "
+            "the left. A larger\n--max-length keeps more of them."
         )
     return EXIT_DONE

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 HELP = "score an exported model, or the models of a run, on shards"
 EXAMPLE = "headrace evaluate runs/multiconer_xlmr_large --data hi=data/hi/test bn=data/bn/test"
 
+_NOTES = {
+    "token_classification": "Entities that truncation took words from count as not found.",
+    "multiple_choice": "Chance is what guessing would give.",
+}
+_LOST = {
+    "token_classification": ("Entities lost", ("entities_lost", "entities_cut")),
+    "multiple_choice": ("Samples cut", ("samples_truncated",)),
+}
+"""Task -> title, and the counts of encoding that it sums up."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
@@ -38,13 +48,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="branch of the stage, for every language (default: each language has its own)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=32, metavar="N", help="sentences at once (default: 32)"
+        "--batch-size", type=int, default=32, metavar="N", help="samples at once (default: 32)"
     )
     parser.add_argument(
         "--max-length",
         type=int,
         metavar="N",
-        help="tokens of a sentence at most (default: as the model was trained)",
+        help="tokens of a sequence at most (default: as the model was trained)",
     )
     parser.add_argument("--json", metavar="FILE", help="write all scores to FILE, or - for stdout")
     parser.add_argument(
@@ -81,16 +91,20 @@ def run(arguments: argparse.Namespace) -> int:
         )
     found: dict[str, dict[str, Any]] = {}
     label_sets: dict[str, None] = {}
+    tasks: dict[str, None] = {}
     for name, languages in served.items():
         model = load_model(name, max_length=arguments.max_length)
-        label_sets[model.task.label_set.name] = None
+        tasks[model.task.name] = None
+        if label_set := model.task.facts().get("label_set"):
+            label_sets[label_set] = None
         found |= _score(
             model, {language: urls[language] for language in languages}, cache, arguments
         )
     found = {language: found[language] for language in urls}
     document = {
         "model": arguments.model,
-        "label_set": ", ".join(label_sets),
+        "task": ", ".join(tasks),
+        "label_set": ", ".join(label_sets) or None,
         "data": urls,
         "languages": found,
     }
@@ -98,8 +112,9 @@ def run(arguments: argparse.Namespace) -> int:
         json.dump(document, sys.stdout, ensure_ascii=False, indent=1)
         print()
         return EXIT_DONE
-    print(table(found).text(), end="")
-    print("Scores are per cent. Entities that truncation took words from count as not found.")
+    (task,) = tasks  # the branches of a run are all for one
+    print(table(found, task).text(), end="")
+    print(f"Scores are per cent. {_NOTES[task]}")
     if arguments.json is not None:
         text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
         storage.write_atomically(arguments.json, text.encode())
@@ -147,30 +162,32 @@ def _checked(arguments: argparse.Namespace) -> tuple[dict[str, str], Path]:
     return urls, cache
 
 
-def table(found: dict[str, dict[str, Any]]) -> Table:
+def table(found: dict[str, dict[str, Any]], task: str) -> Table:
     """One row a language; columns of subsets where there are any."""
     from headrace.report import numbers
     from headrace.report.summary import mean
     from headrace.report.tables import Table
+    from headrace.report.terms import terms_of
 
+    terms = terms_of(task)
     subsets = sorted({name for entry in found.values() for name in entry["metrics"]["subsets"]})
-    scores = ("fine_macro_f1", "coarse_macro_f1", "micro_f1")
+    titles = {**terms.scores, **terms.references}
     rows = []
     for language, entry in found.items():
-        metrics, encoding = entry["metrics"], entry["encoding"]
-        fine_of_subsets = (metrics["subsets"].get(name, {}).get(scores[0]) for name in subsets)
+        metrics = entry["metrics"]
+        main_of_subsets = (metrics["subsets"].get(name, {}).get(terms.main) for name in subsets)
         rows.append(
             (
                 language,
-                numbers.count(metrics["sentences"]),
-                *(numbers.percent(metrics[name]) for name in scores),
-                *(numbers.percent(value) for value in fine_of_subsets),
+                numbers.count(metrics[terms.samples.lower()]),
+                *(numbers.percent(metrics[name]) for name in titles),
+                *(numbers.percent(value) for value in main_of_subsets),
                 numbers.loss(entry["loss"]),
-                numbers.count(encoding["entities_lost"] + encoding["entities_cut"]),
+                numbers.count(sum(entry["encoding"][name] for name in _LOST[task][1])),
             )
         )
     if len(found) > 1:
-        values = [[entry["metrics"][name] for entry in found.values()] for name in scores]
+        values = [[entry["metrics"][name] for entry in found.values()] for name in titles]
         rows.append(
             (
                 "Mean",
@@ -181,9 +198,10 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
                 "",
             )
         )
+    short = terms.scores[terms.main].split()[0]
     columns = (
-        *("Language", "Sentences", "Fine macro F1", "Coarse macro F1", "Micro F1"),
-        *(f"Fine, {name}" for name in subsets),
-        *("Loss", "Entities lost"),
+        *("Language", terms.samples, *titles.values()),
+        *(f"{short}, {name}" for name in subsets),
+        *("Loss", _LOST[task][0]),
     )
     return Table("Scores by language", columns, tuple(rows), totals=int(len(found) > 1))

@@ -127,37 +127,45 @@ def collate_multiple_choice(
     missing from a sample with fewer choices are one padding token that is not masked, so that
     attention has something to look at: their logits are finite and mean nothing.
     """
-    where = list(
-        zip(
-            locations.source.tolist(),
-            locations.shard.tolist(),
-            locations.sample.tolist(),
-            strict=True,
-        )
+    rows: list[list[tuple[NDArray[Any], NDArray[Any]]]] = []
+    labels: list[int] = []
+    where = zip(
+        locations.source.tolist(), locations.shard.tolist(), locations.sample.tolist(), strict=True
     )
-    shards = [sources[source].shards[shard] for source, shard, _ in where]
-    bounds = [
-        shard.choice_offsets(sample) for shard, (*_, sample) in zip(shards, where, strict=True)
-    ]
-    counts = np.array([len(own) - 1 for own in bounds], dtype=np.int64)
-    longest = max((int(np.diff(own).max()) for own in bounds), default=0)
-    shape = (len(where), int(counts.max(initial=0)), longest)
+    for source, number, sample in where:
+        shard = sources[source].shards[number]
+        tokens, types = shard.array("tokens"), shard.array("token_types")
+        bounds = pairwise(shard.choice_offsets(sample).tolist())
+        rows.append([(tokens[start:end], types[start:end]) for start, end in bounds])
+        labels.append(shard.label(sample))
+    return {**pad_choices(rows, pad_id=pad_id), "labels": np.array(labels, dtype=np.int64)}
+
+
+def pad_choices(
+    rows: Sequence[Sequence[tuple[Sequence[int] | NDArray[Any], Sequence[int] | NDArray[Any]]]],
+    *,
+    pad_id: int,
+) -> dict[str, NDArray[np.int64]]:
+    """The pairs of some samples, each as its token ids and token types, in one array.
+
+    Returns what :func:`collate_multiple_choice` does, without the labels.
+    """
+    counts = np.array([len(row) for row in rows], dtype=np.int64)
+    longest = max((len(tokens) for row in rows for tokens, _ in row), default=0)
+    shape = (len(rows), int(counts.max(initial=0)), longest)
     input_ids = np.full(shape, pad_id, dtype=np.int64)
     attention_mask = np.zeros(shape, dtype=np.int64)
     token_type_ids = np.zeros(shape, dtype=np.int64)
     attention_mask[:, :, :1] = 1
-    for row, (shard, own) in enumerate(zip(shards, bounds, strict=True)):
-        tokens, types = shard.array("tokens"), shard.array("token_types")
-        for choice, (start, end) in enumerate(pairwise(own.tolist())):
-            input_ids[row, choice, : end - start] = tokens[start:end]
-            attention_mask[row, choice, : end - start] = 1
-            token_type_ids[row, choice, : end - start] = types[start:end]
-    labels = [shard.label(sample) for shard, (*_, sample) in zip(shards, where, strict=True)]
+    for number, row in enumerate(rows):
+        for choice, (tokens, types) in enumerate(row):
+            input_ids[number, choice, : len(tokens)] = tokens
+            attention_mask[number, choice, : len(tokens)] = 1
+            token_type_ids[number, choice, : len(tokens)] = types
     return {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
         "token_type_ids": token_type_ids,
-        "labels": np.array(labels, dtype=np.int64),
         "choice_counts": counts,
     }
 

@@ -64,26 +64,31 @@ class MultipleChoice(Task):
             "choice_counts": one[0, 0],
         }
 
-    def loss_sum(
-        self, network: torch.nn.Module, batch: Mapping[str, Any], *, training: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the summed cross-entropy of the samples, and the logits.
+    def logits(self, network: Any, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Return the scores of all choices, [samples, choices].
 
-        The logits have the shape [samples, choices]; those of choices that a sample does not have
-        are minus infinity.  Labels are smoothed in training, over the choices of each sample.
+        Those of choices that a sample does not have are minus infinity.
         """
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         if takes_token_types(network):
             inputs["token_type_ids"] = batch["token_type_ids"]
-        logits = network(**inputs).logits
+        logits: torch.Tensor = network(**inputs).logits
+        return logits.masked_fill(_missing(logits, batch["choice_counts"]), -torch.inf)
+
+    def loss_sum(
+        self, network: torch.nn.Module, batch: Mapping[str, Any], *, training: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the summed cross-entropy of the samples, and the logits, as :meth:`logits` does.
+
+        Labels are smoothed in training, over the choices of each sample.
+        """
+        logits = self.logits(network, batch)
         counts, labels = batch["choice_counts"], batch["labels"]
-        missing = torch.arange(logits.shape[1], device=logits.device) >= counts[:, None]
-        logits = logits.masked_fill(missing, -torch.inf)
         scores = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
         losses = -scores.gather(1, labels.clamp(min=0)[:, None])[:, 0]
         if training and self.label_smoothing:
             # torch's own smoothing would give the missing choices a share, of infinite loss
-            spread = -scores.masked_fill(missing, 0).sum(-1) / counts
+            spread = -scores.masked_fill(_missing(logits, counts), 0).sum(-1) / counts
             losses = (1 - self.label_smoothing) * losses + self.label_smoothing * spread
         return (losses * (labels >= 0)).sum(), logits
 
@@ -114,6 +119,10 @@ class MultipleChoice(Task):
     def facts(self) -> dict[str, Any]:
         """Return nothing: the network's own config says all."""
         return {}
+
+
+def _missing(logits: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    return torch.arange(logits.shape[1], device=logits.device) >= counts[:, None]
 
 
 def takes_token_types(network: Any) -> bool:

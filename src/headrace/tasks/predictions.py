@@ -1,9 +1,9 @@
-"""Predicted tags as files: CoNLL, as MultiCoNER distributes its data, and JSON lines."""
+"""Predictions as files: tags as CoNLL, as MultiCoNER distributes its data, and JSON lines."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +62,19 @@ def write_json_lines(url: str, predictions: Iterable[Prediction]) -> int:
     Each line is the object that :func:`prediction_record` gives.  The file appears at ``url``
     only when it is complete.
     """
+    return write_records(url, map(prediction_record, predictions))
+
+
+def write_records(url: str, records: Iterable[Mapping[str, Any]]) -> int:
+    """Write objects as JSON lines (UTF-8) and return how many there are.
+
+    The file appears at ``url`` only when it is complete.
+    """
     written = 0
     with storage.open_atomically(url) as file:
-        for prediction in predictions:
+        for record in records:
             written += 1
-            line = json.dumps(prediction_record(prediction), ensure_ascii=False)
-            file.write(f"{line}\n".encode())
+            file.write(f"{json.dumps(record, ensure_ascii=False)}\n".encode())
     return written
 
 

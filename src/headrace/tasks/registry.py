@@ -18,6 +18,12 @@ TASKS: Mapping[str, type[Task]] = {
     task.name: task for task in (TokenClassification, MultipleChoice)
 }
 
+TASK_CONFIGS = {
+    TokenClassification.name: TokenClassificationConfig,
+    MultipleChoice.name: MultipleChoiceConfig,
+}
+"""Task -> its section in a run config."""
+
 
 def task_of_config(
     config: TokenClassificationConfig | MultipleChoiceConfig,

@@ -1,30 +1,29 @@
-"""Models after training: load an exported folder, score it on shards, tag sentences with it.
+"""Models after training: load an exported folder, and score it on shards.
 
-The folder may be an export of Headrace or any other token classification model in Hugging Face
-format whose ``id2label`` names IOB2 tags.
+The folder may be an export of Headrace or another model in Hugging Face format: one for multiple
+choice, or one for token classification whose ``id2label`` names IOB2 tags.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from headrace.encoding.alignment import WordAligner
 from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.encoding.tokenizer import load_tokenizer
-from headrace.errors import ConfigError, LabelError, Problem, UserError
+from headrace.errors import ConfigError, Problem, UserError
 from headrace.shards.reader import ShardReader
-from headrace.tasks.labels import LabelSet, built_in_label_sets, load_label_set
-from headrace.tasks.spans import OUTSIDE
+from headrace.tasks.model_labels import label_set_of_model
+from headrace.tasks.multiple_choice import MultipleChoice
+from headrace.tasks.registry import TASKS
+from headrace.tasks.task import Task
 from headrace.tasks.token_classification import TokenClassification
 from headrace.training.distributed import World
 from headrace.training.export import read_facts
@@ -35,22 +34,22 @@ from headrace.training.validation import Validation, validate
 _HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 _LONGEST = 512
 """Tokens of a sentence where neither the export, the tokenizer nor the network sets a limit."""
-_WINDOW = 1024
-"""Sentences that are sorted by length together when they are tagged."""
+
+AnyTask = TypeVar("AnyTask", bound=Task)
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A token classification network with what is needed to use it."""
+    """A network with what is needed to use it."""
 
     name: str
     """Folder, or name on the hub."""
     network: PreTrainedModel
-    """In evaluation mode and fp32; its logits are in the order of ``task.label_set.tags``."""
+    """In evaluation mode and fp32; where it tags words, in the order of the label set's tags."""
     tokenizer: PreTrainedTokenizerFast
-    task: TokenClassification
+    task: Task
     max_length: int
-    """Tokens of a sentence at most, special tokens included."""
+    """Tokens of a sequence at most, special tokens included."""
     world: World
     """A world of one rank, and the device of the network."""
     facts: Mapping[str, Any]
@@ -61,16 +60,6 @@ class TrainedModel:
         """The language that the model was trained on last, if it is one."""
         languages = self.facts.get("languages", ())
         return str(languages[0]) if len(languages) == 1 else None
-
-
-@dataclass(frozen=True)
-class TaggedSentence:
-    """The answer to one sentence."""
-
-    tags: list[str]
-    """One tag a word; ``O`` for a word that was cut off or has no pieces."""
-    words_cut: int
-    """Words beyond the maximum length."""
 
 
 def load_model(
@@ -85,19 +74,15 @@ def load_model(
         device: default: the first GPU, or the CPU where there is none.
 
     Raises:
-        UserError: if there is no such model, or its labels are not IOB2 tags.
+        UserError: if there is no such model, or its labels are not those of its task.
     """
     name = str(name)
-    path = Path(name).expanduser()
-    _check_folder(path, name)
-    source = str(path) if path.is_dir() else name
-    facts = read_facts(path)
-    try:
-        settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise _not_loaded(name, error) from None
-    label_set, order = label_set_of_model(settings.id2label, facts, name)
-    task = TokenClassification(label_set)
+    source, settings, facts = _described(name)
+    task: Task = MultipleChoice()
+    order: list[int] = []
+    if _task_name(settings, facts) == TokenClassification.name:
+        label_set, order = label_set_of_model(settings.id2label, facts, name)
+        task = TokenClassification(label_set)
     tokenizer = load_tokenizer(source)
     if max_length is not None and max_length > usable_positions(settings):
         raise ConfigError(
@@ -121,10 +106,10 @@ def load_model(
     if loading["missing_keys"]:
         raise ConfigError(
             Problem(
-                "the folder lacks weights of a token classification model, they would be random",
+                f"the folder lacks weights of a model for {_words(task)}, they would be random",
                 name,
                 ", ".join(sorted(loading["missing_keys"])[:5]),
-                "Give a model that was fine-tuned to tag words",
+                "Give a model that was fine-tuned for this task",
             )
         )
     if order != list(range(len(order))):
@@ -142,54 +127,53 @@ def load_model(
     )
 
 
-def label_set_of_model(
-    id2label: Mapping[int, str], facts: Mapping[str, Any], where: str
-) -> tuple[LabelSet, list[int]]:
-    """Return the label set of a model, and which of its outputs belongs to each tag in order.
-
-    The coarse families are those that Headrace wrote beside the model, else those of the built-in
-    label set with the same types, else each type is its own family.
+def task_of_model(name: str | Path) -> str:
+    """Return the name of the task that a model is for; nothing of it is loaded but its config.
 
     Raises:
-        LabelError: naming every label that is not an IOB2 tag, and every tag without its partner.
+        UserError: if there is no such model.
     """
-    names = [id2label[number] for number in sorted(id2label)]
-    remedy = "Give a model whose id2label holds O and, for each type, B-type and I-type"
-    problems = []
-    types: dict[str, None] = {}
-    for name in names:
-        prefix, _, type_ = name.partition("-")
-        if prefix in ("B", "I") and type_:
-            types[type_] = None
-        elif name != OUTSIDE:
-            problems.append(Problem("a label that is not an IOB2 tag", where, name, remedy))
-    if not problems:
-        wanted = [OUTSIDE, *(f"{prefix}-{type_}" for type_ in types for prefix in "BI")]
-        problems = [
-            Problem("the model has no label for a tag", where, tag, remedy)
-            for tag in wanted
-            if tag not in names
-        ]
-        if len(set(names)) != len(names):
-            problems.append(Problem("the model has a label twice", where, remedy=remedy))
-    if problems:
-        raise LabelError(problems)
-    families = facts.get("families")
-    title = str(facts.get("label_set", "of the model"))
-    if families is None:
-        families, title = _built_in_families(set(types), title)
-    label_set = LabelSet(
-        title, tuple(types), {type_: families.get(type_, type_) for type_ in types}
+    _, settings, facts = _described(str(name))
+    return _task_name(settings, facts)
+
+
+def check_task(model: TrainedModel, wanted: type[AnyTask]) -> AnyTask:
+    """Return the task of a model, which has to be of this kind.
+
+    Raises:
+        ConfigError: for a model of another task.
+    """
+    if isinstance(model.task, wanted):
+        return model.task
+    name = wanted.name.replace("_", " ")
+    raise ConfigError(
+        Problem(f"the model is not for {name}", model.name, _words(model.task), "Give another one")
     )
-    return label_set, [names.index(tag) for tag in label_set.tags]
 
 
-def _built_in_families(types: set[str], title: str) -> tuple[Mapping[str, str], str]:
-    for name in built_in_label_sets():
-        known = load_label_set(name)
-        if set(known.types) == types:
-            return known.coarse, name
-    return {}, title
+def _words(task: Task) -> str:
+    return task.name.replace("_", " ")
+
+
+def _described(name: str) -> tuple[str, Any, dict[str, Any]]:
+    """Where a model is loaded from, its config, and what Headrace wrote beside it."""
+    path = Path(name).expanduser()
+    _check_folder(path, name)
+    source = str(path) if path.is_dir() else name
+    try:
+        settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _not_loaded(name, error) from None
+    return source, settings, read_facts(path)
+
+
+def _task_name(settings: Any, facts: Mapping[str, Any]) -> str:
+    """The task by what Headrace wrote, else by the name of the network's class."""
+    if facts.get("task") in TASKS:
+        return str(facts["task"])
+    names = settings.architectures or ()
+    is_choice = any(str(name).endswith("ForMultipleChoice") for name in names)
+    return MultipleChoice.name if is_choice else TokenClassification.name
 
 
 def _reorder_logits(network: PreTrainedModel, order: Sequence[int]) -> None:
@@ -264,7 +248,7 @@ def score(
 ) -> Validation:
     """Measure a model on encoded sources, exactly as a run does after each epoch."""
     total = sum(source.samples for source in sources.values())
-    with tqdm(total=total, desc=title or "evaluating", unit=" sentences", disable=None) as progress:
+    with tqdm(total=total, desc=title or "evaluating", unit=" samples", disable=None) as progress:
 
         def count(_module: Any, _inputs: Any, keywords: dict[str, Any], _output: Any) -> None:
             progress.update(len(keywords["input_ids"]))
@@ -281,49 +265,3 @@ def score(
             )
         finally:
             hook.remove()
-
-
-def tag_sentences(
-    model: TrainedModel, sentences: Iterable[Sequence[str]], *, batch_size: int
-) -> Iterator[TaggedSentence]:
-    """Tag sentences, each a sequence of words, in their order.
-
-    Sentences of similar length are computed together, so that little is padded; a window of them
-    is in memory at a time.
-    """
-    aligner = WordAligner(model.tokenizer, model.max_length)
-    remaining = iter(sentences)
-    while window := [list(words) for words in islice(remaining, _WINDOW)]:
-        yield from _tag_window(model, aligner, window, batch_size)
-
-
-def _tag_window(
-    model: TrainedModel, aligner: WordAligner, window: list[list[str]], batch_size: int
-) -> list[TaggedSentence]:
-    aligned = aligner.align(window)
-    lengths = np.diff(aligned.token_offsets)
-    pad = model.tokenizer.pad_token_id or 0
-    answers: list[TaggedSentence | None] = [None] * len(window)
-    order = np.argsort(-lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        shape = (len(rows), int(lengths[rows].max()))
-        tokens = np.full(shape, pad, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        for place, row in enumerate(rows):
-            own = aligned.tokens[aligned.token_offsets[row] : aligned.token_offsets[row + 1]]
-            tokens[place, : len(own)] = own
-            mask[place, : len(own)] = 1
-        with torch.inference_mode():
-            logits = model.network(
-                input_ids=torch.from_numpy(tokens).to(model.world.device),
-                attention_mask=torch.from_numpy(mask).to(model.world.device),
-            ).logits
-        predicted = logits.argmax(-1).cpu().numpy()
-        for place, row in enumerate(rows):
-            words = slice(aligned.word_offsets[row], aligned.word_offsets[row + 1])
-            answers[row] = TaggedSentence(
-                model.task.tags_of_words(predicted[place], aligned.word_positions[words]),
-                int(aligned.word_truncated[words].sum()),
-            )
-    return [answer for answer in answers if answer is not None]

@@ -1,0 +1,80 @@
+"""Tagging sentences with a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+
+from headrace.encoding.alignment import WordAligner
+from headrace.tasks.token_classification import TokenClassification
+from headrace.training.inference import TrainedModel, check_task
+
+_WINDOW = 1024
+"""Sentences that are sorted by length together."""
+
+
+@dataclass(frozen=True)
+class TaggedSentence:
+    """The answer to one sentence."""
+
+    tags: list[str]
+    """One tag a word; ``O`` for a word that was cut off or has no pieces."""
+    words_cut: int
+    """Words beyond the maximum length."""
+
+
+def tag_sentences(
+    model: TrainedModel, sentences: Iterable[Sequence[str]], *, batch_size: int
+) -> Iterator[TaggedSentence]:
+    """Tag sentences, each a sequence of words, in their order.
+
+    Sentences of similar length are computed together, so that little is padded; a window of them
+    is in memory at a time.
+
+    Raises :class:`ConfigError` for a model of another task.
+    """
+    task = check_task(model, TokenClassification)
+    aligner = WordAligner(model.tokenizer, model.max_length)
+    remaining = iter(sentences)
+    while window := [list(words) for words in islice(remaining, _WINDOW)]:
+        yield from _tag_window(model, task, aligner, window, batch_size)
+
+
+def _tag_window(
+    model: TrainedModel,
+    task: TokenClassification,
+    aligner: WordAligner,
+    window: list[list[str]],
+    batch_size: int,
+) -> list[TaggedSentence]:
+    aligned = aligner.align(window)
+    lengths = np.diff(aligned.token_offsets)
+    pad = model.tokenizer.pad_token_id or 0
+    answers: list[TaggedSentence | None] = [None] * len(window)
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        shape = (len(rows), int(lengths[rows].max()))
+        tokens = np.full(shape, pad, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        for place, row in enumerate(rows):
+            own = aligned.tokens[aligned.token_offsets[row] : aligned.token_offsets[row + 1]]
+            tokens[place, : len(own)] = own
+            mask[place, : len(own)] = 1
+        with torch.inference_mode():
+            logits = model.network(
+                input_ids=torch.from_numpy(tokens).to(model.world.device),
+                attention_mask=torch.from_numpy(mask).to(model.world.device),
+            ).logits
+        predicted = logits.argmax(-1).cpu().numpy()
+        for place, row in enumerate(rows):
+            words = slice(aligned.word_offsets[row], aligned.word_offsets[row + 1])
+            answers[row] = TaggedSentence(
+                task.tags_of_words(predicted[place], aligned.word_positions[words]),
+                int(aligned.word_truncated[words].sum()),
+            )
+    return [answer for answer in answers if answer is not None]
