@@ -1,9 +1,10 @@
-"""The folder of a selection: the chosen ids in their order, and the report."""
+"""The folder of a selection: the chosen ids in their order, the report and its page."""
 
 from __future__ import annotations
 
 import io
 import json
+import logging
 import resource
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,14 +17,19 @@ import pyarrow.parquet
 import xxhash
 from numpy.typing import NDArray
 
-from headrace.errors import Problem, SelectionError
+from headrace.errors import MissingExtraError, Problem, SelectionError
+from headrace.report.selection_page import render_selection
 from headrace.selection.chosen import Selection
+from headrace.selection.knee import knee_warning
 from headrace.selection.measures import Coverage, Measures
+from headrace.selection.projection import Map
 from headrace.shards import storage
 from headrace.stream.selected import FORMAT_VERSION, REPORT, ROWS, hash_of_rows
 
+PAGE = "report.html"
 _ROW_GROUP = 1 << 16
 """Rows of a row group of the Parquet file."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,14 +77,16 @@ def write(
     found: Selection,
     candidates: Candidates,
     measures: Measures,
+    rows_on_map: Map,
     *,
     fingerprint: str,
     settings: Mapping[str, Any],
     seconds: Mapping[str, float],
     sources: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Write the rows and then the report, each whole; return the report.
+    """Write the rows, the page and then the report, each whole; return the report.
 
+    Without the libraries of the extra ``report`` there is no page, and a warning says so.
     ``sources`` are the fingerprints of the manifests by name; None for ready-made vectors.
     """
     rows = _rows(found, candidates, fingerprint)
@@ -111,9 +119,24 @@ def write(
     }
     storage.make_folder(str(folder))
     storage.write_atomically(str(folder / ROWS), rows)
+    _write_page(folder, report, found, rows_on_map)
     text = json.dumps(report, ensure_ascii=False, indent=1) + "\n"
     storage.write_atomically(str(folder / REPORT), text.encode("utf-8"))
     return report
+
+
+def _write_page(
+    folder: Path, report: Mapping[str, Any], found: Selection, rows_on_map: Map
+) -> None:
+    name = folder.resolve().name
+    try:
+        page = render_selection(
+            name, report, found.gains.tolist(), rows_on_map, knee_warning(report, "a lambda of")
+        )
+    except MissingExtraError as error:
+        _log.warning("%s is left out: %s", PAGE, error.problems[0])
+        return
+    storage.write_atomically(str(folder / PAGE), page.encode("utf-8", errors="replace"))
 
 
 def _rows(found: Selection, candidates: Candidates, fingerprint: str) -> bytes:
