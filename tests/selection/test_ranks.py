@@ -1,10 +1,6 @@
 """The same choice on 1, 2, 3 and 4 ranks, to the last bit."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,33 +19,9 @@ CASES = [
     {"limits": {"budget": 3000}, "require": True},
     {"limits": {"budget": 3000}, "method": "random"},
     {"limits": {"rows": 150}, "trade_off": "balanced"},
+    {"limits": {"rows": 2500}, "trade_off": "balanced"},  # more than the pool of the order holds
 ]
 BROKEN = {"limits": {"rows": 10}, "broken": True}
-
-
-def run_ranks(folder: Path, ranks: int) -> list:
-    """What the ranks found, which has to be the same on all."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), str(folder)],
-            env={
-                **os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(ranks),
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            },
-            stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(ranks)
-    ]  # fmt: skip
-    errors = [process.communicate(timeout=300)[1] for process in started]
-    assert [process.returncode for process in started] == [0] * ranks, "\n".join(errors)
-    results = [
-        json.loads((folder / f"rank-{rank}-of-{ranks}.json").read_text()) for rank in range(ranks)
-    ]
-    assert all(result == results[0] for result in results)
-    return results[0]
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +39,13 @@ def folder(clusters, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def alone(folder):
-    return run_ranks(folder, 1)
+def alone(folder, run_ranks):
+    return run_ranks(WORKER, folder, 1)
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_the_choice_is_the_same_on_any_number_of_ranks(folder, alone, ranks):
-    together = run_ranks(folder, ranks)
+def test_the_choice_is_the_same_on_any_number_of_ranks(folder, alone, run_ranks, ranks):
+    together = run_ranks(WORKER, folder, ranks)
     for case, one, many in zip(CASES, alone, together, strict=False):
         assert one["rows"] == many["rows"], case
         for name in ("gains", "scores", "objective", "bound", "knee", "suggested"):
