@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from headrace.cli import main
 from headrace.report import write_report
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -75,6 +77,19 @@ def page(make_run: Callable[..., Path]) -> Path:
     return write_report(make_run("run", name="a-very-long-name" * 12), [make_run("two", seed=2)])
 
 
+@pytest.fixture(scope="module")
+def selection_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a selection past the knee, in groups with long names."""
+    folder = tmp_path_factory.mktemp("selection")
+    rows = np.random.default_rng(0).standard_normal((300, 8)) + 1
+    np.save(folder / "v.npy", rows)
+    names = [f"{'a-long-name' * (1 + row % 9)}/{row}" for row in range(300)]
+    (folder / "ids.txt").write_text("\n".join(names))
+    options = ["--vectors", str(folder / "v.npy"), "--ids", str(folder / "ids.txt")]
+    assert main(["select", *options, "--rows", "90", "--output", str(folder / "out")]) == 0
+    return folder / "out" / "report.html"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_its_window(browser: Any, page: Path, width: int, scheme: str) -> None:
@@ -106,3 +121,22 @@ def test_an_empty_run_fits_too(browser: Any, tmp_path: Path) -> None:
     show(browser, write_report(tmp_path), 390, "light")
     assert browser.get_log("browser") == []
     assert browser.execute_script(SCROLLS_SIDEWAYS) is False
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_of_a_selection_fits_too(
+    browser: Any, selection_page: Path, width: int, scheme: str
+) -> None:
+    show(browser, selection_page, width, scheme)
+    assert browser.get_log("browser") == []
+    parts = ("gains", "coverage", "groups", "map")
+    visible = ["h1", ".tile", ".notes", "#groups table", *(f"#{part} figure svg" for part in parts)]
+    sizes = browser.execute_script(MEASURE, visible)
+    assert [entry for entry in sizes if entry[1] < 1 or entry[2] < 1] == []
+    assert browser.execute_script(SCROLLS_SIDEWAYS) is False
+    assert browser.execute_script(OVERFLOWING) == []
+    ink = browser.execute_script(
+        "return getComputedStyle(document.querySelector('#gains figure svg text')).fill"
+    )
+    assert ink != "rgb(0, 0, 0)"
