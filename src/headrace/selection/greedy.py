@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.selection.checkpoint import Stage
 from headrace.selection.limits import Room
 from headrace.selection.objective import GraphCut
 from headrace.selection.rows import Rows
@@ -54,6 +56,7 @@ def greedy(
     taken: NDArray[np.bool_] | None = None,
     trust: int = 0,
     after_step: Callable[[], object] = lambda: None,
+    stage: Stage | None = None,
 ) -> Picks:
     """Pick ``room.rows`` rows, each the one with the largest gain; of equals the first by ties.
 
@@ -70,8 +73,9 @@ def greedy(
             all rows are read after each so many picks, and each pick is proved to be the best of
             the pool.  With 0 each pick is proved to be the best of all.
         after_step: is called after each pick.
+        stage: where to go on from, and what to tell how far it is.
     """
-    return _Greedy(rows, cut, room, start, taken, trust).run(after_step)
+    return _Greedy(rows, cut, room, start, taken, trust, stage).run(after_step)
 
 
 class _Layer:
@@ -164,6 +168,7 @@ class _Greedy:
         start: NDArray[np.int64],
         taken: NDArray[np.bool_] | None,
         trust: int,
+        stage: Stage | None,
     ) -> None:
         self.rows, self.cut, self.room = rows, cut, room
         self.pool_size = max(_SMALLEST_POOL, int(_POOL * rows.total), _POOL_OF_TRUST * trust)
@@ -183,17 +188,48 @@ class _Greedy:
         self.open = self._open_groups()
         self.passes = 0 if self.trust else 1  # of the cosines with the sum
         self.steps_of_pool = _FEW_STEPS
+        self.stage = stage
+        self.positions, self.gains = np.zeros(self.left, np.int64), np.zeros(self.left)
+        self.done = 0
 
     def run(self, after_step: Callable[[], object]) -> Picks:
         """Pick all rows."""
-        count = self.left
-        positions, gains = np.zeros(count, np.int64), np.zeros(count)
-        if count:
+        reached = None if self.stage is None else self.stage.load()
+        if reached is not None:
+            self._go_on(reached)
+        if self.left:
             self._read_all()
-        for step in range(count):
-            positions[step], gains[step] = self._step()
+        for step in range(self.done, len(self.positions)):
+            self.positions[step], self.gains[step] = self._step()
+            self.done += 1
+            self._close_groups()
             after_step()
-        return Picks(positions, gains, self.passes)
+        return Picks(self.positions, self.gains, self.passes)
+
+    def _go_on(self, reached: dict[str, NDArray[Any]]) -> None:
+        """Be as at the time when :meth:`_save` wrote this."""
+        positions = reached["positions"]
+        own = self.rows.local(positions)
+        self.done = len(positions)
+        self.positions[: self.done], self.gains[: self.done] = positions, reached["gains"]
+        self.passes, self.pool_size, self.steps_of_pool = reached["counts"].tolist()
+        added = self.rows.fixed_sum(own)
+        self.sum += added
+        self.added = self.rows.as_float(added)
+        self.free[own] = False
+        counts = np.bincount(self.rows.groups[own], minlength=len(self.minimum)).astype(np.int64)
+        counts = self.rows.ranks.sum(counts)
+        self.minimum = np.maximum(self.minimum - counts, 0)
+        self.maximum = self.maximum - counts
+        self.left -= self.done
+        self.open = self._open_groups()
+
+    def _save(self, stage: Stage) -> None:
+        counts = np.array([self.passes, self.pool_size, self.steps_of_pool])
+        picked = slice(0, self.done)
+        stage.save(
+            {"positions": self.positions[picked], "gains": self.gains[picked], "counts": counts}
+        )
 
     def _step(self) -> tuple[int, float]:
         place = self._best_exact()
@@ -247,13 +283,14 @@ class _Greedy:
         if self.outer_layer is not None:
             self.outer_layer.step()
         self.steps_of_pool += 1
-        self._count(int(self.pool.groups[index]))
-        return position, gain
-
-    def _count(self, group: int) -> None:
+        group = int(self.pool.groups[index])
         self.left -= 1
         self.minimum[group] = max(0, self.minimum[group] - 1)
         self.maximum[group] -= 1
+        return position, gain
+
+    def _close_groups(self) -> None:
+        """Look at all rows if other groups may get rows from now on."""
         if len(self.open) == 1 or not self.left:
             return
         still_open = self._open_groups()
@@ -271,6 +308,8 @@ class _Greedy:
 
     def _read_all(self) -> None:
         """Score all rows, and choose the pool."""
+        if self.stage is not None and self.done and self.stage.due():
+            self._save(self.stage)
         if not self.trust and self.steps_of_pool < _FEW_STEPS:
             largest = max(_SMALLEST_POOL, int(_LARGEST_POOL * self.rows.total))
             self.pool_size = min(2 * self.pool_size, largest)
