@@ -1,6 +1,10 @@
 """The method of the paper as it is written, with the whole matrix, and data to try it on."""
 
-import shutil
+import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,17 +85,41 @@ def clusters():
 
 
 @pytest.fixture(scope="session")
-def small_encoder(small_corpus, tmp_path_factory) -> Path:
-    """A very small BERT with weights of its own, beside a tokenizer: loads in no time."""
-    import torch
-    from transformers import BertConfig, BertModel
+def start_ranks():
+    """Starts the ranks of a worker script, which gets the words."""
 
-    folder = tmp_path_factory.mktemp("encoder") / "model"
-    shutil.copytree(small_corpus.tokenizer, folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=1200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=64, pad_token_id=1,
-    )  # fmt: skip
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    return folder
+    def start(worker: Path, ranks: int, *words: str) -> list[subprocess.Popen]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        return [
+            subprocess.Popen(
+                [sys.executable, str(worker), *words],
+                env={
+                    **os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank),
+                    "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                },
+                stderr=subprocess.PIPE, text=True,
+            )
+            for rank in range(ranks)
+        ]  # fmt: skip
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run_ranks(start_ranks):
+    """What the ranks of a worker found in a folder, which has to be the same on all."""
+
+    def run(worker: Path, folder: Path, ranks: int) -> list:
+        started = start_ranks(worker, ranks, str(folder))
+        errors = [process.communicate(timeout=300)[1] for process in started]
+        assert [process.returncode for process in started] == [0] * ranks, "\n".join(errors)
+        results = [
+            json.loads((folder / f"rank-{rank}-of-{ranks}.json").read_text())
+            for rank in range(ranks)
+        ]
+        assert all(result == results[0] for result in results)
+        return results[0]
+
+    return run

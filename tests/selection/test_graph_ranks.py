@@ -1,0 +1,57 @@
+"""The same graph, and the same choice on it, on 1, 2, 3 and 4 ranks; and after one was killed."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+WORKER = Path(__file__).parent / "workers" / "graph_on_ranks.py"
+CASES = [
+    {"objective": "facility_location", "limits": {"rows": 150}},
+    {
+        "objective": "facility_location",
+        "limits": {"rows": 60, "minimum": {"a": 40}},
+        "require": True,
+    },
+    {"objective": "facility_location", "limits": {"budget": 3000}, "require": True},
+    {"objective": "facility_location", "limits": {"rows": 150}, "method": "random"},
+]
+
+
+@pytest.fixture(scope="module")
+def folder(clusters, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    random = np.random.default_rng(0)
+    n = 4000
+    np.savez(
+        folder / "data.npz", vectors=clusters(n, 16, 7, dtype=np.float16),
+        ties=random.permutation(n), groups=random.integers(0, 2, n).astype(np.int32),
+        costs=random.integers(5, 60, n), required=np.sort(random.permutation(n)[:12]),
+    )  # fmt: skip
+    (folder / "cases.json").write_text(json.dumps(CASES))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder, run_ranks):
+    return run_ranks(WORKER, folder, 1)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_graph_and_choice_are_the_same_on_any_number_of_ranks(folder, alone, run_ranks, ranks):
+    assert run_ranks(WORKER, folder, ranks) == alone
+    assert "cannot be written" in alone[-1][0]
+
+
+def test_ranks_that_were_killed_go_on_where_they_were(folder, alone, start_ranks, run_ranks):
+    shutil.rmtree(folder / "cache-2", ignore_errors=True)
+    started = start_ranks(WORKER, 2, str(folder), "kill", "2")
+    for process in started:
+        process.communicate(timeout=300)
+    assert -signal.SIGKILL in [process.returncode for process in started]
+    assert list((folder / "cache-2").glob("*/parts/*"))
+    assert run_ranks(WORKER, folder, 2) == alone
