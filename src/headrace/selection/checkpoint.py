@@ -81,7 +81,7 @@ class Checkpoint:
     def write(self, name: str, arrays: Arrays) -> None:
         """Write a stage whole; a warning says if that is not possible, and the solver goes on."""
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
+        np.savez(buffer, allow_pickle=False, **arrays)
         content = buffer.getbuffer()
         head = {
             "version": _VERSION,

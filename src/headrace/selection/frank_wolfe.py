@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.selection.checkpoint import Stage
 from headrace.selection.greedy import greedy
 from headrace.selection.objective import GraphCut
 from headrace.selection.permitted import Permitted
@@ -59,6 +61,7 @@ def frank_wolfe(
     tolerance: float = TOLERANCE,
     max_passes: int = MAX_PASSES,
     after_pass: Callable[[float], None] = lambda gap: None,
+    stage: Stage | None = None,
 ) -> Solution:
     """Maximise the relaxed objective, then round the rows that are taken in part.
 
@@ -68,15 +71,23 @@ def frank_wolfe(
         tolerance: end when the relative gap of the mix is below it.
         max_passes: end after this many passes in any case.
         after_pass: is told the gap after each pass.
+        stage: where to go on from, and what to tell how far it is.
     """
     rows = permitted.rows
     bonus = cut.trade_off / 2
     atoms: list[_Atom] = []
     weights = np.zeros(0)
-    mix, count, value = np.zeros(rows.dimensions), 0.0, -np.inf
+    mix, value = np.zeros(rows.dimensions), -np.inf
     bound = np.inf
     passes = 0
+    kept = None if stage is None else stage.load()
+    if kept is not None:
+        atoms, weights = _atoms_of(rows, kept), kept["weights"]
+        bound, passes = float(kept["bound"]), int(kept["passes"])
+        mix, value = _mixed(cut, atoms, weights)
     while passes < max_passes:
+        if stage is not None and atoms and rows.ranks.max(np.array([int(stage.due())]))[0]:
+            _save(stage, rows, atoms, weights, bound, passes)
         query = cut.query(mix)
         best = permitted.best_for(query, bonus)
         passes += 1
@@ -92,9 +103,8 @@ def frank_wolfe(
         weights = _mix_weights(cut, atoms, weights)
         atoms = [atom for atom, weight in zip(atoms, weights, strict=True) if weight > 0]
         weights = weights[weights > 0]
-        mix = sum((w * atom.total for w, atom in zip(weights, atoms, strict=True)), 0.0 * mix)
-        count = float(sum(w * atom.count for w, atom in zip(weights, atoms, strict=True)))
-        before, value = value, cut.value(mix, count)
+        before = value
+        mix, value = _mixed(cut, atoms, weights)
         if value - before <= 1e-13 * abs(value):
             break  # as far as fp64 goes
     sets = [(cut.value(atom.total, atom.count), _rows_of(atom, len(rows))) for atom in atoms]
@@ -110,13 +120,63 @@ def _atom(rows: Rows, chosen: NDArray[np.int64], last: _Atom | None) -> _Atom:
     marks = np.zeros(len(rows), bool)
     marks[chosen] = True
     if last is None:
-        fixed = rows.fixed_sum(chosen)
+        change = rows.own_fixed_sum(chosen)
     else:
         old = _unpacked(last, len(rows))
-        fixed = last.fixed + rows.fixed_sum(np.flatnonzero(marks & ~old))
-        fixed = fixed - rows.fixed_sum(np.flatnonzero(old & ~marks))
-    count = int(rows.ranks.sum(np.array([len(chosen)]))[0])
+        change = rows.own_fixed_sum(np.flatnonzero(marks & ~old))
+        change = change - rows.own_fixed_sum(np.flatnonzero(old & ~marks))
+    *changed, count = rows.ranks.sum(np.append(change, len(chosen))).tolist()
+    fixed = np.array(changed, np.int64) + (0 if last is None else last.fixed)
     return _Atom(np.packbits(marks), fixed, rows.as_float(fixed), count)
+
+
+def _mixed(
+    cut: GraphCut, atoms: list[_Atom], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """The sum of the rows of a mix, and its value."""
+    mix = np.zeros(len(cut.everything))
+    count = 0.0
+    for weight, atom in zip(weights.tolist(), atoms, strict=True):
+        mix += weight * atom.total
+        count += weight * atom.count
+    return mix, cut.value(mix, count)
+
+
+def _save(
+    stage: Stage,
+    rows: Rows,
+    atoms: list[_Atom],
+    weights: NDArray[np.float64],
+    bound: float,
+    passes: int,
+) -> None:
+    """Write the mix, its sets as bits through the rows of all ranks."""
+    marks = [np.packbits(rows.ranks.gather(_unpacked(atom, len(rows)))) for atom in atoms]
+    if rows.ranks.rank == 0:
+        stage.save(
+            {
+                "marks": np.stack(marks),
+                "fixed": np.stack([atom.fixed for atom in atoms]),
+                "counts": np.array([atom.count for atom in atoms]),
+                "weights": weights,
+                "bound": np.array(bound),
+                "passes": np.array(passes),
+            }
+        )
+
+
+def _atoms_of(rows: Rows, kept: dict[str, NDArray[Any]]) -> list[_Atom]:
+    """The sets that :func:`_save` wrote, as far as this rank holds their rows."""
+    own = slice(rows.offset, rows.offset + len(rows))
+    return [
+        _Atom(
+            np.packbits(np.unpackbits(marks, count=rows.total)[own]),
+            fixed,
+            rows.as_float(fixed),
+            int(count),
+        )
+        for marks, fixed, count in zip(kept["marks"], kept["fixed"], kept["counts"], strict=True)
+    ]
 
 
 def _unpacked(atom: _Atom, length: int) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.selection.checkpoint import Stage
 from headrace.selection.curve import by_score
 from headrace.selection.greedy import greedy
 from headrace.selection.limits import Room
@@ -16,11 +17,15 @@ _READS = 128
 
 
 def greedy_order(
-    cut: GraphCut, permitted: Permitted, chosen: NDArray[np.int64]
+    cut: GraphCut,
+    permitted: Permitted,
+    chosen: NDArray[np.int64],
+    stage: Stage | None = None,
 ) -> NDArray[np.int64]:
     """Positions of chosen rows as a greedy would pick them from these, those required first.
 
     Of up to 1,024 rows the order is that of the exact greedy; of more it is nearly that.
+    ``stage`` is where to go on from, and what to tell how far it is.
     """
     rows, must = permitted.rows, permitted.required
     others = np.setdiff1d(chosen, must)
@@ -32,6 +37,7 @@ def greedy_order(
         Room(part.total, None, np.zeros_like(sizes), sizes),
         start=rows.fixed_sum(must),
         trust=part.total // _READS,
+        stage=stage,
     )
     positions = rows.ranks.gather(others + rows.offset)[picks.positions]
     return np.concatenate([by_score(cut.everything, rows, must), positions])

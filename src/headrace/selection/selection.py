@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import SelectionError
+from headrace.selection.checkpoint import Checkpoint
 from headrace.selection.checks import (
     BALANCED,
     facts_of,
@@ -53,6 +54,7 @@ def select(
     max_passes: int = MAX_PASSES,
     ranks: Ranks | None = None,
     progress: Callable[[str], None] = lambda text: None,
+    checkpoint: Checkpoint | None = None,
 ) -> Selection:
     """Choose rows to train on.
 
@@ -80,6 +82,8 @@ def select(
         max_passes: passes after which it stops in any case.
         ranks: who else holds rows.
         progress: is told what goes on.
+        checkpoint: keeps what ``frank_wolfe`` and ``exact_greedy`` have reached; the caller
+            removes it.
 
     Raises:
         SelectionError: with all that is wrong with the vectors, the limits and the trade-off.
@@ -109,7 +113,7 @@ def select(
     cut = GraphCut(rows.as_float(rows.fixed_sum()), float(trade_off))
     progress(method)
     if method == "exact_greedy":
-        return _by_greedy(cut, permitted, progress)
+        return _by_greedy(cut, permitted, progress, checkpoint)
     if method == "frank_wolfe":
         solution = frank_wolfe(
             cut,
@@ -117,15 +121,22 @@ def select(
             tolerance=tolerance,
             max_passes=max_passes,
             after_pass=lambda gap: progress(f"gap {gap:.2g}"),
+            stage=checkpoint and checkpoint.stage("frank_wolfe"),
         )
-        order = greedy_order(cut, permitted, solution.rows)
+        stage = checkpoint and checkpoint.stage("order")
+        order = greedy_order(cut, permitted, solution.rows, stage)
         return with_curve(method, cut, rows, order, solution.bound, solution.passes)
     order = _control(permitted, method, seed)
     bound = _bound_at(cut, permitted, rows.fixed_sum(rows.local(order)))
     return with_curve(method, cut, rows, order, bound, 2)
 
 
-def _by_greedy(cut: GraphCut, permitted: Permitted, progress: Callable[[str], None]) -> Selection:
+def _by_greedy(
+    cut: GraphCut,
+    permitted: Permitted,
+    progress: Callable[[str], None],
+    checkpoint: Checkpoint | None,
+) -> Selection:
     rows, must = permitted.rows, permitted.required
     taken = np.zeros(len(rows), bool)
     taken[must] = True
@@ -136,6 +147,7 @@ def _by_greedy(cut: GraphCut, permitted: Permitted, progress: Callable[[str], No
         start=rows.fixed_sum(must),
         taken=taken,
         after_step=every(1000, lambda done: progress(f"{done:,} rows picked")),
+        stage=checkpoint and checkpoint.stage("exact_greedy"),
     )
     order = np.concatenate([by_score(cut.everything, rows, must), picks.positions])
     chosen = rows.fixed_sum(rows.local(order))
