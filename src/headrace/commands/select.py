@@ -26,7 +26,7 @@ _SETTINGS = (
     "max_length", "embedding", "vector_size", "epochs", "min_count", "window", "seed", "output",
     "require", "cache", "minimum", "maximum", "proportional", "index", "neighbours", "block",
     "lists", "probes", "links", "width",
-    "duplicate_cosine",
+    "duplicate_cosine", "checkpoint_seconds",
 )  # fmt: skip
 """Names in problems that are options here."""
 
@@ -150,6 +150,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the report counts rows as near-copies from this cosine on (default: 0.95)",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="how often to write below the output what the solver has reached (default: 60)",
+    )
     add_shard_cache(parser)
 
 
@@ -244,6 +251,7 @@ def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob
         trade_off=_trade_off(arguments.trade_off, problems),
         seed=arguments.seed,
         duplicate_cosine=arguments.duplicate_cosine,
+        checkpoint_seconds=arguments.checkpoint_seconds,
     )
 
 

@@ -47,10 +47,6 @@ class Checkpoint:
         self._folder, self._fingerprint, self.ranks = folder, fingerprint, ranks
         self.seconds = seconds
 
-    def stage(self, name: str) -> Stage:
-        """A file of its own."""
-        return Stage(self, name)
-
     def read(self, name: str) -> bytes:
         """The arrays of a stage as they were written; nothing if they are not there or unusable.
 
@@ -99,6 +95,11 @@ class Checkpoint:
         """Delete the folder: the task is done."""
         if self.ranks.rank == 0:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def stage_of(checkpoint: Checkpoint | None, name: str) -> Stage | None:
+    """A file of a checkpoint, if there is one."""
+    return None if checkpoint is None else Stage(checkpoint, name)
 
 
 class Stage:

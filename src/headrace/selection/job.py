@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from headrace.errors import Problem, UserError
+from headrace.selection.checkpoint import DEFAULT_SECONDS, Checkpoint
 from headrace.selection.chosen import METHODS, Method, Objective
 from headrace.selection.doc2vec import Doc2VecSettings
 from headrace.selection.encoder import load_encoder
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from headrace.shards.cache import ShardCache
 
 DEFAULT_CACHE = ".headrace/embeddings"
+_CHECKPOINT = ".checkpoint"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class SelectionJob:
     """Of the method ``random``."""
     duplicate_cosine: float = DEFAULT_DUPLICATE_COSINE
     """From this cosine on the report counts a row as a copy of another: above 0, at most 1."""
+    checkpoint_seconds: float = DEFAULT_SECONDS
+    """How often a solver's state is written below the output, to go on from; 0 or more."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,9 @@ def carry_out(
     part = slice(start, stop)
     if required is not None:
         required = required[(required >= start) & (required < stop)] - start
+    checkpoint = Checkpoint(
+        task.output / _CHECKPOINT, task.fingerprint, ranks, job.checkpoint_seconds
+    )
     with _progress(main) as tell:
         found = select(
             inputs.vectors.part(start, stop),
@@ -241,6 +248,7 @@ def carry_out(
             seed=job.seed,
             ranks=ranks,
             progress=tell,
+            checkpoint=checkpoint,
         )
         selected = perf_counter()
         tell("measuring coverage")
@@ -264,6 +272,7 @@ def carry_out(
                 seconds=seconds,
                 sources=None if task.sources is None else task.sources.manifests,
             )
+            checkpoint.remove()
     if world is not None:
         report = gather_json(report, world)[0]
     assert report is not None
@@ -308,6 +317,9 @@ def _combination_problems(job: SelectionJob) -> list[Problem]:
     if not 0 < job.duplicate_cosine <= 1:
         value = str(job.duplicate_cosine)
         problems.append(Problem("out of range", "duplicate_cosine", value, "Above 0, at most 1"))
+    if not job.checkpoint_seconds >= 0:
+        value = str(job.checkpoint_seconds)
+        problems.append(Problem("out of range", "checkpoint_seconds", value, "0 or more"))
     if job.vectors is None:
         if not job.sources or (job.encoder is None and job.doc2vec is None):
             problems.append(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import SelectionError
-from headrace.selection.checkpoint import Checkpoint
+from headrace.selection.checkpoint import Checkpoint, stage_of
 from headrace.selection.checks import (
     BALANCED,
     facts_of,
@@ -121,10 +121,9 @@ def select(
             tolerance=tolerance,
             max_passes=max_passes,
             after_pass=lambda gap: progress(f"gap {gap:.2g}"),
-            stage=checkpoint and checkpoint.stage("frank_wolfe"),
+            stage=stage_of(checkpoint, "frank_wolfe"),
         )
-        stage = checkpoint and checkpoint.stage("order")
-        order = greedy_order(cut, permitted, solution.rows, stage)
+        order = greedy_order(cut, permitted, solution.rows, stage_of(checkpoint, "order"))
         return with_curve(method, cut, rows, order, solution.bound, solution.passes)
     order = _control(permitted, method, seed)
     bound = _bound_at(cut, permitted, rows.fixed_sum(rows.local(order)))
@@ -147,7 +146,7 @@ def _by_greedy(
         start=rows.fixed_sum(must),
         taken=taken,
         after_step=every(1000, lambda done: progress(f"{done:,} rows picked")),
-        stage=checkpoint and checkpoint.stage("exact_greedy"),
+        stage=stage_of(checkpoint, "exact_greedy"),
     )
     order = np.concatenate([by_score(cut.everything, rows, must), picks.positions])
     chosen = rows.fixed_sum(rows.local(order))
