@@ -12,6 +12,8 @@ import pytest
 
 from headrace.cli import main
 from headrace.selection.encoder import Encoder
+from headrace.shards import ShardWriter
+from headrace.shards.sample import Sample
 from headrace.stream.selected import read_chosen
 
 
@@ -127,6 +129,37 @@ def test_quotas_by_source(command, tmp_path):
     assert groups["en"]["chosen"] >= 14
 
 
+def test_quotas_by_a_field_of_the_metadata(small_encoder, tmp_path, capsys):
+    source = tmp_path / "en"
+    with ShardWriter(str(source), samples_per_shard=40) as writer:
+        writer.metadata["language"] = "en"
+        for number in range(90):
+            topic = ["law=a", "law=a", "art"][number % 3]
+            content = json.dumps({"topic": topic, "tokens": ["x"]}).encode()
+            fields = {"txt": f"text number {number}".encode(), "json": content}
+            writer.write(Sample(f"{number:03}", fields))
+    command = [
+        "select", str(source), "--encoder", str(small_encoder), "--max-length", "48",
+        "--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "selected"),
+        "--group-by", "topic",
+    ]  # fmt: skip
+    assert main([*command, "--rows", "20", "--minimum", "art=9", "--maximum", "law=a=11"]) == 0
+    report, rows = result(tmp_path / "selected")
+    assert report["groups"] == {
+        "art": {"rows": 30, "chosen": 9, "share_before": 1 / 3, "share_after": 0.45},
+        "law=a": {"rows": 60, "chosen": 11, "share_before": 2 / 3, "share_after": 0.55},
+    }
+    assert sum(int(row["id"].split("/")[1]) % 3 == 2 for row in rows) == 9
+    assert report["settings"]["group_by"] == "topic"
+    command[command.index("--output") + 1] = str(tmp_path / "other")
+    command[command.index("--cache") + 1] = str(tmp_path / "unused")
+    assert main([*command, "--rows", "20", "--minimum", "en=9"]) == 2
+    assert "--minimum en: there is no such group. Groups: art, law=a" in capsys.readouterr().err
+    assert not (tmp_path / "unused").exists()  # before anything is embedded
+    assert main([*command[:-1], "tokens", "--rows", "20"]) == 2
+    assert "--group-by: the value of tokens is neither" in capsys.readouterr().err
+
+
 @pytest.fixture
 def ready_made(clusters, tmp_path):
     """Vectors with ids in two groups, in files."""
@@ -204,6 +237,8 @@ def test_past_the_knee_there_is_a_warning_with_the_alternatives(ready_made, caps
 def test_everything_that_is_wrong_is_said_at_once_under_the_names_of_options(
     ready_made, tmp_path, capsys
 ):
+    assert main([*ready_made, "--rows", "5", "--group-by", "topic"]) == 2
+    assert "--group-by: goes with sources only" in capsys.readouterr().err
     arguments = [*ready_made, "--minimum", "a", "--trade-off", "much", "--costs", "nowhere.npy"]
     assert main([*arguments, "--encoder", "x", "--require", "nothing.txt"]) == 2
     lines = capsys.readouterr().err.splitlines()

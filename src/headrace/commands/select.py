@@ -26,7 +26,7 @@ _SETTINGS = (
     "max_length", "embedding", "vector_size", "epochs", "min_count", "window", "seed", "output",
     "require", "cache", "minimum", "maximum", "proportional", "index", "neighbours", "block",
     "lists", "probes", "links", "width",
-    "duplicate_cosine", "checkpoint_seconds",
+    "duplicate_cosine", "group_by", "checkpoint_seconds",
 )  # fmt: skip
 """Names in problems that are options here."""
 
@@ -104,17 +104,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=N",
-        help="samples of a source at least; may be given for each",
+        help="samples of a source or group at least; may be given for each",
     )
     rules.add_argument(
         "--maximum",
         action="append",
         default=[],
         metavar="NAME=N",
-        help="samples of a source at most; may be given for each",
+        help="samples of a source or group at most; may be given for each",
     )
     rules.add_argument(
-        "--proportional", action="store_true", help="keep the shares of the sources as they are"
+        "--proportional",
+        action="store_true",
+        help="keep the shares of the sources or groups as they are",
+    )
+    rules.add_argument(
+        "--group-by",
+        metavar="FIELD",
+        help="the groups of quotas are the values of this field of the samples' json, "
+        "not the sources",
     )
     rules.add_argument(
         "--require", metavar="FILE", help="ids (SOURCE/KEY), one a line, that must be in"
@@ -236,6 +244,7 @@ def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob
         vectors=arguments.vectors,
         ids=arguments.ids,
         costs=arguments.costs,
+        group_by=arguments.group_by,
         require=arguments.require,
         objective=arguments.objective,
         method=arguments.method,
@@ -277,7 +286,7 @@ def _limits(arguments: argparse.Namespace, problems: list[Problem]) -> Limits:
     for option in ("minimum", "maximum"):
         quotas[option] = {}
         for text in getattr(arguments, option):
-            name, equals, number = text.partition("=")
+            name, equals, number = text.rpartition("=")
             if not (name and equals and number.isdecimal()):
                 problems.append(Problem("not a quota", f"--{option}", text, "Write it as NAME=100"))
             elif name in quotas[option]:

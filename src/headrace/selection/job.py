@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,15 +15,16 @@ import xxhash
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from headrace.errors import Problem, UserError
+from headrace.errors import Problem, SelectionError, UserError
 from headrace.selection.checkpoint import DEFAULT_SECONDS, Checkpoint
 from headrace.selection.chosen import METHODS, Method, Objective
 from headrace.selection.doc2vec import Doc2VecSettings
 from headrace.selection.encoder import load_encoder
 from headrace.selection.indexes import IndexSettings, load_faiss
 from headrace.selection.inputs import Inputs, Sources, by_language, from_files, rows_of
-from headrace.selection.limits import Limits
+from headrace.selection.limits import Limits, group_problems
 from headrace.selection.measures import DEFAULT_DUPLICATE_COSINE, measure
+from headrace.selection.metadata_groups import groups_by
 from headrace.selection.neighbours import NeighbourGraph, neighbour_graph
 from headrace.selection.projection import project
 from headrace.selection.ranks import ProcessGroup, Ranks
@@ -72,6 +73,8 @@ class SelectionJob:
     """File with the id of each row of ``vectors``."""
     costs: str | None = None
     """File with the tokens of each row of ``vectors``."""
+    group_by: str | None = None
+    """Field of each sample's ``json`` whose values are the groups; None for the sources."""
     require: str | None = None
     """File of ids that must be in."""
     objective: Objective = "graph_cut"
@@ -113,7 +116,20 @@ class Task:
         if self.inputs is not None:
             return self.inputs
         assert self.sources is not None
-        return self.sources.embed(self.job.cache, show=show)
+        grouped = None
+        if self.job.group_by is not None:
+            # first, as embedding takes long and this may be refused
+            grouped = groups_by(self.sources.readers, self.job.group_by, show=show)
+            problems = group_problems(self.job.limits, grouped[1])
+            if problems:
+                raise SelectionError(problems)
+        inputs = self.sources.embed(self.job.cache, show=show)
+        if grouped is None:
+            return inputs
+        groups, names = grouped
+        return replace(
+            inputs, candidates=replace(inputs.candidates, groups=groups, group_names=names)
+        )
 
 
 @dataclass(frozen=True)
@@ -336,6 +352,9 @@ def _combination_problems(job: SelectionJob) -> list[Problem]:
         for name in ("ids", "costs"):
             if getattr(job, name) is not None:
                 problems.append(Problem("goes with vectors only", name, remedy="Leave it out"))
+    elif job.group_by is not None:
+        remedy = "Leave it out: ready-made vectors bring their groups along"
+        problems.append(Problem("goes with sources only", "group_by", job.group_by, remedy))
     elif job.sources or job.encoder is not None or job.doc2vec is not None:
         problems.append(
             Problem(
@@ -378,6 +397,7 @@ def _settings(
         "minimum": dict(limits.minimum),
         "maximum": dict(limits.maximum),
         "proportional": limits.proportional,
+        "group_by": job.group_by,
         "objective": job.objective,
         "index": None if job.objective == "graph_cut" else asdict(job.index),
         "method": method,

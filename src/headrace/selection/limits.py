@@ -74,7 +74,7 @@ def room(limits: Limits, facts: Facts) -> tuple[Room | None, list[Problem]]:
     if limits.fraction is not None and not problems:
         count = max(1, round(limits.fraction * facts.total))
     if count is None or problems:
-        return None, problems + _name_problems(limits, facts)
+        return None, problems + group_problems(limits, facts.group_names)
     if facts.required.sum() > count:
         problems.append(
             Problem(
@@ -157,14 +157,14 @@ def _budget_problems(limits: Limits, facts: Facts) -> list[Problem]:
     return problems
 
 
-def _name_problems(limits: Limits, facts: Facts) -> list[Problem]:
+def group_problems(limits: Limits, group_names: Sequence[str]) -> list[Problem]:
+    """Quotas of groups that there are not, or that are below 0."""
+    known = frozenset(group_names)
     return [
-        Problem(
-            "there is no such group", f"{kind}.{name}", remedy=f"Groups: {_some(facts.group_names)}"
-        )
+        Problem("there is no such group", f"{kind}.{name}", remedy=f"Groups: {_some(group_names)}")
         for kind, quotas in (("minimum", limits.minimum), ("maximum", limits.maximum))
         for name in quotas
-        if name not in facts.group_names
+        if name not in known
     ] + [
         Problem("out of range", f"{kind}.{name}", str(value), "Give 0 or more")
         for kind, quotas in (("minimum", limits.minimum), ("maximum", limits.maximum))
@@ -213,7 +213,7 @@ def _quota_problems(
     minimum: NDArray[np.int64],
     maximum: NDArray[np.int64],
 ) -> list[Problem]:
-    problems = _name_problems(limits, facts)
+    problems = group_problems(limits, facts.group_names)
     if limits.proportional and (limits.minimum or limits.maximum):
         problems.append(
             Problem(
