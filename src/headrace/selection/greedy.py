@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.selection.checkpoint import Stage
+from headrace.selection.hinge import Penalty
 from headrace.selection.limits import Room
 from headrace.selection.objective import GraphCut
 from headrace.selection.rows import Rows
@@ -57,6 +58,7 @@ def greedy(
     trust: int = 0,
     after_step: Callable[[], object] = lambda: None,
     stage: Stage | None = None,
+    penalty: Penalty | None = None,
 ) -> Picks:
     """Pick ``room.rows`` rows, each the one with the largest gain; of equals the first by ties.
 
@@ -74,8 +76,10 @@ def greedy(
             the pool.  With 0 each pick is proved to be the best of all.
         after_step: is called after each pick.
         stage: where to go on from, and what to tell how far it is.
+        penalty: is taken from the gains, as it is for the rows that are in already; picks are
+            added.  As it only grows, earlier scores stay bounds.
     """
-    return _Greedy(rows, cut, room, start, taken, trust, stage).run(after_step)
+    return _Greedy(rows, cut, room, start, taken, trust, stage, penalty).run(after_step)
 
 
 class _Layer:
@@ -169,8 +173,10 @@ class _Greedy:
         taken: NDArray[np.bool_] | None,
         trust: int,
         stage: Stage | None,
+        penalty: Penalty | None,
     ) -> None:
-        self.rows, self.cut, self.room = rows, cut, room
+        self.rows, self.cut, self.room, self.penalty = rows, cut, room, penalty
+        self.all_positions = slice(rows.offset, rows.offset + len(rows))
         self.pool_size = max(_SMALLEST_POOL, int(_POOL * rows.total), _POOL_OF_TRUST * trust)
         self.trust = trust if self.pool_size < rows.total else 0
         self.sum = start.copy()
@@ -217,6 +223,9 @@ class _Greedy:
         self.sum += added
         self.added = self.rows.as_float(added)
         self.free[own] = False
+        if self.penalty is not None:
+            for position in positions.tolist():
+                self.penalty.add(position)
         counts = np.bincount(self.rows.groups[own], minlength=len(self.minimum)).astype(np.int64)
         counts = self.rows.ranks.sum(counts)
         self.minimum = np.maximum(self.minimum - counts, 0)
@@ -252,7 +261,7 @@ class _Greedy:
         near = np.flatnonzero(self.exact_scores >= best - self.tolerance)
         if len(near) > 1:
             index = self.exact_of_pool[near]
-            exact = self.pool.exact_scores(index, self._query())
+            exact = self._exact(self.pool, index, self.pool_positions[index], self._query())
             self.exact_scores[near] = exact
             place = int(near[np.lexsort((self.pool.ties[index], -exact))[0]])
         return place
@@ -278,6 +287,11 @@ class _Greedy:
         if 0 <= own < len(self.free):
             self.free[own] = False
         self.exact_scores -= self.exact_rows @ (self.cut.a * row)
+        if self.penalty is not None:
+            columns, lost = self.penalty.add(position)
+            exact = self.pool_positions[self.exact_of_pool]
+            _, places, of_columns = np.intersect1d(exact, columns, True, return_indices=True)
+            self.exact_scores[places] -= lost[of_columns]
         self.exact_scores[place] = -np.inf
         self.pool_layer.step()
         if self.outer_layer is not None:
@@ -316,12 +330,18 @@ class _Greedy:
         self.steps_of_pool = 0
         self.passes += 1
         query = self._query()
-        error = self.rows.error(query)
-        scores = self.rows.scores(query)
+        scores, error = self._scores(self.rows, self.all_positions, query)
         scores[~self.free] = -np.inf
         if len(self.open) > 1:
             scores[~self.open[self.rows.groups]] = -np.inf
-        inside = self._largest(self.rows, scores, query, self.pool_size, copies=not self.trust)
+        inside = self._largest(
+            self.rows,
+            scores,
+            error,
+            lambda some: self._exact(self.rows, some, some + self.rows.offset, query),
+            self.pool_size,
+            copies=not self.trust,
+        )
         self.outer_layer = None
         if self.bins is not None:
             scores[inside] = -np.inf
@@ -335,20 +355,46 @@ class _Greedy:
     def _read_pool(self) -> None:
         """Score the pool, and choose the rows that are kept exact."""
         query = self._query()
-        scores = self.pool.scores(query)
+        scores, error = self._scores(self.pool, self.pool_positions, query)
         scores[~self.free_in_pool] = -np.inf
-        self.exact_of_pool = self._largest(self.pool, scores, query, _EXACT, copies=True)
+
+        def exact(some: NDArray[np.int64]) -> NDArray[np.float64]:
+            return self._exact(self.pool, some, self.pool_positions[some], query)
+
+        self.exact_of_pool = self._largest(self.pool, scores, error, exact, _EXACT, copies=True)
         scores[self.exact_of_pool] = -np.inf
-        best = self.pool_bins.best(scores, self.pool.error(query))
+        best = self.pool_bins.best(scores, error)
         self.pool_layer = _Layer(best, self.pool_bins, self.cut.a, self.added)
         self.exact_rows = self.pool.unit(self.exact_of_pool)
-        self.exact_scores = self.pool.exact_scores(self.exact_of_pool, query)
+        self.exact_scores = exact(self.exact_of_pool)
+
+    def _scores(
+        self, rows: Rows, positions: NDArray[np.int64] | slice, query: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], float]:
+        """Gains plus 1 of rows at these positions in fp32, and what they may be off by."""
+        scores, error = rows.scores(query), rows.error(query)
+        if self.penalty is not None:
+            scores -= self.penalty.of(positions)
+            error += 2.0**-23 * (self.penalty.largest + float(np.linalg.norm(query)))
+        return scores, error
+
+    def _exact(
+        self,
+        rows: Rows,
+        some: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        query: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """The same of some rows, which are at these positions, in fp64."""
+        scores = rows.exact_scores(some, query)
+        return scores if self.penalty is None else scores - self.penalty.of(positions)
 
     def _largest(
         self,
         rows: Rows,
         scores: NDArray[np.float32],
-        query: NDArray[np.float64],
+        error: float,
+        exact: Callable[[NDArray[np.int64]], NDArray[np.float64]],
         count: int,
         *,
         copies: bool,
@@ -358,8 +404,7 @@ class _Greedy:
         With ``copies`` also all that fp32 does not tell from the best: they would else be stale
         at once, and looked for again at each step.
         """
-        error = rows.error(query)
-        largest = top(rows, scores, error, lambda some: rows.exact_scores(some, query), count).rows
+        largest = top(rows, scores, error, exact, count).rows
         if not copies:
             return largest
         most = float(rows.ranks.max(np.array([scores.max(initial=-np.inf)]))[0])
