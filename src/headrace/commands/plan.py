@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.commands.options import counted
@@ -64,6 +64,8 @@ class PlannedBranch:
     """Samples in a row that shards are counted for: a window of batches, or else a block."""
     problems: tuple[Problem, ...]
     """Why training would refuse the branch."""
+    awaits_selection: bool = False
+    """Whether the run is going to choose some of these samples when it starts."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -139,18 +141,26 @@ def _planned(config: RunConfig, branches: Sequence[Branch]) -> list[PlannedBranc
 
     urls = config.headrace.data.train
     problems: list[Problem] = []
-    languages = dict.fromkeys(name for branch in branches for name in branch.languages)
-    manifests, chosen = _read(config, languages, problems)
+    manifests, chosen = _read(config, branches, problems)
     if problems:
         raise ConfigError(problems)
     planned: list[PlannedBranch] = []
     for branch in branches:
         sources = [
-            manifest_source(name, urls[name], manifests[name], chosen=chosen.get(name))
+            manifest_source(
+                name,
+                urls[name],
+                manifests[name],
+                chosen=None if branch.stage.samples == "all" else chosen.get(name),
+            )
             for name in branch.languages
         ]
         try:
-            planned.append(_plan(branch, sources, manifests, config, constant_batch_size(config)))
+            plan = _plan(branch, sources, manifests, config, constant_batch_size(config))
+            if config.headrace.selection is not None and branch.stage.samples != "all":
+                # whether the chosen ones are enough is not known yet
+                plan = plan if chosen else replace(plan, awaits_selection=True, problems=())
+            planned.append(plan)
         except UserError as error:
             problems += error.problems
     if problems:
@@ -159,21 +169,25 @@ def _planned(config: RunConfig, branches: Sequence[Branch]) -> list[PlannedBranc
 
 
 def _read(
-    config: RunConfig, languages: Collection[str], problems: list[Problem]
+    config: RunConfig, branches: Sequence[Branch], problems: list[Problem]
 ) -> tuple[dict[str, Manifest], dict[str, Chosen]]:
-    """The manifests of these languages, and what the selection of the run chose of them.
+    """The manifests of the branches' languages, and what the selection of the run chose of them.
 
     With a selection the indexes of the shards are read too, else nothing but manifests.
     """
     from headrace.shards.manifest import read_manifest
-    from headrace.training.sources import chosen_samples, open_shards
+    from headrace.training.sources import chosen_samples, open_shards, selection_folder
 
+    languages = dict.fromkeys(name for branch in branches for name in branch.languages)
     urls = {language: config.headrace.data.train[language] for language in languages}
-    if config.headrace.data.selection is not None:
+    folder = None
+    if any(branch.stage.samples != "all" for branch in branches):
+        folder = selection_folder(config, problems)
+    if folder is not None:
         opened = open_shards(config, urls.values(), problems)
         readers = {language: opened[url] for language, url in urls.items() if url in opened}
         manifests = {language: reader.manifest for language, reader in readers.items()}
-        return manifests, chosen_samples(config, readers, problems)
+        return manifests, chosen_samples(config, folder, readers, problems)
     manifests = {}
     for language, url in urls.items():
         try:
@@ -256,6 +270,7 @@ def _document(planned: PlannedBranch) -> dict[str, Any]:
         "window": planned.window,
         "open_shards": sum(source.open_shards for source in facts.sources),
         "cache_bytes": {"windows": sum(planned.window_bytes), "all": sum(planned.bytes)},
+        "awaits_selection": planned.awaits_selection,
         "refused": [str(problem) for problem in planned.problems],
     }
 
@@ -271,6 +286,8 @@ def _text(planned: PlannedBranch) -> str:
         steps = steps_until(facts.positions, facts.samples_per_epoch, planned.batch_size)
         head += f", {steps:,} {'batch' if steps == 1 else 'batches'} of {planned.batch_size}"
     lines = [head, "", *_source_table(planned)]
+    if planned.awaits_selection:
+        lines.insert(1, "  the selection is not made yet: these are the numbers of all samples")
     if len(facts.sources) > 1:
         lines += ["", *_mix(facts), ""]
         lines += [f"  {line}" for edge in facts.edges for line in _edge_lines(edge, facts)]

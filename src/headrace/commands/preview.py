@@ -15,6 +15,7 @@ from headrace.commands.options import counted
 if TYPE_CHECKING:
     from headrace.config import RunConfig
     from headrace.shards import Sample, ShardReader
+    from headrace.stream.selected import Chosen
     from headrace.training.stages import Branch
 
 HELP = "print samples of a source, or of a run's stream at any position; entities in brackets"
@@ -105,7 +106,7 @@ def _show_stream(arguments: argparse.Namespace) -> int:
     from headrace.stream.feistel import MAX_SIZE
     from headrace.stream.sources import stream_source
     from headrace.training.order import plan_branch
-    from headrace.training.sources import chosen_samples, open_shards
+    from headrace.training.sources import chosen_samples, open_shards, selection_folder
 
     config = load_run_config(arguments.url, arguments.set, thorough=False)
     branch = _chosen_branch(config, arguments)
@@ -117,7 +118,15 @@ def _show_stream(arguments: argparse.Namespace) -> int:
         for language, url in zip(branch.languages, urls, strict=True)
         if url in opened
     }
-    chosen = chosen_samples(config, by_language, problems)
+    chosen: dict[str, Chosen] = {}
+    if branch.stage.samples != "all":
+        folder = selection_folder(config, problems)
+        chosen = chosen_samples(config, folder, by_language, problems)
+        if config.headrace.selection is not None and folder is None and not problems:
+            remedy = "Start the run, or see all samples with --set headrace.selection=null"
+            problems.append(
+                Problem("the selection is not made yet", "headrace.selection", None, remedy)
+            )
     if problems:
         raise ConfigError(problems)
     readers = list(by_language.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,7 @@ from headrace.stream.sources import stream_source
 from headrace.tasks.registry import task_of_config
 from headrace.tasks.task import IGNORED, Task
 from headrace.training.order import plan_branch
+from headrace.training.selection import RunSelection, check_selection
 from headrace.training.sources import chosen_samples, open_shards
 from headrace.training.stages import Branch
 
@@ -41,6 +42,17 @@ class OpenedData:
     validation: Mapping[str, ShardReader]
     chosen: Mapping[str, Chosen]
     """The samples of each training source that a selection chose; empty without one."""
+    selection: RunSelection | None = None
+    """That of the section ``headrace.selection``; ``chosen`` is empty until it is finished."""
+
+    def is_known(self, branch: Branch) -> bool:
+        """Whether it is known which samples a branch is trained on."""
+        selection = self.selection
+        return branch.stage.samples == "all" or selection is None or selection.report is not None
+
+    def of(self, branch: Branch) -> OpenedData:
+        """The data of a branch: whether it has regard to the selection."""
+        return replace(self, chosen={}) if branch.stage.samples == "all" else self
 
     def sources(self, encoded: Mapping[str, EncodedSource] | None = None) -> dict[str, Source]:
         """Training data as the stream knows it, by language."""
@@ -62,7 +74,7 @@ class OpenedData:
         With ``encoded`` the plan is also bound to the tokenizer and the maximum length, since
         batches depend on lengths: a checkpoint refuses to go on with others.
         """
-        sources = self.sources(encoded)
+        sources = self.of(branch).sources(encoded)
         return plan_branch(branch, [sources[language] for language in branch.languages], seed)
 
 
@@ -72,7 +84,16 @@ class RunData:
 
     opened: OpenedData
     train: Mapping[str, EncodedSource]
+    """Training data by language, of a selection the chosen samples alone."""
     validation: Mapping[str, EncodedSource]
+    whole: Mapping[str, EncodedSource]
+    """All training data."""
+
+    def of(self, branch: Branch) -> RunData:
+        """The data of a branch: whether it has regard to the selection."""
+        if branch.stage.samples != "all":
+            return self
+        return replace(self, opened=self.opened.of(branch), train=self.whole)
 
 
 def open_data(config: RunConfig) -> OpenedData:
@@ -88,7 +109,9 @@ def open_data(config: RunConfig) -> OpenedData:
     readers = open_shards(config, [*train_urls.values(), *validation_urls.values()], problems)
     train = {name: readers[url] for name, url in train_urls.items() if url in readers}
     validation = {name: readers[url] for name, url in validation_urls.items() if url in readers}
-    chosen = chosen_samples(config, train, problems)
+    selection = check_selection(config, problems)
+    folder = headrace.data.selection if selection is None else selection.finished_folder
+    chosen = chosen_samples(config, folder, train, problems)
     tokenizer: PreTrainedTokenizerFast | None = None
     task: Task | None = None
     try:
@@ -112,7 +135,7 @@ def open_data(config: RunConfig) -> OpenedData:
         problems += task.problems_of([*train.values(), *validation.values()])
     if problems or tokenizer is None or task is None:
         raise UserError(problems)
-    return OpenedData(tokenizer, task, train, validation, chosen)
+    return OpenedData(tokenizer, task, train, validation, chosen, selection)
 
 
 def encode_data(
@@ -155,20 +178,21 @@ def encode_data(
                 problems.extend(error.problems)
         return sources
 
-    train = encode(opened.train, config.headrace.data.bad_shards, left_out or {})
+    whole = encode(opened.train, config.headrace.data.bad_shards, left_out or {})
+    train = dict(whole)
     for language, chosen in opened.chosen.items():
-        if language in train:
-            whole = train[language]
+        if language in whole:
+            source = whole[language]
             try:
-                train[language] = whole.choosing(
-                    chosen.shards, chosen.fingerprint(whole.fingerprint)
+                train[language] = source.choosing(
+                    chosen.shards, chosen.fingerprint(source.fingerprint)
                 )
             except UserError as error:
                 problems.extend(error.problems)
     validation = encode(opened.validation, "refuse", {})
     if problems:
         raise UserError(problems)
-    return RunData(opened, train, validation)
+    return RunData(opened, train, validation, whole)
 
 
 def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:

@@ -14,6 +14,7 @@ from headrace.training.distributed import environment_world_size
 from headrace.training.param_groups import describe_groups, make_param_groups
 from headrace.training.precision import choose_precision
 from headrace.training.run import check_run, total_steps
+from headrace.training.selection import describe_limits
 from headrace.training.stages import Branch, choose_branches, expand_stages
 
 _GIBIBYTE = 1 << 30
@@ -67,10 +68,14 @@ def show_plan(
     about, what = opened.task.described
     print(f"{about:<15}{what}")
     started = "1 rank" if ranks == 1 else f"{ranks} ranks"
+    total = sum(map(len, opened.train.values()))
     if opened.chosen:
         samples = sum(sum(chosen.sizes) for chosen in opened.chosen.values())
-        total = sum(map(len, opened.train.values()))
-        print(f"selection      {samples:,} of {total:,} samples: {config.headrace.data.selection}")
+        folder = config.headrace.data.selection or (opened.selection and opened.selection.folder)
+        print(f"selection      {samples:,} of {total:,} samples: {folder}")
+    elif opened.selection is not None:
+        wanted = describe_limits(opened.selection.limits)
+        print(f"selection      {wanted} of {total:,} samples are chosen when training starts")
     print(f"batch          {batch} = {started} x {micro} x {accumulation} accumulation steps")
     print(f"batching       {_describe_batching(config)}")
     print(f"precision      {precision.name}: {precision.reason}")
@@ -101,7 +106,10 @@ def _stage_table(
     by_count = config.headrace.batching.type == "samples"
     for branch in branches:
         plan = opened.plan(branch, config.headrace.seed)
-        lines.append(_stage_line(branch, plan, batch_size, by_count=by_count))
+        counted = by_count and opened.is_known(branch)
+        lines.append(_stage_line(branch, plan, batch_size, by_count=counted))
+    if not all(map(opened.is_known, branches)):
+        lines.append("samples: of stages with a selection all there are, it is not made yet")
     if not by_count:
         lines.append("steps: batches are filled by length, so they are counted after encoding")
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import floor
 
 from headrace.config import RunConfig
@@ -57,18 +57,17 @@ def plan_branch(branch: Branch, sources: Sequence[Source], seed: int) -> StagePl
 
 
 def problems_of_orders(
-    config: RunConfig, branches: Iterable[Branch], sources: Mapping[str, Source]
+    config: RunConfig, branches: Iterable[Branch], planned: Callable[[Branch, int], StagePlan]
 ) -> list[Problem]:
     """Find out whether the order of each branch can be planned, and is long enough.
 
-    ``sources`` are those of all languages.
+    ``planned`` plans a branch with the seed of the run.
     """
     batch_size = constant_batch_size(config)
     problems: list[Problem] = []
     for branch in branches:
-        own = [sources[language] for language in branch.languages]
         try:
-            plan = plan_branch(branch, own, config.headrace.seed)
+            plan = planned(branch, config.headrace.seed)
             check_enough(branch, plan, batch_size)
         except UserError as error:
             problems += error.problems

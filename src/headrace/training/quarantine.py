@@ -72,18 +72,21 @@ def agree_on_quarantine(
     }
     with failing_together(world):
         _check(union, known, config.output / FILE_NAME)
-        train = {
-            language: source.leaving_out(
-                number
-                for number, shard in enumerate(source.shards)
-                if shard.name in union[language]
-            )
-            for language, source in data.train.items()
-        }
+        train, whole = (
+            {
+                language: source.leaving_out(
+                    number
+                    for number, shard in enumerate(source.shards)
+                    if shard.name in union[language]
+                )
+                for language, source in sources.items()
+            }
+            for sources in (data.train, data.whole)
+        )
     with failing_together(world):
         if world.is_main and known is None:
             write_json(config.output / FILE_NAME, union)
-    return replace(data, train=train)
+    return replace(data, train=train, whole=whole)
 
 
 def left_out_of(sources: Mapping[str, EncodedSource]) -> LeftOut:

@@ -49,6 +49,7 @@ from headrace.training.precision import Precision, choose_precision
 from headrace.training.quarantine import agree_on_quarantine, read_quarantine
 from headrace.training.results import collect_results, environment, write_json
 from headrace.training.same_run import check_same_run
+from headrace.training.selection import choose_samples, write_note
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch, choose_branches, expand_stages
 
@@ -83,6 +84,7 @@ def train_in_group(
         if config.headrace.batching.type == "packed" and world.is_main:
             check_packing(config.headrace, opened.task, opened.tokenizer)
     precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
+    opened = choose_samples(config, chosen, opened, world, stop_flag)
     with failing_together(world):
         left_out = read_quarantine(config.output)
         data = encode_data(opened, config, left_out)
@@ -91,6 +93,7 @@ def train_in_group(
         # only now: a config that the data refuses leaves no trace and can be corrected
         if world.is_main:
             write_json(config.output / "config.json", config.resolved())
+            write_note(config, opened)
     if world.is_main:
         logger.info("run folder: %s", config.output)
         logger.info("precision: %s (%s)", precision.name, precision.reason)
@@ -145,7 +148,7 @@ def check_run(
         problems += error.problems
     try:
         opened = open_data(config)
-        problems += problems_of_orders(config, chosen, opened.sources())
+        problems += problems_of_orders(config, filter(opened.is_known, chosen), opened.plan)
     except UserError as error:
         problems += error.problems
     if problems or opened is None:
@@ -201,6 +204,7 @@ def train_branch(
     stop_flag: StopFlag,
 ) -> None:
     """Train one branch and write its export and its result."""
+    data = data.of(branch)
     headrace = config.headrace
     opened = data.opened
     section = deepspeed_section(config, world, precision)

@@ -11,28 +11,46 @@ from headrace.shards.reader import ShardReader, open_readers
 from headrace.stream.selected import Chosen, read_chosen
 
 
+def cache_of_run(config: RunConfig) -> ShardCache | None:
+    """The cache of remote shards that the run is to have."""
+    cache = config.headrace.data.shard_cache
+    return ShardCache(cache.folder, limit_bytes=cache.limit_bytes) if cache else None
+
+
 def open_shards(
     config: RunConfig, urls: Iterable[str], problems: list[Problem]
 ) -> dict[str, ShardReader]:
     """Open sources by URL, with the shard cache of the run; what fails goes to ``problems``."""
-    cache = config.headrace.data.shard_cache
-    return open_readers(
-        urls, problems, ShardCache(cache.folder, limit_bytes=cache.limit_bytes) if cache else None
-    )
+    return open_readers(urls, problems, cache_of_run(config))
 
 
 def chosen_samples(
-    config: RunConfig, readers: Mapping[str, ShardReader], problems: list[Problem]
+    config: RunConfig,
+    folder: str | None,
+    readers: Mapping[str, ShardReader],
+    problems: list[Problem],
 ) -> dict[str, Chosen]:
-    """What the selection of the run chose of these sources; empty without a selection.
+    """What the selection in a folder chose of the training sources of a run; empty for None.
 
-    ``readers`` are training sources by language; what is wrong goes to ``problems``.
+    ``readers`` are sources by language; what is wrong goes to ``problems``.
     """
-    data = config.headrace.data
-    if data.selection is None:
+    if folder is None:
         return {}
     try:
-        return read_chosen(data.selection, data.train, readers)
+        return read_chosen(folder, config.headrace.data.train, readers)
     except UserError as error:
         problems += error.problems
         return {}
+
+
+def selection_folder(config: RunConfig, problems: list[Problem]) -> str | None:
+    """The folder of the run's selection; None without one, or before anything is chosen.
+
+    The section ``headrace.selection`` needs torch: its fingerprint is that of an encoder too.
+    """
+    if config.headrace.selection is None:
+        return config.headrace.data.selection
+    from headrace.training.selection import check_selection
+
+    selection = check_selection(config, problems)
+    return None if selection is None else selection.finished_folder
