@@ -79,7 +79,7 @@ def method_problems(
                 "the greedy of Algorithm 1 picks a number of rows and keeps no budget",
                 "method",
                 method,
-                "Take frank_wolfe",
+                "Take frank_wolfe" if objective == "graph_cut" else "Give rows or fraction",
             )
         )
     if trade_off == BALANCED:

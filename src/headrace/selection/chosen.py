@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from headrace.selection.neighbours import GraphFacts
 
-Objective = Literal["graph_cut", "facility_location"]
-OBJECTIVES: tuple[Objective, ...] = ("graph_cut", "facility_location")
+Objective = Literal["graph_cut", "graph_cut_hinge", "facility_location"]
+OBJECTIVES: tuple[Objective, ...] = ("graph_cut", "graph_cut_hinge", "facility_location")
 Method = Literal["frank_wolfe", "exact_greedy", "lazy_greedy", "top_similarity", "random"]
 METHODS: dict[Objective, tuple[Method, ...]] = {
     "graph_cut": ("frank_wolfe", "exact_greedy", "top_similarity", "random"),
+    "graph_cut_hinge": ("exact_greedy", "top_similarity", "random"),
     "facility_location": ("lazy_greedy", "top_similarity", "random"),
 }
 """The methods for each objective, of which the first is the default."""
@@ -56,6 +57,8 @@ class Selection:
     """What was maximised."""
     graph: GraphFacts | None = None
     """Of the neighbour graph, where the objective has one."""
+    penalty: float | None = None
+    """What the hinge takes from the graph cut, where there is one."""
     dense_objective: float | None = None
     """Facility location of the chosen rows over all pairs, not over those of the graph alone; for
     more than 20,000 rows estimated from a part of them."""

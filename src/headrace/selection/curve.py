@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.selection.chosen import Method, Selection
+from headrace.selection.hinge import Penalty
+from headrace.selection.neighbours import NeighbourGraph
 from headrace.selection.objective import GraphCut
 from headrace.selection.rows import Rows
 from headrace.selection.top import top
@@ -25,6 +28,25 @@ def by_score(
     gather = rows.ranks.gather
     scores = gather(rows.exact_scores(chosen, query))
     return gather(chosen + rows.offset)[np.lexsort((gather(rows.ties[chosen]), -scores))]
+
+
+def with_penalty(found: Selection, penalty: Penalty, graph: NeighbourGraph) -> Selection:
+    """What was found for the graph cut, with what the hinge takes from it.
+
+    As that is nowhere below 0, the bound of the graph cut is one for both.
+    """
+    lost = penalty.along(found.rows)
+    gains = found.gains - lost
+    negative = np.flatnonzero(gains < 0)
+    return replace(
+        found,
+        gains=gains,
+        objective=found.objective - float(lost.sum()),
+        first_negative_gain=int(negative[0]) + 1 if len(negative) else None,
+        of="graph_cut_hinge",
+        graph=graph.facts,
+        penalty=float(lost.sum()),
+    )
 
 
 def every(count: int, tell: Callable[[int], None]) -> Callable[[], None]:

@@ -19,9 +19,10 @@ from headrace.selection.checks import (
 )
 from headrace.selection.chosen import METHODS, Method, Objective, Selection
 from headrace.selection.covering import by_facility_location
-from headrace.selection.curve import by_score, every, with_curve
+from headrace.selection.curve import by_score, every, with_curve, with_penalty
 from headrace.selection.frank_wolfe import MAX_PASSES, TOLERANCE, frank_wolfe
 from headrace.selection.greedy import greedy
+from headrace.selection.hinge import Hinge, Penalty
 from headrace.selection.limits import Limits, room
 from headrace.selection.neighbours import NeighbourGraph
 from headrace.selection.objective import GraphCut
@@ -33,6 +34,7 @@ from headrace.selection.vectors import Table
 
 DEFAULT_TRADE_OFF = 10.0
 """lambda of the paper."""
+DEFAULT_HINGE = Hinge()
 
 
 def select(
@@ -42,6 +44,7 @@ def select(
     objective: Objective = "graph_cut",
     method: Method | None = None,
     graph: NeighbourGraph | None = None,
+    hinge: Hinge = DEFAULT_HINGE,
     trade_off: float | Literal["balanced"] = DEFAULT_TRADE_OFF,
     ties: NDArray[np.int64] | None = None,
     names: Callable[[int], str] = lambda row: f"row {row}",
@@ -66,9 +69,11 @@ def select(
         limits: how many rows, or what they may cost, and the quotas of groups.
         objective: what is maximised.
         method: for ``graph_cut`` ``frank_wolfe``, which certifies how near the best it is, or
-            ``exact_greedy``, Algorithm 1 of the paper; for ``facility_location`` ``lazy_greedy``;
-            ``top_similarity`` and ``random`` are controls for both.  The first if not given.
-        graph: the neighbours among the rows of all ranks, for ``facility_location``.
+            ``exact_greedy``, Algorithm 1 of the paper, which is the one for ``graph_cut_hinge``;
+            for ``facility_location`` ``lazy_greedy``; ``top_similarity`` and ``random`` are
+            controls for each.  The first if not given.
+        graph: the neighbours among the rows of all ranks, for objectives on them.
+        hinge: what ``graph_cut_hinge`` takes from the graph cut.
         trade_off: lambda of the graph cut; "balanced" stands for ``n/k - 2``.
         ties: ``[rows]`` the place of each row's id among all ids: it decides between equals.
             Row numbers if not given.
@@ -98,7 +103,7 @@ def select(
     method = method or METHODS[objective][0]
     problems = ranks.joint(rows.problems(names))
     problems += method_problems(objective, method, trade_off, limits)
-    problems += graph_problems(objective, graph, rows.total)
+    problems += graph_problems(objective, graph, rows.total) + hinge.problems()
     facts = facts_of(rows, group_names, costs, must)
     left, wrong = room(limits, facts)
     problems += wrong
@@ -112,6 +117,10 @@ def select(
         trade_off = max(0.0, facts.total / ((left.rows or 0) + int(facts.required.sum())) - 2)
     cut = GraphCut(rows.as_float(rows.fixed_sum()), float(trade_off))
     progress(method)
+    if graph is not None and objective == "graph_cut_hinge":
+        return _with_hinge(
+            hinge.on(graph), graph, cut, permitted, method, seed, progress, checkpoint
+        )
     if method == "exact_greedy":
         return _by_greedy(cut, permitted, progress, checkpoint)
     if method == "frank_wolfe":
@@ -125,7 +134,28 @@ def select(
         )
         order = greedy_order(cut, permitted, solution.rows, stage_of(checkpoint, "order"))
         return with_curve(method, cut, rows, order, solution.bound, solution.passes)
-    order = _control(permitted, method, seed)
+    return _by_control(cut, permitted, method, seed)
+
+
+def _with_hinge(
+    penalty: Penalty,
+    graph: NeighbourGraph,
+    cut: GraphCut,
+    permitted: Permitted,
+    method: Method,
+    seed: int,
+    progress: Callable[[str], None],
+    checkpoint: Checkpoint | None,
+) -> Selection:
+    if method == "exact_greedy":
+        found = _by_greedy(cut, permitted, progress, checkpoint, penalty)
+    else:
+        found = _by_control(cut, permitted, method, seed)
+    return with_penalty(found, penalty, graph)
+
+
+def _by_control(cut: GraphCut, permitted: Permitted, method: Method, seed: int) -> Selection:
+    rows, order = permitted.rows, _control(permitted, method, seed)
     bound = _bound_at(cut, permitted, rows.fixed_sum(rows.local(order)))
     return with_curve(method, cut, rows, order, bound, 2)
 
@@ -135,10 +165,15 @@ def _by_greedy(
     permitted: Permitted,
     progress: Callable[[str], None],
     checkpoint: Checkpoint | None,
+    penalty: Penalty | None = None,
 ) -> Selection:
     rows, must = permitted.rows, permitted.required
     taken = np.zeros(len(rows), bool)
     taken[must] = True
+    first = by_score(cut.everything, rows, must)
+    if penalty is not None:
+        for position in first.tolist():
+            penalty.add(position)
     picks = greedy(
         rows,
         cut,
@@ -147,8 +182,9 @@ def _by_greedy(
         taken=taken,
         after_step=every(1000, lambda done: progress(f"{done:,} rows picked")),
         stage=stage_of(checkpoint, "exact_greedy"),
+        penalty=penalty,
     )
-    order = np.concatenate([by_score(cut.everything, rows, must), picks.positions])
+    order = np.concatenate([first, picks.positions])
     chosen = rows.fixed_sum(rows.local(order))
     bound = _bound_at(cut, permitted, chosen)
     return with_curve("exact_greedy", cut, rows, order, bound, picks.passes + 1)
