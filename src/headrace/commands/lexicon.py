@@ -127,6 +127,15 @@ def _opened(
     except UserError as error:
         problems += error.problems
     readers = open_readers([*arguments.train, *urls.values()], problems)
+    problems += [
+        Problem(
+            "the source holds multiple-choice questions",
+            reader.url,
+            remedy="The lexicon is a baseline of named entity recognition: give sources with tags",
+        )
+        for reader in readers.values()
+        if "choices" in reader.manifest.metadata
+    ]
     if problems or label_set is None:
         raise ConfigError(problems)
     train = [readers[url] for url in arguments.train]

@@ -33,7 +33,8 @@ class PairEncoder:
     """Encodes a context with a choice by the tokenizer's own template for pairs.
 
     The tokenizer's backend is copied, so that nothing that is set here is seen elsewhere.  Special
-    tokens that are spelt out in a text are encoded as text: data cannot inject ``[SEP]``.
+    tokens that are spelt out in a text are encoded as text: data cannot inject ``[SEP]``.  Token
+    types are 0 where the tokenizer does not name them among a model's inputs, as for its own users.
     """
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
@@ -42,6 +43,7 @@ class PairEncoder:
         backend.no_padding()
         backend.encode_special_tokens = True
         self._backend = backend
+        self._has_types = has_token_types(tokenizer)
         self._max_length = max_length
 
     def encode(self, pairs: list[tuple[str, str]]) -> list[tuple[list[int], list[int], int, int]]:
@@ -54,7 +56,8 @@ class PairEncoder:
         return [self._cut(encoding) for encoding in encoded]
 
     def _cut(self, encoding: Any) -> tuple[list[int], list[int], int, int]:
-        ids, types = encoding.ids, encoding.type_ids
+        ids = encoding.ids
+        types = encoding.type_ids if self._has_types else [0] * len(ids)
         surplus = len(ids) - self._max_length
         if surplus <= 0:
             return ids, types, 0, 0
@@ -91,7 +94,8 @@ class MultipleChoiceEncoder:
     @cached_property
     def spec(self) -> EncodingSpec:
         """What the arrays depend on besides the text."""
-        return EncodingSpec.of(self.task, self._tokenizer, self._max_length)
+        template = "pair with token types" if has_token_types(self._tokenizer) else "pair"
+        return EncodingSpec.of(self.task, self._tokenizer, self._max_length, template=template)
 
     @property
     def array_types(self) -> Mapping[str, np.dtype[Any]]:
@@ -201,6 +205,11 @@ def _report(rows: list[tuple[list[int], list[int], int, int]], counts: list[int]
         choices_truncated=int((choice > 0).sum()),
         choice_tokens_cut=int(choice.sum()),
     )
+
+
+def has_token_types(tokenizer: Any) -> bool:
+    """Whether a tokenizer tells the two parts of a pair by token types."""
+    return "token_type_ids" in tokenizer.model_input_names
 
 
 def check_pair_length(tokenizer: Any, max_length: int) -> None:

@@ -45,12 +45,14 @@ class EncodingSpec:
     labels: str | None = None
     """Name of the label set, for people."""
     labels_fingerprint: str | None = None
+    template: str | None = None
+    """What else of the tokenizer the task uses, such as the token types of pairs."""
 
     @classmethod
-    def of(cls, task: str, tokenizer: Any, max_length: int, **labels: str) -> EncodingSpec:
+    def of(cls, task: str, tokenizer: Any, max_length: int, **others: str) -> EncodingSpec:
         """The spec of a task with this tokenizer."""
         name = str(getattr(tokenizer, "name_or_path", ""))
-        return cls(task, name, tokenizer_fingerprint(tokenizer), max_length, **labels)
+        return cls(task, name, tokenizer_fingerprint(tokenizer), max_length, **others)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -61,6 +63,7 @@ class EncodingSpec:
             self.tokenizer_fingerprint,
             self.max_length,
             self.labels_fingerprint,
+            *([self.template] if self.template is not None else []),
         ]
         return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
 
