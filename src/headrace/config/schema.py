@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from headrace.config.sizes import bytes_of
 
@@ -121,20 +121,42 @@ class DataConfig(Section):
 SelectionMethod = Literal["frank_wolfe", "exact_greedy", "lazy_greedy", "top_similarity", "random"]
 
 
+def _weight(value: Any) -> Any:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value != "balanced" and not (number and 0 <= value < inf):
+        raise ValueError("must be a number, 0 or more, or balanced")
+    return value
+
+
+TradeOff = Annotated[float | Literal["balanced"], BeforeValidator(_weight)]
+
+
 class GraphCutConfig(Section):
     """Samples that are similar to all samples, and not to each other."""
 
-    trade_off: float | Literal["balanced"] = Field(10.0, alias="lambda")
+    trade_off: TradeOff = Field(10.0, alias="lambda")
     """Weight of the similarity among the chosen samples, 0 or more; `balanced`: n/k - 2, with
     which about k samples can be chosen before each further one does harm."""
 
-    @field_validator("trade_off", mode="before")
-    @classmethod
-    def _is_a_weight(cls, value: Any) -> Any:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if value != "balanced" and not (number and 0 <= value < inf):
-            raise ValueError("must be a number, 0 or more, or balanced")
-        return value
+
+class FacilityLocationConfig(Section):
+    """Samples near to each one there is, by its nearest neighbours (extra `faiss`)."""
+
+    neighbours: int = Field(32, ge=1)
+    """Neighbours of each sample."""
+    index: Literal["auto", "flat", "ivf", "hnsw", "nn_descent"] = "auto"
+    """How FAISS looks for them; `auto` is `flat`, which is exact, up to 50,000 samples, and `ivf`
+    beyond."""
+    block: int = Field(1 << 18, ge=1)
+    """Samples of one index at most."""
+    lists: int | None = Field(None, ge=1)
+    """With `ivf`: lists of an index. Default: 4 times the root of its samples."""
+    probes: int = Field(32, ge=1)
+    """With `ivf`: lists that a query looks into."""
+    links: int = Field(32, ge=1)
+    """With `hnsw`: links of a sample; `nn_descent` starts from twice as many."""
+    width: int = Field(128, ge=1)
+    """With `hnsw` and `nn_descent`: candidates that a search keeps."""
 
 
 class ObjectiveConfig(Section):
@@ -142,6 +164,8 @@ class ObjectiveConfig(Section):
 
     graph_cut: GraphCutConfig | None = None
     """Similar to all samples, and not to each other."""
+    facility_location: FacilityLocationConfig | None = None
+    """Near to each sample there is."""
 
 
 class Doc2VecConfig(Section):
@@ -188,11 +212,13 @@ class SelectionConfig(Section):
     budget: int | None = Field(None, ge=1)
     """Tokens that the samples have together, at most."""
     minimum: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
-    """Samples of a language at least."""
+    """Samples of a language, or of another group, at least."""
     maximum: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
-    """Samples of a language at most."""
+    """Samples of a language, or of another group, at most."""
     proportional: bool = False
-    """Keep the shares of the languages as they are."""
+    """Keep the shares of the languages, or of other groups, as they are."""
+    group_by: str | None = None
+    """Field of the samples' `json` whose values are the groups. Default: the languages."""
     required: str | None = None
     """File with ids (`LANGUAGE/KEY`), one a line, of samples that must be in."""
     embedding: EmbeddingConfig
@@ -201,9 +227,11 @@ class SelectionConfig(Section):
     """What a good choice is."""
     method: SelectionMethod | None = None
     """How the objective is maximised, or a control: `top_similarity` or `random`. Default:
-    `frank_wolfe` for `graph_cut`."""
+    `frank_wolfe` for `graph_cut`, `lazy_greedy` for `facility_location`."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Of the method `random`, and of Doc2Vec."""
+    duplicate_cosine: float = Field(0.95, gt=0, le=1)
+    """From this cosine on the report counts a sample as a near-copy of another."""
     cache_dir: str = ".headrace/embeddings"
     """Local folder that all ranks see, for vectors and finished selections; `headrace select`
     has the same default."""

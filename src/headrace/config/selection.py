@@ -54,6 +54,8 @@ def check_selection(config: HeadraceConfig) -> list[Problem]:
 
 
 def _check_quotas(config: HeadraceConfig, selection: SelectionConfig) -> list[Problem]:
+    if selection.group_by is not None:
+        return []
     return [
         Problem(
             "no training data for this language",

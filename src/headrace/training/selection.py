@@ -21,9 +21,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from headrace.config import RunConfig
-from headrace.config.schema import SelectionConfig
+from headrace.config.schema import FacilityLocationConfig, SelectionConfig
 from headrace.errors import Problem, StopRequested, UserError
-from headrace.selection import Limits
+from headrace.selection import IndexSettings, Limits
 from headrace.selection.checks import method_problems
 from headrace.selection.chosen import METHODS
 from headrace.selection.doc2vec import Doc2VecSettings
@@ -32,6 +32,7 @@ from headrace.selection.knee import knee_warning
 from headrace.selection.limits import Facts, room
 from headrace.selection.ranks import ProcessGroup, Ranks
 from headrace.selection.results import finished
+from headrace.selection.selection import DEFAULT_TRADE_OFF
 from headrace.training.distributed import World, failing_together, gather_json
 from headrace.training.order import problems_of_orders
 from headrace.training.results import write_json
@@ -68,9 +69,23 @@ _PLACES = {
         name: f"embedding.doc2vec.{name}"
         for name in ("vector_size", "epochs", "min_count", "window")
     },
+    **{
+        name: f"objective.facility_location.{name}"
+        for name in ("neighbours", "index", "block", "lists", "probes", "links", "width")
+    },
 }
 """Where the config has what problems of a job name otherwise."""
-_SAME = ("rows", "fraction", "budget", "minimum", "maximum", "proportional", "method")
+_SAME = (
+    "rows",
+    "fraction",
+    "budget",
+    "minimum",
+    "maximum",
+    "proportional",
+    "method",
+    "group_by",
+    "duplicate_cosine",
+)
 """What is called the same in both."""
 
 
@@ -112,8 +127,12 @@ def check_selection(config: RunConfig, problems: list[Problem]) -> RunSelection 
                 task.job.trade_off,
                 task.job.limits,
             )
-            if task.job.limits.budget is None:
-                wrong += room(task.job.limits, _facts(task))[1]
+            limits = task.job.limits
+            if task.job.group_by is not None:
+                # groups are known when the samples have been read
+                limits = replace(limits, minimum={}, maximum={}, proportional=False)
+            if limits.budget is None:
+                wrong += room(limits, _facts(task))[1]
             if wrong:
                 raise UserError(wrong)
     except UserError as error:
@@ -130,7 +149,8 @@ def check_selection(config: RunConfig, problems: list[Problem]) -> RunSelection 
 def job_of(config: RunConfig, section: SelectionConfig) -> SelectionJob:
     """The section as a job; its result has no place yet but the cache."""
     embedding = section.embedding
-    cut = section.objective.graph_cut
+    objective = section.objective
+    near = objective.facility_location
     doc2vec = embedding.doc2vec
     return SelectionJob(
         output=section.cache_dir,
@@ -152,10 +172,28 @@ def job_of(config: RunConfig, section: SelectionConfig) -> SelectionJob:
         vectors=embedding.vectors,
         ids=embedding.ids,
         costs=embedding.costs,
+        group_by=section.group_by,
         require=section.required,
+        objective="graph_cut" if near is None else "facility_location",
         method=section.method,
-        trade_off=cut.trade_off if cut is not None else 0.0,
+        index=IndexSettings() if near is None else _index(near),
+        trade_off=DEFAULT_TRADE_OFF
+        if objective.graph_cut is None
+        else objective.graph_cut.trade_off,
         seed=section.seed,
+        duplicate_cosine=section.duplicate_cosine,
+    )
+
+
+def _index(settings: FacilityLocationConfig) -> IndexSettings:
+    return IndexSettings(
+        settings.index,
+        settings.neighbours,
+        settings.block,
+        settings.lists,
+        settings.probes,
+        settings.links,
+        settings.width,
     )
 
 
