@@ -25,7 +25,7 @@ _SETTINGS = (
     "rows", "fraction", "budget", "method", "trade_off", "vectors", "ids", "costs", "encoder",
     "max_length", "embedding", "vector_size", "epochs", "min_count", "window", "seed", "output",
     "require", "cache", "minimum", "maximum", "proportional", "index", "neighbours", "block",
-    "lists", "probes", "links", "width",
+    "lists", "probes", "links", "width", "threshold", "penalty",
     "duplicate_cosine", "group_by", "checkpoint_seconds",
 )  # fmt: skip
 """Names in problems that are options here."""
@@ -130,21 +130,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is maximised, and how")
     what.add_argument(
         "--objective",
-        choices=("graph_cut", "facility_location"),
+        choices=("graph_cut", "graph_cut_hinge", "facility_location"),
         default="graph_cut",
-        help="similar to all and not to each other, or near to each one (default: graph_cut)",
+        help="similar to all and not to each other; the same without near-copies; near to each "
+        "one (default: graph_cut)",
     )
     what.add_argument(
         "--method",
         choices=("frank_wolfe", "exact_greedy", "lazy_greedy", "top_similarity", "random"),
-        help="graph_cut: frank_wolfe (default) or exact_greedy; facility_location: lazy_greedy; "
-        "the last two are controls",
+        help="graph_cut: frank_wolfe (default) or exact_greedy; graph_cut_hinge: exact_greedy; "
+        "facility_location: lazy_greedy; the last two are controls",
     )
     what.add_argument(
         "--trade-off",
         default="10",
         metavar="LAMBDA",
         help="weight of the similarity among the chosen, or balanced: n/k - 2 (default: 10)",
+    )
+    what.add_argument(
+        "--threshold",
+        type=float,
+        default=0.8,
+        metavar="C",
+        help="graph_cut_hinge: cosine from which chosen neighbours cost something (default: 0.8)",
+    )
+    what.add_argument(
+        "--penalty",
+        type=float,
+        metavar="MU",
+        help="graph_cut_hinge: what they cost for each unit of cosine over the threshold "
+        "(default: n / (1 - C), with which no copy is worth it)",
     )
     _add_index(parser)
     parser.add_argument(
@@ -169,7 +184,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_index(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how the neighbours of facility_location are looked for")
+    group = parser.add_argument_group(
+        "how neighbours are looked for, for graph_cut_hinge and facility_location"
+    )
     group.add_argument(
         "--index",
         choices=("auto", "flat", "ivf", "hnsw", "nn_descent"),
@@ -227,6 +244,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob:
+    from headrace.selection.hinge import Hinge
     from headrace.selection.indexes import IndexSettings
     from headrace.selection.inputs import named_sources
     from headrace.selection.job import SelectionJob
@@ -247,6 +265,7 @@ def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob
         group_by=arguments.group_by,
         require=arguments.require,
         objective=arguments.objective,
+        hinge=Hinge(arguments.threshold, arguments.penalty),
         method=arguments.method,
         index=IndexSettings(
             arguments.index,

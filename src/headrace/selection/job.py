@@ -20,6 +20,7 @@ from headrace.selection.checkpoint import DEFAULT_SECONDS, Checkpoint
 from headrace.selection.chosen import METHODS, Method, Objective
 from headrace.selection.doc2vec import Doc2VecSettings
 from headrace.selection.encoder import load_encoder
+from headrace.selection.hinge import Hinge
 from headrace.selection.indexes import IndexSettings, load_faiss
 from headrace.selection.inputs import Inputs, Sources, by_language, from_files, rows_of
 from headrace.selection.limits import Limits, group_problems
@@ -29,7 +30,7 @@ from headrace.selection.neighbours import NeighbourGraph, neighbour_graph
 from headrace.selection.projection import project
 from headrace.selection.ranks import ProcessGroup, Ranks
 from headrace.selection.results import finished, write
-from headrace.selection.selection import DEFAULT_TRADE_OFF, select
+from headrace.selection.selection import DEFAULT_HINGE, DEFAULT_TRADE_OFF, select
 from headrace.selection.vectors import read_ids, ties_of
 from headrace.shards import storage
 from headrace.shards.reader import open_readers
@@ -83,6 +84,8 @@ class SelectionJob:
     """None for the first one of the objective."""
     index: IndexSettings = field(default_factory=IndexSettings)
     """How neighbours are looked for, where the objective has a neighbour graph."""
+    hinge: Hinge = DEFAULT_HINGE
+    """What ``graph_cut_hinge`` takes from the graph cut."""
     trade_off: float | Literal["balanced"] = DEFAULT_TRADE_OFF
     """lambda, or ``n/k - 2``."""
     seed: int = 0
@@ -152,7 +155,7 @@ def check(job: SelectionJob, problems: Sequence[Problem] = ()) -> Task:
     if job.objective != "graph_cut":
         try:
             load_faiss()
-            problems += job.index.problems()
+            problems += job.index.problems() + job.hinge.problems()
         except UserError as error:
             problems += error.problems
     output = sources = required = inputs = None
@@ -252,6 +255,7 @@ def carry_out(
             inputs.vectors.part(start, stop),
             job.limits,
             objective=job.objective,
+            hinge=job.hinge,
             method=job.method,
             graph=graph,
             trade_off=job.trade_off,
@@ -400,6 +404,7 @@ def _settings(
         "group_by": job.group_by,
         "objective": job.objective,
         "index": None if job.objective == "graph_cut" else asdict(job.index),
+        "hinge": asdict(job.hinge) if job.objective == "graph_cut_hinge" else None,
         "method": method,
         "trade_off": job.trade_off,
         "required": None if required is None else _hash_of_ids(required),

@@ -109,6 +109,7 @@ def write(
         "first_negative_gain": found.first_negative_gain,
         "suggested_trade_off": found.suggested_trade_off,
         "graph": None if found.graph is None else asdict(found.graph),
+        "penalty": found.penalty,
         "dense_objective": found.dense_objective,
         "groups": _shares(found, candidates),
         "tokens": _tokens(found, candidates),
