@@ -22,7 +22,8 @@ def small_cases(draw):
     vectors = random.standard_normal((n, draw(st.integers(1, 5)))) + draw(st.sampled_from([0, 1]))
     groups = random.integers(0, 3, n).astype(np.int32)
     costs = random.integers(1, 6, n)
-    kind = draw(st.sampled_from(["rows", "quotas", "proportional", "budget"]))
+    kinds = ["rows", "quotas", "proportional", "budget", "budget quotas", "budget proportional"]
+    kind = draw(st.sampled_from(kinds))
     count = draw(st.integers(1, n))
     required = random.permutation(n)[: draw(st.integers(0, min(2, count)))]
     if kind == "rows":
@@ -32,6 +33,18 @@ def small_cases(draw):
     elif kind == "budget":
         spent = int(costs[required].sum())
         limits = Limits(budget=draw(st.integers(max(spent, int(costs.min())), 30)))
+    elif kind == "budget quotas":
+        spent = int(costs[required].sum())
+        needed = np.bincount(groups[required], costs[required], minlength=3).astype(int)
+        limits = Limits(
+            budget=draw(st.integers(max(spent, int(costs.min())), 30)),
+            maximum={
+                "abc"[group]: int(needed[group]) + draw(st.integers(0, 9))
+                for group in draw(st.sets(st.integers(0, 2)))
+            },
+        )
+    elif kind == "budget proportional":
+        limits, required = Limits(budget=draw(st.integers(5, 30)), proportional=True), required[:0]
     else:  # around a set that meets them
         inside = np.union1d(required, random.permutation(n)[: count - len(required)])
         sizes = np.bincount(groups[inside], minlength=3)
@@ -45,18 +58,32 @@ def small_cases(draw):
     return vectors, groups, costs, np.sort(required), limits, trade_off
 
 
+def shared_out(sizes: list[int], count: int) -> list[int]:
+    """Largest remainders, of equal ones the first."""
+    exact = [Fraction(count * size, sum(sizes)) for size in sizes]
+    whole = [int(share) for share in exact]
+    by_rest = sorted(range(len(sizes)), key=lambda g: (whole[g] - exact[g], g))
+    for group in by_rest[: count - sum(whole)]:
+        whole[group] += 1
+    return whole
+
+
 def is_permitted(rows, groups, costs, required, limits) -> bool:
     if not set(required) <= set(rows):
         return False
     if limits.budget is not None:
-        return costs[list(rows)].sum() <= limits.budget
+        spent, whole = (
+            [int(costs[some][groups[some] == g].sum()) for g in range(3)]
+            for some in (np.array(rows, int), np.arange(len(costs)))
+        )
+        most = [limits.maximum.get(name, 99) for name in "abc"]
+        if limits.proportional:
+            most = shared_out(whole, min(limits.budget, sum(whole)))
+        fits = all(cost <= high for cost, high in zip(spent, most, strict=True))
+        return fits and sum(spent) <= limits.budget
     sizes = np.bincount(groups[list(rows)], minlength=3)
     if limits.proportional:
-        exact = [Fraction(limits.rows * int((groups == g).sum()), len(groups)) for g in range(3)]
-        expected = [int(share) for share in exact]
-        by_rest = sorted(range(3), key=lambda g: (expected[g] - exact[g], g))
-        for group in by_rest[: limits.rows - sum(expected)]:
-            expected[group] += 1
+        expected = shared_out([int((groups == g).sum()) for g in range(3)], limits.rows)
         return len(rows) == limits.rows and list(sizes) == expected
     return len(rows) == limits.rows and all(
         limits.minimum.get(name, 0) <= size <= limits.maximum.get(name, 99)
@@ -211,7 +238,8 @@ def test_vectors_without_a_direction_are_named_with_all_else_that_is_wrong():
         (Limits(), ["limits: one of rows, fraction and budget"]),
         (Limits(rows=3, fraction=0.5), ["limits: one of rows, fraction and budget"]),
         (Limits(budget=1), ["2, 1 more"]),
-        (Limits(budget=5, maximum={"a": 1}), ["quotas count rows"]),
+        (Limits(budget=5, minimum={"a": 1, "x": 2}), ["no such group", "no least cost of a group"]),
+        (Limits(budget=5, maximum={"a": 1}, proportional=True), ["proportional quotas"]),
         (Limits(rows=5, minimum={"a": 4, "b": 4}), ["need 8 rows, 3 more"]),
         (Limits(rows=9, maximum={"a": 2, "b": 1}), ["allow 3 rows, 6 fewer"]),
         (Limits(rows=5, minimum={"a": 8}), ["6 rows, 2 too few", "need 8 rows, 3 more"]),
@@ -242,6 +270,14 @@ def test_rows_that_must_be_in_and_do_not_fit():
         groups=np.array([0] * 5 + [1] * 5, np.int32), group_names=("a", "b"),
     )  # fmt: skip
     assert "1 more rows of the group must be in than its quota allows" in found
+
+
+def test_rows_that_must_be_in_and_cost_more_than_the_quota_of_their_group():
+    (found,) = problems_of(
+        np.eye(10) + 0.1, Limits(budget=12, maximum={"a": 5}), required=np.arange(3),
+        groups=np.array([0] * 5 + [1] * 5, np.int32), group_names=("a", "b"), costs=np.full(10, 2),
+    )  # fmt: skip
+    assert "cost 6, 1 more than its quota" in found
 
 
 def test_a_method_that_cannot_keep_a_budget_says_so():

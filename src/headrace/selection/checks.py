@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from headrace.errors import Problem
 from headrace.selection.chosen import METHODS, Method, Objective
-from headrace.selection.limits import Facts, Limits
+from headrace.selection.limits import Facts, Limits, sum_by_group
 from headrace.selection.neighbours import NeighbourGraph
 from headrace.selection.rows import Rows
 from headrace.selection.vectors import Table
@@ -26,15 +26,18 @@ def facts_of(
 ) -> Facts:
     """What there is to choose from, over all ranks; ``required`` are rows of this one."""
     count, total = len(group_names), rows.ranks.sum
-    cheapest = None
+    cheapest = group_costs = required_costs = None
     if costs is not None:
         least = int(costs.min()) if len(costs) else np.iinfo(np.int64).max
         cheapest = -int(rows.ranks.max(np.array([-least]))[0])
+        group_costs = total(sum_by_group(rows.groups, costs, count))
+        required_costs = total(sum_by_group(rows.groups[required], costs[required], count))
     return Facts(
         group_names,
         total(np.bincount(rows.groups, minlength=count).astype(np.int64)),
         total(np.bincount(rows.groups[required], minlength=count).astype(np.int64)),
-        0 if costs is None else int(total(np.array([costs[required].sum()]))[0]),
+        group_costs,
+        required_costs,
         cheapest,
     )
 

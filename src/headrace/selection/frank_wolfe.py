@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from headrace.selection.checkpoint import Stage
 from headrace.selection.greedy import greedy
+from headrace.selection.limits import Room, sum_by_group
 from headrace.selection.objective import GraphCut
 from headrace.selection.permitted import Permitted
 from headrace.selection.rows import Rows
@@ -224,20 +225,29 @@ def _rounded(
     else:
         order = np.argsort(rows.ranks.gather(rows.ties[part]))
         costs = rows.ranks.gather(permitted.costs[part])[order]
-        picked = _filled(rows.ranks.gather(share[part])[order], costs, room.budget)
+        shares = rows.ranks.gather(share[part])[order]
+        picked = _filled(shares, costs, candidates.groups, room)
         total = rows.as_float(start + candidates.fixed_sum(picked))
         spare = room.budget - int(costs[picked].sum())
-        picked = improved(candidates, cut, picked, total, costs=costs, spare=spare)
+        quotas = room.maximum - sum_by_group(
+            candidates.groups[picked], costs[picked], len(room.maximum)
+        )
+        picked = improved(candidates, cut, picked, total, costs=costs, spare=spare, quotas=quotas)
     return np.union1d(kept, rows.local(positions[picked]))
 
 
 def _filled(
-    shares: NDArray[np.float32], costs: NDArray[np.int64], budget: int
+    shares: NDArray[np.float32],
+    costs: NDArray[np.int64],
+    groups: NDArray[np.int32],
+    room: Room,
 ) -> NDArray[np.int64]:
-    """Rows by the share that the mix takes of them, each if there is still budget for it."""
+    """Rows by the share that the mix takes of them, each if there is still room for its cost."""
+    budget, quotas = room.budget or 0, room.maximum.copy()
     picked = []
     for row in np.argsort(-shares, kind="stable"):
-        if costs[row] <= budget:
+        if costs[row] <= min(budget, quotas[groups[row]]):
             budget -= int(costs[row])
+            quotas[groups[row]] -= costs[row]
             picked.append(int(row))
     return np.array(picked, np.int64)

@@ -116,7 +116,8 @@ class _LazyGreedy:
     def _may_come(self, row: int) -> bool:
         if self.budget is not None:
             assert self.ground.costs is not None
-            return int(self.ground.costs[row]) <= self.budget
+            quota = int(self.maximum[self.ground.groups[row]])
+            return int(self.ground.costs[row]) <= min(self.budget, quota)
         group = self.ground.groups[row]
         if self.left > self.minimum.sum():
             return bool(self.maximum[group] > 0)
@@ -127,6 +128,8 @@ class _LazyGreedy:
         if self.budget is not None:
             assert self.ground.costs is not None
             self.budget -= int(self.ground.costs[row])
+            self.maximum[self.ground.groups[row]] -= self.ground.costs[row]
+            return
         group = self.ground.groups[row]
         self.minimum[group] = max(0, self.minimum[group] - 1)
         self.maximum[group] -= 1

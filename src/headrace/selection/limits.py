@@ -13,7 +13,10 @@ from headrace.errors import Problem
 
 @dataclass(frozen=True)
 class Limits:
-    """What the user asks for.  Exactly one of ``rows``, ``fraction`` and ``budget`` is given."""
+    """What the user asks for.  Exactly one of ``rows``, ``fraction`` and ``budget`` is given.
+
+    Quotas count rows; under a budget they count costs, and there is no ``minimum``.
+    """
 
     rows: int | None = None
     """Number of rows to choose."""
@@ -24,9 +27,12 @@ class Limits:
     minimum: Mapping[str, int] = field(default_factory=dict)
     """Rows of a group at least, by the name of the group."""
     maximum: Mapping[str, int] = field(default_factory=dict)
-    """Rows of a group at most, by the name of the group."""
+    """Rows (under a budget: costs) of a group at most, by the name of the group."""
     proportional: bool = False
-    """Whether each group gets its share of all rows, by largest remainders."""
+    """Whether each group gets its share of all rows, by largest remainders.
+
+    Under a budget, no group gets more than its share of all costs.
+    """
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,10 @@ class Facts:
     """``[groups]``: rows of each group."""
     required: NDArray[np.int64]
     """``[groups]``: rows of each group that must be in."""
-    required_cost: int = 0
+    group_costs: NDArray[np.int64] | None = None
+    """``[groups]``: sum of the costs of each group; None without costs."""
+    required_costs: NDArray[np.int64] | None = None
+    """``[groups]``: costs of the rows of each group that must be in; None without costs."""
     cheapest: int | None = None
     """The smallest cost of a row; None without costs."""
 
@@ -46,6 +55,11 @@ class Facts:
     def total(self) -> int:
         """Rows."""
         return int(self.group_sizes.sum())
+
+    @property
+    def required_cost(self) -> int:
+        """Costs of all rows that must be in."""
+        return 0 if self.required_costs is None else int(self.required_costs.sum())
 
 
 @dataclass(frozen=True)
@@ -57,19 +71,16 @@ class Room:
     budget: int | None
     """Costs to spend; None for a number of rows."""
     minimum: NDArray[np.int64]
-    """``[groups]``: rows of each group at least."""
+    """``[groups]``: rows of each group at least; 0 under a budget."""
     maximum: NDArray[np.int64]
-    """``[groups]``: rows of each group at most."""
+    """``[groups]``: rows of each group at most; under a budget what they may cost."""
 
 
 def room(limits: Limits, facts: Facts) -> tuple[Room | None, list[Problem]]:
     """The room that limits leave, or None and all that is wrong with them."""
     problems = _size_problems(limits, facts)
     if limits.budget is not None:
-        problems += _budget_problems(limits, facts)
-        left = limits.budget - facts.required_cost
-        free = facts.group_sizes - facts.required
-        return (None if problems else Room(None, left, np.zeros_like(free), free)), problems
+        return _room_of_budget(limits.budget, limits, facts, problems)
     count = limits.rows
     if limits.fraction is not None and not problems:
         count = max(1, round(limits.fraction * facts.total))
@@ -92,6 +103,35 @@ def room(limits: Limits, facts: Facts) -> tuple[Room | None, list[Problem]]:
         np.maximum(minimum - facts.required, 0),
         np.minimum(maximum, facts.group_sizes) - facts.required,
     )
+    return (None if problems else left_over), problems
+
+
+def _room_of_budget(
+    budget: int, limits: Limits, facts: Facts, problems: list[Problem]
+) -> tuple[Room | None, list[Problem]]:
+    problems = problems + _budget_problems(limits, facts)
+    costs, required = facts.group_costs, facts.required_costs
+    if problems or costs is None or required is None:
+        return None, problems
+    if limits.proportional:
+        highest = shares(costs, min(budget, int(costs.sum())))
+    else:
+        limit = [limits.maximum.get(name, budget) for name in facts.group_names]
+        highest = np.minimum(np.array(limit, np.int64), costs)
+    maximum = highest - required
+    problems = [
+        Problem(
+            f"the rows of the group that must be in cost {needed:,}, {-left:,} more than its quota",
+            f"maximum.{name}",
+            f"{high:,}",
+            "Raise it, or require fewer rows",
+        )
+        for name, left, high, needed in zip(
+            facts.group_names, maximum, highest, required, strict=True
+        )
+        if left < 0
+    ]
+    left_over = Room(None, budget - facts.required_cost, np.zeros_like(maximum), maximum)
     return (None if problems else left_over), problems
 
 
@@ -121,15 +161,18 @@ def _size_problems(limits: Limits, facts: Facts) -> list[Problem]:
 
 
 def _budget_problems(limits: Limits, facts: Facts) -> list[Problem]:
-    problems = []
-    if limits.minimum or limits.maximum or limits.proportional:
-        problems.append(
-            Problem(
-                "quotas count rows and go with a number of rows, not with a budget",
-                "limits",
-                remedy="Give rows or fraction in place of budget, or leave the quotas out",
-            )
+    problems = group_problems(limits, facts.group_names)
+    problems += _proportional_problems(limits)
+    problems += [
+        Problem(
+            "under a budget there is no least cost of a group: rows of its very cost need not be",
+            f"minimum.{name}",
+            f"{value:,}",
+            "Give maximum or proportional, or rows or fraction in place of budget",
         )
+        for name, value in limits.minimum.items()
+        if name in facts.group_names and value >= 0
+    ]
     budget = limits.budget or 0
     if facts.cheapest is None:
         problems.append(
@@ -173,6 +216,18 @@ def group_problems(limits: Limits, group_names: Sequence[str]) -> list[Problem]:
     ]
 
 
+def _proportional_problems(limits: Limits) -> list[Problem]:
+    if not (limits.proportional and (limits.minimum or limits.maximum)):
+        return []
+    return [
+        Problem(
+            "proportional quotas leave no room for others",
+            "limits",
+            remedy="Leave out minimum and maximum, or proportional",
+        )
+    ]
+
+
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
@@ -194,16 +249,27 @@ def _quotas(
 
 
 def shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """``count`` rows shared out in proportion to sizes: largest remainders, the first of equals.
+    """``count`` rows or tokens shared out in proportion to sizes.
 
+    By largest remainders, of equal ones the first.
     No share is larger than its size where ``count`` is at most their sum.
     """
     total = int(sizes.sum())
-    whole = sizes * count // total
-    rest = sizes * count - whole * total
-    first = np.argsort(-rest, kind="stable")[: count - int(whole.sum())]
-    whole[first] += 1
+    # Python's integers: products of two sums of tokens need not fit 64 bits
+    parts = [divmod(int(size) * count, total) for size in sizes]
+    whole = np.array([part for part, _ in parts], np.int64)
+    first = sorted(range(len(parts)), key=lambda place: -parts[place][1])
+    whole[first[: count - int(whole.sum())]] += 1
     return whole
+
+
+def sum_by_group(
+    groups: NDArray[np.int32], costs: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """``[count]``: the costs of the rows of each group."""
+    total = np.zeros(count, np.int64)
+    np.add.at(total, groups, costs)  # exact, unlike a weighted bincount
+    return total
 
 
 def _quota_problems(
@@ -214,14 +280,7 @@ def _quota_problems(
     maximum: NDArray[np.int64],
 ) -> list[Problem]:
     problems = group_problems(limits, facts.group_names)
-    if limits.proportional and (limits.minimum or limits.maximum):
-        problems.append(
-            Problem(
-                "proportional quotas leave no room for others",
-                "limits",
-                remedy="Leave out minimum and maximum, or proportional",
-            )
-        )
+    problems += _proportional_problems(limits)
     if problems:
         return problems
     for name, low, high, size, required in zip(

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.selection.limits import Room
+from headrace.selection.limits import Room, sum_by_group
 from headrace.selection.rows import Rows
 from headrace.selection.top import top
 
@@ -93,14 +93,15 @@ class Permitted:
     def after(self, chosen: NDArray[np.int64]) -> Room:
         """The room that is left when these rows of each rank, with the required ones, are in."""
         own = np.setdiff1d(chosen, self.required)
-        sizes = len(self.room.minimum)
-        counts = np.bincount(self.rows.groups[own], minlength=sizes).astype(np.int64)
-        spent = 0 if self.costs is None else int(self.costs[own].sum())
-        *counted, spent = self.rows.ranks.sum(np.append(counts, spent)).tolist()
-        room = self.room
+        room, groups = self.room, self.rows.groups[own]
+        if self.costs is None or room.budget is None:
+            counted = np.bincount(groups, minlength=len(room.minimum)).astype(np.int64)
+        else:
+            counted = sum_by_group(groups, self.costs[own], len(room.minimum))
+        counted = self.rows.ranks.sum(counted)
         return Room(
-            None if room.rows is None else room.rows - sum(counted),
-            None if room.budget is None else room.budget - spent,
+            None if room.rows is None else room.rows - int(counted.sum()),
+            None if room.budget is None else room.budget - int(counted.sum()),
             np.maximum(room.minimum - counted, 0),
             room.maximum - counted,
         )
@@ -111,12 +112,50 @@ class Permitted:
         error: float,
         exact_keys: Callable[[NDArray[np.int64]], NDArray[np.float64]],
     ) -> Best:
+        """The rows with the largest keys within the budget and the quotas; ``keys`` are changed.
+
+        Fractions of rows allowed, the best is to take rows by their keys, of each group as far as
+        its quota goes.  With ``theta`` the key at which the budget ends, ``d`` that at which a
+        quota does, and ``r`` what is left of it then, duality gives that no permitted set has a
+        larger sum than the rows taken, ``theta`` times what is left of the budget, and
+        ``(d - theta) r`` of each group where that is positive.
+        """
         assert self.costs is not None
         budget = self.room.budget or 0
+        ends: list[tuple[float, int]] = []
+        for group in np.flatnonzero(self._quotas_that_bind):
+            members = self._members[group]
+            quota = int(self.room.maximum[group])
+            if members is None:
+                budget = min(budget, quota)
+                continue
+            head = top(
+                self.rows, keys, error, exact_keys, quota,
+                members=members, weights=self.costs, floor=0.0,
+            )  # fmt: skip
+            ends.append((head.next_key, quota - self._cost_of(head.rows)))
+            inside = keys[head.rows]
+            keys[members] = -np.inf
+            keys[head.rows] = inside
         head = top(self.rows, keys, error, exact_keys, budget, weights=self.costs, floor=0.0)
-        spent = int(self.rows.ranks.sum(np.array([self.costs[head.rows].sum()]))[0])
-        rest = max(0.0, head.next_key) * (budget - spent)
+        theta = max(0.0, head.next_key)
+        rest = theta * (budget - self._cost_of(head.rows))
+        rest += sum(max(0.0, end - theta) * left for end, left in ends)
         return Best(np.sort(_joined([self.required, head.rows])), rest)
+
+    def _cost_of(self, chosen: NDArray[np.int64]) -> int:
+        """What chosen rows of all ranks cost."""
+        assert self.costs is not None
+        return int(self.rows.ranks.sum(np.array([self.costs[chosen].sum()]))[0])
+
+    @cached_property
+    def _quotas_that_bind(self) -> NDArray[np.bool_]:
+        """``[groups]``: whether the rows that need not be in cost more than the quota."""
+        assert self.costs is not None
+        free = self.costs.copy()
+        free[self.required] = 0
+        total = sum_by_group(self.rows.groups, free, len(self.room.maximum))
+        return np.asarray(self.rows.ranks.sum(total) > self.room.maximum)
 
     @cached_property
     def _members(self) -> list[NDArray[np.int64] | None]:

@@ -25,6 +25,7 @@ def improved(
     *,
     costs: NDArray[np.int64] | None = None,
     spare: int = 0,
+    quotas: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """The picked candidates after swaps, ascending; a row is swapped for one of its own group.
 
@@ -37,6 +38,7 @@ def improved(
         total: ``[d]`` sum of all rows that are in, candidates or not.
         costs: ``[candidates]`` if there is a budget.
         spare: what is left of the budget.
+        quotas: ``[groups]`` what is left of what each group may cost.
     """
     inside = np.zeros(len(candidates), bool)
     inside[picked] = True
@@ -58,13 +60,19 @@ def improved(
         come = come[np.argsort(-gains[come], kind="stable")[:_COMPARED]]
         raised = gains[come] - gains[out, None] - cut.a * (1 - units[out] @ units[come].T)
         raised[groups[out, None] != groups[come]] = -np.inf
-        raised[cost[come] - cost[out, None] > spare] = -np.inf
+        more = cost[come] - cost[out, None]
+        raised[more > spare] = -np.inf
+        if quotas is not None:
+            raised[more > quotas[groups[out], None]] = -np.inf
         i, j = np.unravel_index(int(raised.argmax()), raised.shape)
         if raised[i, j] <= _WORTH * value:
             break
         x, y = int(out[i]), int(come[j])
         chosen[x], chosen[y] = False, True
         spare -= int(cost[y] - cost[x])
+        if quotas is not None:
+            quotas = quotas.copy()
+            quotas[groups[x]] -= cost[y] - cost[x]
         gains -= cut.a * (units @ (units[y] - units[x]))
     inside[rows] = chosen
     return np.flatnonzero(inside)
