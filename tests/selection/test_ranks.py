@@ -19,9 +19,18 @@ CASES = [
     {"limits": {"budget": 3000}, "require": True},
     {"limits": {"budget": 3000}, "method": "random"},
     {"limits": {"rows": 150}, "trade_off": "balanced"},
+    {"limits": {"rows": 150}, "method": "one_pass", "sample_rows": 1000},
+    {
+        "limits": {"fraction": 0.1, "minimum": {"a": 240}, "maximum": {"b": 150}}, "require": True,
+        "method": "one_pass", "sample_rows": 700, "warm_passes": 2, "seed": 5,
+    },
+    {"limits": {"rows": 100, "proportional": True}, "method": "one_pass", "sample_rows": 300},
     {"limits": {"rows": 2500}, "trade_off": "balanced"},  # more than the pool of the order holds
+]  # fmt: skip
+BROKEN = [
+    {"limits": {"rows": 10}, "broken": True},
+    {"limits": {"rows": 10}, "broken": True, "method": "one_pass"},
 ]
-BROKEN = {"limits": {"rows": 10}, "broken": True}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +43,7 @@ def folder(clusters, tmp_path_factory):
         ties=random.permutation(n), groups=random.integers(0, 2, n).astype(np.int32),
         costs=random.integers(5, 60, n), required=np.sort(random.permutation(n)[:12]),
     )  # fmt: skip
-    (folder / "cases.json").write_text(json.dumps([*CASES, BROKEN]))
+    (folder / "cases.json").write_text(json.dumps([*CASES, *BROKEN]))
     return folder
 
 
@@ -51,5 +60,6 @@ def test_the_choice_is_the_same_on_any_number_of_ranks(folder, alone, run_ranks,
         for name in ("gains", "scores", "objective", "bound", "knee", "suggested"):
             assert one[name] == many[name], (case, name)
     # what is wrong on one rank is raised on all, instead of a wait without end
-    assert alone[-1] == together[-1]
-    assert "row 3" in alone[-1][0]
+    for one, many in zip(alone[-2:], together[-2:], strict=True):
+        assert one == many
+        assert "row 3" in one[0]

@@ -26,9 +26,11 @@ from headrace.selection.hinge import Hinge, Penalty
 from headrace.selection.limits import Limits, room
 from headrace.selection.neighbours import NeighbourGraph
 from headrace.selection.objective import GraphCut
+from headrace.selection.one_pass import SAMPLE_ROWS, WARM_PASSES, one_pass
 from headrace.selection.order import greedy_order
 from headrace.selection.permitted import Permitted
 from headrace.selection.ranks import Ranks
+from headrace.selection.row_stream import stream_of
 from headrace.selection.rows import Rows
 from headrace.selection.vectors import Table
 
@@ -53,6 +55,8 @@ def select(
     costs: NDArray[np.int64] | None = None,
     required: NDArray[np.int64] | None = None,
     seed: int = 0,
+    sample_rows: int = SAMPLE_ROWS,
+    warm_passes: int = WARM_PASSES,
     tolerance: float = TOLERANCE,
     max_passes: int = MAX_PASSES,
     ranks: Ranks | None = None,
@@ -82,7 +86,9 @@ def select(
         group_names: a name for each group.
         costs: ``[rows]`` tokens of each row.
         required: rows of this rank that must be in; they count towards the limits.
-        seed: of ``random``.
+        seed: of ``random``, and of the sample of ``one_pass``.
+        sample_rows: rows that ``one_pass`` solves first.
+        warm_passes: of ``one_pass``, to correct what the sample says.
         tolerance: gap at which ``frank_wolfe`` stops.
         max_passes: passes after which it stops in any case.
         ranks: who else holds rows.
@@ -97,10 +103,27 @@ def select(
     problems = ranks.joint(shape_problems(vectors, groups, costs))
     if problems:
         raise SelectionError(problems)
+    method = method or METHODS[objective][0]
+    if method == "one_pass" and objective == "graph_cut":
+        if ties is None:
+            sizes = ranks.gather(np.array([len(vectors)]))
+            ties = np.arange(len(vectors)) + int(sizes[: ranks.rank].sum())
+        return one_pass(
+            stream_of(vectors, ties, groups),
+            limits,
+            trade_off=trade_off,
+            group_names=group_names,
+            required=required,
+            seed=seed,
+            sample_rows=sample_rows,
+            warm_passes=warm_passes,
+            names=names,
+            ranks=ranks,
+            progress=progress,
+        )
     progress("reading norms")
     rows = Rows(vectors, ties=ties, groups=groups, ranks=ranks)
     must = np.unique(required) if required is not None else np.zeros(0, np.int64)
-    method = method or METHODS[objective][0]
     problems = ranks.joint(rows.problems(names))
     problems += method_problems(objective, method, trade_off, limits)
     problems += graph_problems(objective, graph, rows.total) + hinge.problems()
