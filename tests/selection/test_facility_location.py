@@ -81,7 +81,10 @@ def test_with_all_neighbours_it_is_the_dense_objective(clusters):
     assert found.dense_objective == pytest.approx(found.objective, rel=1e-6)
 
 
-@given(seed=st.integers(0, 10_000), kind=st.sampled_from(["rows", "quotas", "budget"]))
+KINDS = ["rows", "quotas", "budget", "budget quotas"]
+
+
+@given(seed=st.integers(0, 10_000), kind=st.sampled_from(KINDS))
 def test_no_permitted_set_is_above_the_bound(clusters, seed, kind):
     random = np.random.default_rng(seed)
     vectors = clusters(11, 3, seed, mixed=True)
@@ -89,9 +92,12 @@ def test_no_permitted_set_is_above_the_bound(clusters, seed, kind):
     costs = random.integers(1, 9, 11)
     required = random.permutation(11)[: random.integers(0, 3)]
     graph = neighbour_graph(vectors, IndexSettings(neighbours=4))
-    if kind == "budget":
+    most = 99
+    if kind.startswith("budget"):
         budget = int(costs[required].sum() + random.integers(9, 20))
-        limits = Limits(budget=budget)
+        if kind == "budget quotas":
+            most = int(costs[required][groups[required] == 0].sum() + random.integers(0, 12))
+        limits = Limits(budget=budget, maximum={"a": most})
     else:
         quotas = kind == "quotas"
         limits = Limits(
@@ -104,8 +110,8 @@ def test_no_permitted_set_is_above_the_bound(clusters, seed, kind):
         rows = list(rows)
         if not set(required.tolist()) <= set(rows):
             return False
-        if kind == "budget":
-            return costs[rows].sum() <= budget
+        if kind.startswith("budget"):
+            return costs[rows].sum() <= budget and costs[rows][groups[rows] == 0].sum() <= most
         return kind == "rows" or (groups[rows] == 0).sum() <= 2
 
     found = select(
@@ -113,15 +119,15 @@ def test_no_permitted_set_is_above_the_bound(clusters, seed, kind):
         group_names=("a", "b"), costs=costs, required=required,
     )  # fmt: skip
     assert permitted(found.rows)
-    sizes = range(1, 12) if kind == "budget" else [5]
+    sizes = range(12) if kind.startswith("budget") else [5]
     matrix = on_graph(graph)
     best = max(
-        value(matrix, rows)
+        value(matrix, rows) if rows else 0
         for size in sizes for rows in combinations(range(11), size) if permitted(rows)
     ) / 2**30  # fmt: skip
     assert found.objective - 1e-9 <= best <= found.bound + 1e-9
     assert found.bound <= 11
-    if not len(required):
+    if not len(required) and kind != "budget quotas":
         assert found.objective >= (1 - 1 / np.e) / 2 * best
 
 
