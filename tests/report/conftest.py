@@ -204,3 +204,40 @@ def make_run(tmp_path: Path) -> RunMaker:
         return write_run(tmp_path / folder, **options)
 
     return make
+
+
+@pytest.fixture
+def make_choice_run(make_run: RunMaker) -> RunMaker:
+    """As ``make_run``, of a run for multiple choice: accuracy beside chance, two questions."""
+
+    def make(*names: str, **options: Any) -> Path:
+        folder = make_run(*names, **options)
+
+        def choice_scores(scores: dict[str, Any]) -> dict[str, Any]:
+            own = {"accuracy": scores["micro_f1"], "samples": 500, "chance": 0.4}
+            parts = {name: {**own, "samples": 250} for name in ("cause", "effect")}
+            return {**own, "subsets": {}, "questions": parts}
+
+        results = json.loads((folder / "results.json").read_text())
+        results |= {"task": "multiple_choice", "label_set": None}
+        for entry in results["stages"]:
+            entry["metrics"] = {
+                language: choice_scores(scores) for language, scores in entry["metrics"].items()
+            }
+        (folder / "results.json").write_text(json.dumps(results))
+        events = []
+        for line in (folder / "metrics.jsonl").read_text().splitlines():
+            event = json.loads(line)
+            if event["kind"] == "validation":
+                event["metrics"] = {
+                    language: {"accuracy": scores["micro_f1"]}
+                    for language, scores in event["metrics"].items()
+                }
+            events.append(json.dumps(event) + "\n")
+        (folder / "metrics.jsonl").write_text("".join(events))
+        config = json.loads((folder / "config.json").read_text())
+        config["headrace"]["task"] = {"type": "multiple_choice"}
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    return make

@@ -108,6 +108,22 @@ def test_the_page_fits_its_window(browser: Any, page: Path, width: int, scheme: 
     assert ink != "rgb(0, 0, 0)"  # figures follow the theme
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_of_multiple_choice_fits_too(
+    browser: Any, make_choice_run: Callable[..., Path], width: int
+) -> None:
+    show(browser, write_report(make_choice_run("run"), [make_choice_run("two")]), width, "light")
+    assert browser.get_log("browser") == []
+    visible = [selector for selector in VISIBLE if not selector.startswith(("#types", "#subsets"))]
+    sizes = browser.execute_script(MEASURE, [*visible, "#questions table", "#comparison table"])
+    assert [entry for entry in sizes if entry[1] < 1 or entry[2] < 1] == []
+    assert browser.execute_script(SCROLLS_SIDEWAYS) is False
+    assert browser.execute_script(OVERFLOWING) == []
+    titles = "return [...document.querySelectorAll('.tile dt')].map(tile => tile.innerText)"
+    assert browser.execute_script(titles)[:2] == ["Accuracy", "Gain"]
+    assert "F1" not in browser.execute_script("return document.body.innerText")
+
+
 def test_hostile_names_run_nothing(browser: Any, make_run: Callable[..., Path]) -> None:
     folder = make_run(languages=["en"], name="<img src=x onerror='document.title=\"hit\"'>")
     show(browser, write_report(folder), 1280, "light")

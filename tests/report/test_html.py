@@ -224,3 +224,19 @@ def test_the_command_writes_both_files_and_prints_the_table(
     assert not (two / "report.html").exists()
     assert sorted(path.name for path in one.glob(".*")) == []  # no temporary file is left
     assert main(["report", str(one / "nowhere")]) == 2
+
+
+def test_a_page_of_multiple_choice_speaks_of_accuracy(make_choice_run: RunMaker) -> None:
+    folder = make_choice_run(languages=["en", "hi"])
+    page = write_report(folder).read_text()
+    text = Page(page).text
+    for wanted in ("Accuracy", "Chance", "Cause and effect questions", "nats per sample"):
+        assert wanted in text
+    assert "F1" not in text
+    assert "labelled word" not in text
+    assert '<section id="types"' not in page
+    assert "mean of 2 languages, chance 40.00" in text
+    assert "Accuracy by language and stage" in page
+    results = json.loads((folder / "results.json").read_text())["stages"]
+    last = next(entry for entry in results if entry["branch"] == "hi")
+    assert f"{100 * last['metrics']['hi']['accuracy']:.2f}" in text

@@ -47,7 +47,12 @@ result = {
 branch = folder / "only" / "all"
 branch.mkdir(parents=True)
 (branch / "result.json").write_text(json.dumps(result))
-(folder / "results.json").write_text(json.dumps({"run": folder.name, "stages": [result]}))
+task = plan.get("task", "token_classification")
+if task == "multiple_choice":
+    result["metrics"] = {"en": {"accuracy": 0.5 + 0.1 * seed, "samples": 10, "chance": 0.5}}
+(folder / "results.json").write_text(
+    json.dumps({"run": folder.name, "task": task, "stages": [result]})
+)
 '''
 
 
@@ -126,6 +131,22 @@ def test_means_and_deviations_over_seeds(workshop: Workshop) -> None:
     page = (workshop.output / "sweep.md").read_text()
     assert "70.00 ± 10.00" in page
     assert "6 of 6 runs are finished" in page
+
+
+def test_sweeps_of_multiple_choice_have_accuracies(workshop: Workshop) -> None:
+    config = json.loads(workshop.config.read_text())
+    config["headrace"]["task"] = {"type": "multiple_choice"}
+    workshop.config.write_text(json.dumps(config))
+    workshop.plan({"task": "multiple_choice"})
+    assert workshop.run("--seeds", "1,2,3") == 0
+    assert workshop.results["task"] == "multiple_choice"
+    found = workshop.results["methods"]["lr-0.25"]["languages"]["en"]
+    assert found["accuracy"]["mean"] == pytest.approx(0.7)
+    assert found["accuracy"]["deviation"] == pytest.approx(0.1)
+    page = (workshop.output / "sweep.md").read_text()
+    assert "| Language | Method | Accuracy | Validation loss | Seeds |" in page
+    assert "70.00 ± 10.00" in page
+    assert "nats per sample" in page
 
 
 def test_a_failed_run_is_recorded_and_the_sweep_goes_on(workshop: Workshop) -> None:

@@ -1,6 +1,6 @@
 """Takes the same steps whatever the number of ranks, and writes their losses and gradients.
 
-Arguments: a run config, and the folder in which to write a file for each number of ranks.
+Arguments: a run config, the folder in which to write a file for each number of ranks, and these.
 DeepSpeed reduces no gradients in fp64, so in fp64 a bare engine with the same arithmetic takes its
 place; DeepSpeed itself computes in fp32.
 """
@@ -38,18 +38,21 @@ PACKS = 5
 def make_plans(data, branch):
     order = data.opened.plan(branch, 3, data.train)
     lengths = token_lengths(data.train[language] for language in branch.languages)
-    return {
+    plans = {
         "samples": BatchPlan(order, lengths, batch_size=BATCH_SIZE),
         "tokens": TokenBudgetPlan(order, lengths, tokens_per_batch=TOKENS),
-        "packed": PackPlan(order, lengths, pack_length=PACK_LENGTH, batch_size=PACKS),
     }
+    if data.opened.task.name == "token_classification":
+        plans["packed"] = PackPlan(order, lengths, pack_length=PACK_LENGTH, batch_size=PACKS)
+    return plans
 
 
 class BareEngine:
     """What DeepSpeed does without ZeRO: gradients divided by accumulation steps and by ranks."""
 
     def __init__(self, model, accumulation, world):
-        self.model, self.accumulation, self.world = model, accumulation, world
+        self.model = self.module = model
+        self.accumulation, self.world = accumulation, world
         self.optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
         self.calls = 0
 
@@ -148,7 +151,7 @@ def run_rank(rank, ranks, port, config_path, folder):
 if __name__ == "__main__":
     # processes of their own, forked so that the libraries are imported once
     context = multiprocessing.get_context("fork")
-    for ranks in (1, 2, 3, 4):
+    for ranks in map(int, sys.argv[3:]):
         arguments = (ranks, free_port(), sys.argv[1], Path(sys.argv[2]))
         processes = [context.Process(target=run_rank, args=(i, *arguments)) for i in range(ranks)]
         for process in processes:
