@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.distributed
 from numpy.typing import NDArray
 
-from headrace.errors import Problem
+from headrace.errors import HeadraceError, Problem
 
 
 class Ranks:
@@ -41,7 +42,11 @@ class Ranks:
 
 
 class ProcessGroup(Ranks):
-    """The ranks of the default group of ``torch.distributed``, which must be initialised."""
+    """The ranks of the default group of ``torch.distributed``, which must be initialised.
+
+    A collective raises :class:`HeadraceError` when another rank has ended or does not answer
+    within the time limit of the group.
+    """
 
     def __init__(self, device: torch.device | None = None) -> None:
         self.rank = torch.distributed.get_rank()
@@ -69,7 +74,8 @@ class ProcessGroup(Ranks):
         mine[: flat.size] = torch.from_numpy(flat.copy())
         mine = mine.to(self._device)
         parts = [torch.empty_like(mine) for _ in range(self.size)]
-        torch.distributed.all_gather(parts, mine)
+        with _all_alive():
+            torch.distributed.all_gather(parts, mine)
         joined = [
             part.cpu().numpy()[: int(length) * row]
             for part, length in zip(parts, lengths, strict=True)
@@ -80,5 +86,20 @@ class ProcessGroup(Ranks):
         # the same type on all ranks, whatever NumPy made of an empty part
         kind = np.int64 if values.dtype.kind in "iub" else np.float64
         tensor = torch.from_numpy(np.array(values, dtype=kind)).to(self._device)
-        torch.distributed.all_reduce(tensor, op=operation)
+        with _all_alive():
+            torch.distributed.all_reduce(tensor, op=operation)
         return np.asarray(tensor.cpu().numpy())
+
+
+@contextmanager
+def _all_alive() -> Iterator[None]:
+    """Say what it means that a connection broke."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise HeadraceError(
+            "another process of the selection has ended, or cannot be reached. What it said is "
+            "with its own output; start all of them again to go on from the last checkpoint "
+            f"({reason})"
+        ) from error
