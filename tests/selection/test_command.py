@@ -122,6 +122,20 @@ def test_doc2vec_in_place_of_an_encoder(small_corpus, tmp_path, capsys):
     assert "--epochs" in error
 
 
+def test_one_pass_over_ready_made_vectors(ready_made, tmp_path, capsys):
+    words = [*ready_made, "--rows", "30", "--method", "one_pass", "--minimum", "a=20"]
+    assert main([*words, "--sample-rows", "100", "--warm-passes", "1"]) == 0
+    report, rows = result(tmp_path / "selected")
+    assert (report["method"], report["chosen"], report["passes"]) == ("one_pass", 30, 4)
+    assert report["bound"] >= report["objective"]
+    assert sum(row["id"].startswith("a/") for row in rows) >= 20
+    assert main([*words, "--sample-rows", "200", "--warm-passes", "1"]) == 2
+    assert "another selection" in capsys.readouterr().err
+    words[words.index("--output") + 1] = str(tmp_path / "other")
+    assert main([*words, "--sample-rows", "0"]) == 2
+    assert "--sample-rows" in capsys.readouterr().err
+
+
 def test_quotas_by_source(command, tmp_path):
     assert main([*command, "--rows", "20", "--minimum", "en=13", "--maximum", "hi=6"]) == 0
     groups = result(tmp_path / "selected")[0]["groups"]

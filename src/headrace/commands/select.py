@@ -24,6 +24,7 @@ EXAMPLE = (
 _SETTINGS = (
     "rows", "fraction", "budget", "method", "trade_off", "vectors", "ids", "costs", "encoder",
     "max_length", "embedding", "vector_size", "epochs", "min_count", "window", "seed", "output",
+    "sample_rows", "warm_passes",
     "require", "cache", "minimum", "maximum", "proportional", "index", "neighbours", "block",
     "lists", "probes", "links", "width", "threshold", "penalty",
     "duplicate_cosine", "group_by", "checkpoint_seconds",
@@ -137,9 +138,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--method",
-        choices=("frank_wolfe", "exact_greedy", "lazy_greedy", "top_similarity", "random"),
-        help="graph_cut: frank_wolfe (default) or exact_greedy; graph_cut_hinge: exact_greedy; "
-        "facility_location: lazy_greedy; the last two are controls",
+        choices=(
+            "frank_wolfe",
+            "exact_greedy",
+            "lazy_greedy",
+            "one_pass",
+            "top_similarity",
+            "random",
+        ),
+        help="graph_cut: frank_wolfe (default), exact_greedy or one_pass; graph_cut_hinge: "
+        "exact_greedy; facility_location: lazy_greedy; the last two are controls",
+    )
+    what.add_argument(
+        "--sample-rows",
+        type=int,
+        default=1 << 14,
+        metavar="N",
+        help=f"samples that one_pass solves first (default: {1 << 14})",
+    )
+    what.add_argument(
+        "--warm-passes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="passes of one_pass that correct what these say (default: 0)",
     )
     what.add_argument(
         "--trade-off",
@@ -163,7 +185,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     _add_index(parser)
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of random and doc2vec (default: 0)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of random, one_pass and doc2vec (default: 0)",
     )
     parser.add_argument(
         "--duplicate-cosine",
@@ -181,6 +207,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how often to write below the output what the solver has reached (default: 60)",
     )
     add_shard_cache(parser)
+    # DeepSpeed's launcher adds this to every command; the environment says the same
+    parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
 def _add_index(parser: argparse.ArgumentParser) -> None:
@@ -278,6 +306,8 @@ def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob
         ),
         trade_off=_trade_off(arguments.trade_off, problems),
         seed=arguments.seed,
+        sample_rows=arguments.sample_rows,
+        warm_passes=arguments.warm_passes,
         duplicate_cosine=arguments.duplicate_cosine,
         checkpoint_seconds=arguments.checkpoint_seconds,
     )

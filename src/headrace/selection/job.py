@@ -27,6 +27,7 @@ from headrace.selection.limits import Limits, group_problems
 from headrace.selection.measures import DEFAULT_DUPLICATE_COSINE, measure
 from headrace.selection.metadata_groups import groups_by
 from headrace.selection.neighbours import NeighbourGraph, neighbour_graph
+from headrace.selection.one_pass import SAMPLE_ROWS, WARM_PASSES
 from headrace.selection.projection import project
 from headrace.selection.ranks import ProcessGroup, Ranks
 from headrace.selection.results import finished, write
@@ -89,7 +90,11 @@ class SelectionJob:
     trade_off: float | Literal["balanced"] = DEFAULT_TRADE_OFF
     """lambda, or ``n/k - 2``."""
     seed: int = 0
-    """Of the method ``random``."""
+    """Of the method ``random``, and of the sample of ``one_pass``."""
+    sample_rows: int = SAMPLE_ROWS
+    """Samples that ``one_pass`` solves first."""
+    warm_passes: int = WARM_PASSES
+    """Passes of ``one_pass`` that correct what these say."""
     duplicate_cosine: float = DEFAULT_DUPLICATE_COSINE
     """From this cosine on the report counts a row as a copy of another: above 0, at most 1."""
     checkpoint_seconds: float = DEFAULT_SECONDS
@@ -266,6 +271,8 @@ def carry_out(
             costs=None if candidates.costs is None else candidates.costs[part],
             required=required,
             seed=job.seed,
+            sample_rows=job.sample_rows,
+            warm_passes=job.warm_passes,
             ranks=ranks,
             progress=tell,
             checkpoint=checkpoint,
@@ -408,7 +415,8 @@ def _settings(
         "method": method,
         "trade_off": job.trade_off,
         "required": None if required is None else _hash_of_ids(required),
-        "seed": job.seed if method == "random" else None,
+        "seed": job.seed if method in ("random", "one_pass") else None,
+        "one_pass": [job.sample_rows, job.warm_passes] if method == "one_pass" else None,
         "duplicate_cosine": job.duplicate_cosine,
         "inputs": inputs,
     }

@@ -83,7 +83,7 @@ def one_pass(
     progress("reading norms and a sample")
     seen = survey(
         stream,
-        sample_rows,
+        max(1, sample_rows),
         required=must,
         group_names=tuple(group_names),
         seed=seed,
@@ -92,7 +92,7 @@ def one_pass(
     )
     problems = ranks.joint(seen.problems) + _problems(limits, sample_rows, warm_passes)
     problems += method_problems("graph_cut", "one_pass", trade_off, limits)
-    left, wrong = room(limits, seen.facts)
+    left, wrong = (None, []) if limits.budget is not None else room(limits, seen.facts)
     problems += wrong
     if problems or left is None:
         raise SelectionError(problems)
