@@ -10,15 +10,16 @@ import pytest
 
 pytestmark = pytest.mark.slow
 WORKER = Path(__file__).parent / "workers" / "graph_on_ranks.py"
+FACILITY = {"objective": "facility_location"}
+HINGE = {"objective": "graph_cut_hinge", "trade_off": 4.0}
 CASES = [
-    {"objective": "facility_location", "limits": {"rows": 150}},
-    {
-        "objective": "facility_location",
-        "limits": {"rows": 60, "minimum": {"a": 40}},
-        "require": True,
-    },
-    {"objective": "facility_location", "limits": {"budget": 3000}, "require": True},
-    {"objective": "facility_location", "limits": {"rows": 150}, "method": "random"},
+    {**FACILITY, "limits": {"rows": 150}},
+    {**FACILITY, "limits": {"rows": 60, "minimum": {"a": 40}}, "require": True},
+    {**FACILITY, "limits": {"budget": 3000}, "require": True},
+    {**FACILITY, "limits": {"rows": 150}, "method": "random"},
+    {**FACILITY, "limits": {"rows": 150}, "method": "greedi", "parts": 5},
+    {**HINGE, "limits": {"rows": 150}, "require": True},
+    {**HINGE, "limits": {"rows": 100, "maximum": {"a": 30}}, "method": "greedi", "parts": 7},
 ]
 
 

@@ -102,6 +102,11 @@ def method_problems(
     return problems
 
 
+def parts_problems(parts: int) -> list[Problem]:
+    """Whether rows can be cut in so many parts."""
+    return [] if parts >= 1 else [Problem("out of range", "parts", f"{parts:,}", "Give 1 or more")]
+
+
 def graph_problems(objective: Objective, graph: NeighbourGraph | None, total: int) -> list[Problem]:
     """Whether the graph is one of these rows, and needed."""
     if objective == "graph_cut":

@@ -13,12 +13,12 @@ from headrace.selection.neighbours import GraphFacts
 Objective = Literal["graph_cut", "graph_cut_hinge", "facility_location"]
 OBJECTIVES: tuple[Objective, ...] = ("graph_cut", "graph_cut_hinge", "facility_location")
 Method = Literal[
-    "frank_wolfe", "exact_greedy", "lazy_greedy", "one_pass", "top_similarity", "random"
+    "frank_wolfe", "exact_greedy", "lazy_greedy", "greedi", "one_pass", "top_similarity", "random"
 ]
 METHODS: dict[Objective, tuple[Method, ...]] = {
     "graph_cut": ("frank_wolfe", "exact_greedy", "one_pass", "top_similarity", "random"),
-    "graph_cut_hinge": ("exact_greedy", "top_similarity", "random"),
-    "facility_location": ("lazy_greedy", "top_similarity", "random"),
+    "graph_cut_hinge": ("exact_greedy", "greedi", "top_similarity", "random"),
+    "facility_location": ("lazy_greedy", "greedi", "top_similarity", "random"),
 }
 """The methods for each objective, of which the first is the default."""
 

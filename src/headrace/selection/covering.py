@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from headrace.selection.facility_location import FacilityLocation
 from headrace.selection.lazy_greedy import Ground, lazy_greedy
 from headrace.selection.limits import Room
 from headrace.selection.neighbours import NeighbourGraph
+from headrace.selection.partitioned import Solve, partitioned_greedy
 from headrace.selection.permitted import Permitted
 from headrace.selection.rows import Rows
 
@@ -30,17 +32,20 @@ def by_facility_location(
     permitted: Permitted,
     method: Method,
     order: NDArray[np.int64] | None,
+    parts: int,
     progress: Callable[[str], None],
 ) -> Selection:
-    """Choose by the lazy greedy, or take the rows of a control and say what they are worth.
+    """Choose by a greedy, or take the rows of a control and say what they are worth.
 
-    The picks depend on each other too closely to be shared out: the main rank makes them.
+    The picks of ``lazy_greedy`` depend on each other too closely to be shared out: the main rank
+    makes them.  Those of ``greedi`` are shared out by parts.
 
     Args:
         graph: the neighbours among the rows of all ranks.
         permitted: what may be chosen.
         method: what the result is called.
-        order: positions of the chosen rows; None for the greedy's.
+        order: positions of the chosen rows; None for a greedy's.
+        parts: of ``greedi``.
         progress: is told what goes on.
     """
     rows, ranks = permitted.rows, permitted.rows.ranks
@@ -49,19 +54,25 @@ def by_facility_location(
     groups, ties = ranks.gather(rows.groups), ranks.gather(rows.ties)
     costs = None if permitted.costs is None else ranks.gather(permitted.costs)
     gains, bound = np.zeros(0, np.int64), np.zeros(0)
-    if ranks.rank == 0:
+    required = np.zeros(rows.total, bool)
+    required[must] = True
+    ground = Ground(ties, groups, costs, required)
+    if ranks.rank == 0 or method == "greedi":
         progress("edges")
         edges = symmetric_edges(graph, above=0.0, loops=True)
-        required = np.zeros(rows.total, bool)
-        required[must] = True
-        if order is None:
-            ground = Ground(ties, groups, costs, required)
-            tell = every(1000, lambda done: progress(f"{done:,} rows picked"))
-            start = FacilityLocation(edges)
-            for row in must.tolist():
-                start.add(row)
-            picks = _picks(start, ground, permitted.room, tell)
-            order = np.concatenate([must, np.array(picks, np.int64)])
+        start = FacilityLocation(edges)
+        for row in must.tolist():
+            start.add(row)
+        tell = every(1000, lambda done: progress(f"{done:,} rows picked"))
+        if method == "greedi":
+            solver = _Parts(start, ground, tell)
+            picks = partitioned_greedy(solver, ground, permitted.room, parts, ranks)
+            order = np.concatenate([must, picks])
+        elif order is None:
+            _, picks = _picks(start, ground, permitted.room, tell)
+            order = np.concatenate([must, picks])
+    if ranks.rank == 0:
+        assert order is not None
         state = FacilityLocation(edges)
         gains = _gains(state, order)
         bound = np.array([state.bound(permitted.room, required, groups, costs)])
@@ -109,18 +120,36 @@ def dense_facility_location(rows: Rows, chosen: NDArray[np.int64]) -> float:
     return total / ONE * rows.total / len(sample)
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """The lazy greedy on some rows, over the edges of all."""
+
+    start: FacilityLocation
+    ground: Ground
+    tell: Callable[[], None]
+
+    def load(self, rows: NDArray[np.int64], mine: bool) -> Solve | None:
+        if not mine:
+            return None
+        closed = np.ones(len(self.ground.closed), bool)
+        closed[rows] = False
+        return lambda room: _picks(self.start, replace(self.ground, closed=closed), room, self.tell)
+
+
 def _picks(
     start: FacilityLocation, ground: Ground, room: Room, tell: Callable[[], None]
-) -> list[int]:
-    """The greedy's picks; under a budget the better of those by gain and by gain per cost."""
-    if room.budget is None:
-        return lazy_greedy(start, ground, room, after_step=tell)
+) -> tuple[float, NDArray[np.int64]]:
+    """What the greedy's picks add, and the picks; under a budget the better of two greedies.
+
+    These are the one by gain and the one by gain for each unit of cost (Khuller et al.; Lin and
+    Bilmes): either alone can be far from the best.
+    """
     found = []
-    for per_cost in (True, False):
+    for per_cost in (False,) if room.budget is None else (True, False):
         state = start.copy()
         picks = lazy_greedy(state, ground, room, per_cost=per_cost, after_step=tell)
-        found.append((state.value, picks))
-    return max(found, key=lambda pair: pair[0])[1]
+        found.append(((state.value - start.value) / ONE, np.array(picks, np.int64)))
+    return max(found, key=lambda pair: pair[0])
 
 
 def _gains(state: FacilityLocation, order: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from headrace.selection.chosen import Method, Selection
 from headrace.selection.hinge import Penalty
 from headrace.selection.neighbours import NeighbourGraph
 from headrace.selection.objective import GraphCut
+from headrace.selection.permitted import Permitted
 from headrace.selection.rows import Rows
 from headrace.selection.top import top
 
@@ -47,6 +48,16 @@ def with_penalty(found: Selection, penalty: Penalty, graph: NeighbourGraph) -> S
         graph=graph.facts,
         penalty=float(lost.sum()),
     )
+
+
+def bound_at(cut: GraphCut, permitted: Permitted, chosen: NDArray[np.int64]) -> float:
+    """The bound that the chosen rows themselves give, in one pass."""
+    rows = permitted.rows
+    query = cut.query(rows.as_float(chosen))
+    best = permitted.best_for(query, cut.trade_off / 2)
+    size = int(rows.ranks.sum(np.array([len(best.rows)]))[0])
+    total = rows.as_float(rows.fixed_sum(best.rows))
+    return cut.bound(query, float(query @ total) + cut.trade_off / 2 * size + best.rest)
 
 
 def every(count: int, tell: Callable[[int], None]) -> Callable[[], None]:

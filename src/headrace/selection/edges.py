@@ -34,6 +34,23 @@ class Edges:
         part = slice(self.offsets[row], self.offsets[row + 1])
         return self.columns[part], self.weights[part]
 
+    def places(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the edges of some rows are, one row after the other, and how many each has."""
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        return np.repeat(self.offsets[rows], lengths) + _places_of_runs(lengths), lengths
+
+    def among(self, rows: NDArray[np.int64]) -> Edges:
+        """The edges between some rows, which are counted through these."""
+        number = np.full(len(self), -1, np.int32)
+        number[rows] = np.arange(len(rows))
+        places, lengths = self.places(rows)
+        columns = number[self.columns[places]]
+        kept = columns >= 0
+        sources = np.repeat(np.arange(len(rows)), lengths)[kept]
+        offsets = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(np.bincount(sources, minlength=len(rows)), out=offsets[1:])
+        return Edges(offsets, columns[kept], self.weights[places[kept]])
+
 
 def symmetric_edges(graph: NeighbourGraph, *, above: float, loops: bool) -> Edges:
     """Edges between rows one of which is a neighbour of the other.

@@ -40,19 +40,16 @@ class FacilityLocation:
         more = weights - self.covered[columns]
         return int(np.maximum(more, 0, out=more).sum(dtype=np.int64))
 
-    def gains(self) -> NDArray[np.int64]:
-        """``[rows]``: by how much each row raises f."""
-        out = np.empty(len(self.edges), np.int64)
-        offsets = self.edges.offsets
-        for start in range(0, len(out), _ROWS):
-            bounds = offsets[start : start + _ROWS + 1]
-            part = slice(bounds[0], bounds[-1])
-            more = self.edges.weights[part] - self.covered[self.edges.columns[part]]
+    def gains(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """``[len(rows)]``: by how much each of some rows raises f."""
+        out = np.empty(len(rows), np.int64)
+        for start in range(0, len(rows), _ROWS):
+            part = slice(start, start + _ROWS)
+            places, lengths = self.edges.places(rows[part])
+            more = self.edges.weights[places] - self.covered[self.edges.columns[places]]
             np.maximum(more, 0, out=more)
             # no row is without edges: each has one to itself
-            out[start : start + _ROWS] = np.add.reduceat(
-                more, bounds[:-1] - bounds[0], dtype=np.int64
-            )
+            out[part] = np.add.reduceat(more, np.cumsum(lengths) - lengths, dtype=np.int64)
         return out
 
     def add(self, row: int) -> None:
@@ -79,7 +76,7 @@ class FacilityLocation:
             groups: ``[rows]`` number of the group of each row.
             costs: ``[rows]`` what each row takes of the budget.
         """
-        gains = np.where(taken, 0, self.gains())
+        gains = np.where(taken, 0, self.gains(np.arange(len(taken))))
         if room.budget is not None and costs is not None:
             best = _knapsack(gains, np.where(taken, 1, costs), room.budget)
         else:

@@ -67,6 +67,10 @@ class Penalty:
         """``[positions]``: what rows lose, the same for the same sums."""
         return np.asarray(self.taken[positions] * (self.weight / ONE), np.float64)
 
+    def among(self, positions: NDArray[np.int64]) -> Penalty:
+        """The same for some rows alone, whose positions are counted through these."""
+        return Penalty(self.edges.among(positions), self.weight, self.taken[positions])
+
     @property
     def largest(self) -> float:
         """The most that any row loses."""

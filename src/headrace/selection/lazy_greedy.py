@@ -60,7 +60,7 @@ class _LazyGreedy:
         candidates = np.flatnonzero(~ground.closed)
         self.left = len(candidates) if room.rows is None else room.rows
         self.minimum, self.maximum = room.minimum.copy(), room.maximum.copy()
-        gains = state.gains()[candidates]
+        gains = state.gains(candidates)
         keys = -(gains if self.per is None else gains / self.per[candidates])
         order = np.lexsort((ground.ties[candidates], keys))
         self.rows, self.keys = candidates[order], keys[order]

@@ -15,11 +15,12 @@ from headrace.selection.checks import (
     facts_of,
     graph_problems,
     method_problems,
+    parts_problems,
     shape_problems,
 )
 from headrace.selection.chosen import METHODS, Method, Objective, Selection
 from headrace.selection.covering import by_facility_location
-from headrace.selection.curve import by_score, every, with_curve, with_penalty
+from headrace.selection.curve import bound_at, by_score, every, with_curve, with_penalty
 from headrace.selection.frank_wolfe import MAX_PASSES, TOLERANCE, frank_wolfe
 from headrace.selection.greedy import greedy
 from headrace.selection.hinge import Hinge, Penalty
@@ -28,6 +29,8 @@ from headrace.selection.neighbours import NeighbourGraph
 from headrace.selection.objective import GraphCut
 from headrace.selection.one_pass import SAMPLE_ROWS, WARM_PASSES, one_pass
 from headrace.selection.order import greedy_order
+from headrace.selection.partitioned import DEFAULT_PARTS
+from headrace.selection.penalised import by_parts
 from headrace.selection.permitted import Permitted
 from headrace.selection.ranks import Ranks
 from headrace.selection.row_stream import stream_of
@@ -54,6 +57,7 @@ def select(
     group_names: Sequence[str] = ("all",),
     costs: NDArray[np.int64] | None = None,
     required: NDArray[np.int64] | None = None,
+    parts: int = DEFAULT_PARTS,
     seed: int = 0,
     sample_rows: int = SAMPLE_ROWS,
     warm_passes: int = WARM_PASSES,
@@ -74,8 +78,9 @@ def select(
         objective: what is maximised.
         method: for ``graph_cut`` ``frank_wolfe``, which certifies how near the best it is, or
             ``exact_greedy``, Algorithm 1 of the paper, which is the one for ``graph_cut_hinge``;
-            for ``facility_location`` ``lazy_greedy``; ``top_similarity`` and ``random`` are
-            controls for each.  The first if not given.
+            for ``facility_location`` ``lazy_greedy``; for both of these ``greedi``, which is
+            shared out over the ranks; ``top_similarity`` and ``random`` are controls for each.
+            The first if not given.
         graph: the neighbours among the rows of all ranks, for objectives on them.
         hinge: what ``graph_cut_hinge`` takes from the graph cut.
         trade_off: lambda of the graph cut; "balanced" stands for ``n/k - 2``.
@@ -86,6 +91,7 @@ def select(
         group_names: a name for each group.
         costs: ``[rows]`` tokens of each row.
         required: rows of this rank that must be in; they count towards the limits.
+        parts: in how many parts ``greedi`` cuts the rows.
         seed: of ``random``, and of the sample of ``one_pass``.
         sample_rows: rows that ``one_pass`` solves first.
         warm_passes: of ``one_pass``, to correct what the sample says.
@@ -127,6 +133,7 @@ def select(
     problems = ranks.joint(rows.problems(names))
     problems += method_problems(objective, method, trade_off, limits)
     problems += graph_problems(objective, graph, rows.total) + hinge.problems()
+    problems += parts_problems(parts)
     facts = facts_of(rows, group_names, costs, must)
     left, wrong = room(limits, facts)
     problems += wrong
@@ -134,16 +141,22 @@ def select(
         raise SelectionError(problems)
     permitted = Permitted(rows, left, must, costs)
     if graph is not None and objective == "facility_location":
-        order = None if method == "lazy_greedy" else _control(permitted, method, seed)
-        return by_facility_location(graph, permitted, method, order, progress)
+        is_greedy = method in ("lazy_greedy", "greedi")
+        order = None if is_greedy else _control(permitted, method, seed)
+        return by_facility_location(graph, permitted, method, order, parts, progress)
     if trade_off == BALANCED:
         trade_off = max(0.0, facts.total / ((left.rows or 0) + int(facts.required.sum())) - 2)
     cut = GraphCut(rows.as_float(rows.fixed_sum()), float(trade_off))
     progress(method)
     if graph is not None and objective == "graph_cut_hinge":
-        return _with_hinge(
-            hinge.on(graph), graph, cut, permitted, method, seed, progress, checkpoint
-        )
+        penalty = hinge.on(graph)
+        if method == "greedi":
+            found = by_parts(cut, permitted, penalty, parts)
+        elif method == "exact_greedy":
+            found = _by_greedy(cut, permitted, progress, checkpoint, penalty)
+        else:
+            found = _by_control(cut, permitted, method, seed)
+        return with_penalty(found, penalty, graph)
     if method == "exact_greedy":
         return _by_greedy(cut, permitted, progress, checkpoint)
     if method == "frank_wolfe":
@@ -160,26 +173,9 @@ def select(
     return _by_control(cut, permitted, method, seed)
 
 
-def _with_hinge(
-    penalty: Penalty,
-    graph: NeighbourGraph,
-    cut: GraphCut,
-    permitted: Permitted,
-    method: Method,
-    seed: int,
-    progress: Callable[[str], None],
-    checkpoint: Checkpoint | None,
-) -> Selection:
-    if method == "exact_greedy":
-        found = _by_greedy(cut, permitted, progress, checkpoint, penalty)
-    else:
-        found = _by_control(cut, permitted, method, seed)
-    return with_penalty(found, penalty, graph)
-
-
 def _by_control(cut: GraphCut, permitted: Permitted, method: Method, seed: int) -> Selection:
     rows, order = permitted.rows, _control(permitted, method, seed)
-    bound = _bound_at(cut, permitted, rows.fixed_sum(rows.local(order)))
+    bound = bound_at(cut, permitted, rows.fixed_sum(rows.local(order)))
     return with_curve(method, cut, rows, order, bound, 2)
 
 
@@ -209,7 +205,7 @@ def _by_greedy(
     )
     order = np.concatenate([first, picks.positions])
     chosen = rows.fixed_sum(rows.local(order))
-    bound = _bound_at(cut, permitted, chosen)
+    bound = bound_at(cut, permitted, chosen)
     return with_curve("exact_greedy", cut, rows, order, bound, picks.passes + 1)
 
 
@@ -224,13 +220,3 @@ def _control(permitted: Permitted, method: Method, seed: int) -> NDArray[np.int6
     chosen = permitted.best(drawn.astype(np.float32), 2.0**-23, lambda some: drawn[some]).rows
     order = np.argsort(-rows.ranks.gather(drawn[chosen]), kind="stable")
     return rows.ranks.gather(chosen + rows.offset)[order]
-
-
-def _bound_at(cut: GraphCut, permitted: Permitted, chosen: NDArray[np.int64]) -> float:
-    """The bound that the chosen rows themselves give, in one pass."""
-    rows = permitted.rows
-    query = cut.query(rows.as_float(chosen))
-    best = permitted.best_for(query, cut.trade_off / 2)
-    size = int(rows.ranks.sum(np.array([len(best.rows)]))[0])
-    total = rows.as_float(rows.fixed_sum(best.rows))
-    return cut.bound(query, float(query @ total) + cut.trade_off / 2 * size + best.rest)
