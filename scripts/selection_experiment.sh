@@ -6,6 +6,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 corpus=${HEADRACE_DATA:?"set HEADRACE_DATA to the folder that holds codah/"}/codah/codah.jsonl
 python scripts/selection_experiment.py --corpus "$corpus" --output runs/selection_experiment \
-    --json docs/results/selection_experiment.json "$@"
+    --json docs/results/selection_experiment.json
 python scripts/selection_experiment_table.py docs/results/selection_experiment.json \
     --plot docs/images/selection-experiment.svg
