@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the experiment")
     parser.add_argument("--json", required=True, metavar="FILE", help="where the results go")
     parser.add_argument(
-        "--rows", type=int, metavar="N", help="questions before copies are added (default: 240)"
+        "--rows", type=int, metavar="N", help="questions before copies are added (default: 200)"
     )
     parser.add_argument("--language", default="en", metavar="TAG", help="default: en")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="trainings at a time")

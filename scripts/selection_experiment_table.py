@@ -37,7 +37,8 @@ def render(result: dict[str, Any]) -> str:
         f"in per cent, guessing gives {percent(test['chance'])}; mean ± standard deviation over "
         f"{len(settings['seeds'])} seeds. One accuracy has a binomial standard error of "
         f"{percent(error)} at most. In brackets: the difference to `random` of the same seed, with "
-        "its 95 % interval (Student's t over the seeds); **bold** where that leaves out 0.",
+        "its 95 % interval (Student's t over the seeds); **bold** where that leaves out 0. Of "
+        "twenty such intervals one leaves it out by chance.",
         "",
         "## Accuracy",
         "",

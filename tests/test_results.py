@@ -9,13 +9,21 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def table():
-    path = ROOT / "scripts" / "multiconer_small_table.py"
-    spec = importlib.util.spec_from_file_location("multiconer_small_table", path)
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def table():
+    return script("multiconer_small_table")
+
+
+@pytest.fixture(scope="module")
+def experiment_table():
+    return script("selection_experiment_table")
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +60,15 @@ def test_means_and_deviations_are_those_of_the_statistics_module(table):
     assert table.spread([0.1, 0.2, 0.3]) == "20.0 ± 10.0"
     assert table.spread([0.25]) == "25.0"
     assert table.spread([0.01, 0.03], True) == "+2.0 ± 1.4"
+
+
+def test_intervals_of_paired_differences_are_student_s(experiment_table):
+    assert experiment_table.interval([0.01, 0.02, 0.03]) == "+2.0 ± 2.5"
+    assert experiment_table.interval([-0.019, -0.02, -0.021]) == "**-2.0 ± 0.2**"
+    assert experiment_table.interval([0.01]) == "+1.0"
+
+
+def test_the_points_of_student_s_t_are_right(experiment_table):
+    stats = pytest.importorskip("scipy.stats")
+    for values, point in experiment_table.T_95.items():
+        assert point == pytest.approx(stats.t.ppf(0.975, values - 1), abs=1e-3)

@@ -83,8 +83,8 @@ def test_every_method_of_a_seed_has_the_same_rows_and_sizes():
         own = [trial for trial in trials if trial.seed == seed]
         for method in ("graph_cut", "graph_cut_doc2vec", "random"):
             usual = {t.rows for t in own if t.method == method and t.trade_off in (None, 10.0)}
-            assert usual == {24, 48, 120, 192, 288, 384}
-        swept = [t.trade_off for t in own if t.method == "graph_cut" and t.rows == 48]
+            assert usual == {20, 40, 100, 160, 240, 320}
+        swept = [t.trade_off for t in own if t.method == "graph_cut" and t.rows == 40]
         assert set(swept) == {0.0, 1.0, 10.0, 100.0, "balanced"}
         assert {t.density for t in own if t.method == "random"} == {0.0, 0.25, 0.5, 0.75}
     assert len(trials) == len({replace(trial, seed=0) for trial in trials}) * 3

@@ -37,7 +37,7 @@ class Settings:
     """Folder of the encoder that embeds, and that is trained."""
     language: str = "en"
     seeds: tuple[int, ...] = (1, 2, 3)
-    rows: int = 240
+    rows: int = 200
     """Questions before copies are added."""
     test_rows: int = 500
     copies: int = 100
