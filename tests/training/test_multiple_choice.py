@@ -5,12 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForMultipleChoice, AutoTokenizer
+from transformers import (
+    AutoModelForMultipleChoice,
+    AutoTokenizer,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from headrace.cli import main
 from headrace.config import load_run_config
+from headrace.config.schema import ModelConfig
+from headrace.errors import ConfigError, EncodingError
 from headrace.stream.grouping import TokenBudgetPlan
-from headrace.training.data import BatchMaker, encode_data, open_data, token_lengths
+from headrace.tasks.multiple_choice import MultipleChoice
+from headrace.training.data import BatchMaker, encode_data, open_data, plan_batches, token_lengths
+from headrace.training.model import build_model, new_model
+from headrace.training.run import total_steps
 from headrace.training.stages import expand_stages
 
 WORKER = Path(__file__).parent / "workers" / "several_runs.py"
@@ -94,7 +104,9 @@ def test_the_export_answers_as_the_run_did(runs, choice_corpus, tmp_path, capsys
     cache = ["--cache", str(tmp_path), "--json", str(scores)]
     data = ["--data", f"en={choice_corpus.source('dev')}"]
     assert main(["evaluate", str(runs["first"]), *data, *cache]) == 0
-    assert "Accuracy" in capsys.readouterr().out
+    table = capsys.readouterr().out
+    assert "Accuracy, cause" in table
+    assert "Accuracy, clean" in table
     found = json.loads(scores.read_text())
     assert found["languages"]["en"]["metrics"] == entry["metrics"]["en"]
 
@@ -169,13 +181,38 @@ def test_ranks_share_the_samples_of_token_budgets(data_and_branch, ranks):
     assert seen == data.train["en"].samples
 
 
-def test_a_sample_above_the_token_budget_is_refused(choice_corpus, tmp_path, capsys):
+def test_a_folder_without_a_pooler_is_fine_one_without_weights_is_not(choice_corpus, tmp_path):
+    """As RoBERTa is published: pretrained with something that has no use for a pooler."""
+    settings = RobertaConfig(
+        vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=34, pad_token_id=0,
+    )  # fmt: skip
+    body = RobertaModel(settings, add_pooling_layer=False)
+    tokenizer = AutoTokenizer.from_pretrained(choice_corpus.tokenizer)
+    tokenizer.save_pretrained(tmp_path / "body")
+    section = ModelConfig(pretrained=str(tmp_path / "body"))
+    body.save_pretrained(tmp_path / "body")
+    first, again = (build_model(section, MultipleChoice(), tokenizer, seed=5) for _ in range(2))
+    for name, weights in body.state_dict().items():
+        assert torch.equal(first.roberta.state_dict()[name], weights)
+    assert torch.equal(first.roberta.pooler.dense.weight, again.roberta.pooler.dense.weight)
+    state = body.state_dict()
+    del state["encoder.layer.0.attention.self.query.weight"]
+    body.save_pretrained(tmp_path / "body", state_dict=state)
+    with pytest.raises(ConfigError, match="lacks weights of this network"):
+        build_model(section, MultipleChoice(), tokenizer, seed=5)
+
+
+def test_a_sample_above_the_token_budget_is_refused(choice_corpus, tmp_path):
     batching = {"type": "tokens", "tokens_per_batch": 30}
-    config = choice_corpus.write_config(
+    path = choice_corpus.write_config(
         tmp_path / "run.json", tmp_path / "run", **{"headrace.batching": batching}
     )
-    assert main(["train", "--ds_config", str(config)]) == 2
-    assert "a sample has more tokens than tokens_per_batch allows" in capsys.readouterr().err
+    config = load_run_config(path)
+    branch = expand_stages(config)[0]
+    plan = plan_batches(config, branch, encode_data(open_data(config), config))
+    with pytest.raises(EncodingError, match="a sample has more tokens than tokens_per_batch"):
+        total_steps(branch, plan)
 
 
 def test_a_dry_run_names_the_task(choice_corpus, tmp_path, capsys):
@@ -194,8 +231,6 @@ def test_packed_batches_are_refused(choice_corpus, tmp_path, capsys):
 
 def test_predict_names_every_mistake(choice_corpus, tmp_path, capsys):
     config = choice_corpus.write_config(tmp_path / "run.json", tmp_path / "run")
-    from headrace.training.model import new_model
-
     loaded = load_run_config(config)
     opened = open_data(loaded)
     folder = tmp_path / "model"

@@ -163,25 +163,33 @@ def _checked(arguments: argparse.Namespace) -> tuple[dict[str, str], Path]:
 
 
 def table(found: dict[str, dict[str, Any]], task: str) -> Table:
-    """One row a language; columns of subsets where there are any."""
+    """One row a language; columns of subsets, and of what is asked, where there are any."""
     from headrace.report import numbers
     from headrace.report.summary import mean
     from headrace.report.tables import Table
     from headrace.report.terms import terms_of
 
     terms = terms_of(task)
-    subsets = sorted({name for entry in found.values() for name in entry["metrics"]["subsets"]})
+    parts = [
+        (kind, name)
+        for kind in ("subsets", "questions")
+        for name in sorted(
+            {name for entry in found.values() for name in entry["metrics"].get(kind, ())}
+        )
+    ]
     titles = {**terms.scores, **terms.references}
     rows = []
     for language, entry in found.items():
         metrics = entry["metrics"]
-        main_of_subsets = (metrics["subsets"].get(name, {}).get(terms.main) for name in subsets)
+        main_of_parts = (
+            metrics.get(kind, {}).get(name, {}).get(terms.main) for kind, name in parts
+        )
         rows.append(
             (
                 language,
                 numbers.count(metrics[terms.samples.lower()]),
                 *(numbers.percent(metrics[name]) for name in titles),
-                *(numbers.percent(value) for value in main_of_subsets),
+                *(numbers.percent(value) for value in main_of_parts),
                 numbers.loss(entry["loss"]),
                 numbers.count(sum(entry["encoding"][name] for name in _LOST[task][1])),
             )
@@ -193,7 +201,7 @@ def table(found: dict[str, dict[str, Any]], task: str) -> Table:
                 "Mean",
                 "",
                 *(numbers.percent(mean(column)) for column in values),
-                *("" for _ in subsets),
+                *("" for _ in parts),
                 "",
                 "",
             )
@@ -201,7 +209,7 @@ def table(found: dict[str, dict[str, Any]], task: str) -> Table:
     short = terms.scores[terms.main].split()[0]
     columns = (
         *("Language", terms.samples, *titles.values()),
-        *(f"{short}, {name}" for name in subsets),
+        *(f"{short}, {name}" for _, name in parts),
         *("Loss", _LOST[task][0]),
     )
     return Table("Scores by language", columns, tuple(rows), totals=int(len(found) > 1))
