@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from headrace.errors import SelectionError
-from headrace.selection import Limits, select
+from headrace.selection import Limits, row_stream, select
 from headrace.selection.one_pass import one_pass
 from headrace.selection.row_stream import Batch, stream_of
 from headrace.selection.sampled import uniform
@@ -60,21 +60,19 @@ def test_warm_passes_correct_a_small_sample(clusters):
 def test_the_bound_is_no_less_than_the_best_of_all_subsets(clusters, dense_reference, seed):
     vectors = clusters(11, 4, seed, mixed=seed % 2 == 1)
     groups = np.arange(11, dtype=np.int32) % 2
-    quotas = Limits(rows=4, minimum={"a": 1}, maximum={"b": 2})
-    reference = dense_reference(vectors, trade_off=1.0)
-    required = np.array([3])
-    for limits, must, sets in (
-        (Limits(rows=4), None, list(combinations(range(11), 4))),
-        (
-            quotas, required,
-            [s for s in combinations(range(11), 4) if sum(groups[list(s)]) <= 2 and 3 in s],
-        ),
-    ):  # fmt: skip
+    trade_off = 0.2  # the knee is far, so that each row that must be in counts in the bound
+    quotas = Limits(rows=3, minimum={"a": 1}, maximum={"b": 2})
+    reference = dense_reference(vectors, trade_off=trade_off)
+    sets = list(combinations(range(11), 3))
+    for limits, must, permitted in (
+        (Limits(rows=3), None, sets),
+        (quotas, np.array([3]), [s for s in sets if sum(groups[list(s)]) <= 2 and 3 in s]),
+    ):
         found = select(
-            vectors, limits, method="one_pass", trade_off=1.0, sample_rows=6, warm_passes=seed % 3,
-            groups=groups, group_names=("a", "b"), required=must,
+            vectors, limits, method="one_pass", trade_off=trade_off, sample_rows=6,
+            warm_passes=seed % 3, groups=groups, group_names=("a", "b"), required=must,
         )  # fmt: skip
-        values = {rows: reference.value(list(rows)) for rows in sets}
+        values = {rows: reference.value(list(rows)) for rows in permitted}
         chosen = tuple(sorted(found.rows.tolist()))
         assert chosen in values
         assert found.objective == pytest.approx(values[chosen], abs=1e-4)
@@ -102,10 +100,25 @@ def test_no_order_of_the_rows_changes_the_choice(clusters):
     assert set(ties[other.rows].tolist()) != set(results[0][0])
 
 
-def test_copies_are_decided_by_their_ties(clusters):
-    vectors = np.repeat(clusters(50, 8, 2), 40, axis=0)
-    found = select(vectors, Limits(rows=333), method="one_pass", sample_rows=300)
-    assert len(np.unique(found.rows)) == 333
+def test_copies_are_decided_by_their_ties_whenever_they_come(clusters, monkeypatch):
+    """The worst rows are dropped all the time, and copies of the worst that is kept come later."""
+    vectors = np.tile(clusters(50, 8, 2), (40, 1))
+    ties = np.random.default_rng(3).permutation(2000)
+    groups = np.zeros(2000, np.int32)
+    results = []
+    for size in (2000, 8):
+        monkeypatch.setattr(row_stream, "_LEAST_PENDING", size)
+        found = one_pass(
+            lambda size=size: (
+                Batch(vectors[start : start + size], ties[start : start + size], groups[:size])
+                for start in range(0, 2000, size)
+            ),
+            Limits(rows=333),
+            sample_rows=300,
+        )
+        assert len(np.unique(found.rows)) == 333
+        results.append((found.rows[:333].tolist(), found.bound))
+    assert results[0] == results[1]
 
 
 def test_all_rows_and_one_row(clusters):
