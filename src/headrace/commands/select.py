@@ -26,7 +26,7 @@ _SETTINGS = (
     "max_length", "embedding", "vector_size", "epochs", "min_count", "window", "seed", "output",
     "sample_rows", "warm_passes",
     "require", "cache", "minimum", "maximum", "proportional", "index", "neighbours", "block",
-    "lists", "probes", "links", "width", "threshold", "penalty",
+    "lists", "probes", "links", "width", "threshold", "penalty", "parts",
     "duplicate_cosine", "group_by", "checkpoint_seconds",
 )  # fmt: skip
 """Names in problems that are options here."""
@@ -142,12 +142,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "frank_wolfe",
             "exact_greedy",
             "lazy_greedy",
+            "greedi",
             "one_pass",
             "top_similarity",
             "random",
         ),
         help="graph_cut: frank_wolfe (default), exact_greedy or one_pass; graph_cut_hinge: "
-        "exact_greedy; facility_location: lazy_greedy; the last two are controls",
+        "exact_greedy or greedi; facility_location: lazy_greedy or greedi; the last two are "
+        "controls",
+    )
+    what.add_argument(
+        "--parts",
+        type=int,
+        default=16,
+        metavar="N",
+        help="parts in which greedi cuts the samples, for the ranks to share (default: 16)",
     )
     what.add_argument(
         "--sample-rows",
@@ -294,6 +303,7 @@ def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob
         require=arguments.require,
         objective=arguments.objective,
         hinge=Hinge(arguments.threshold, arguments.penalty),
+        parts=arguments.parts,
         method=arguments.method,
         index=IndexSettings(
             arguments.index,

@@ -28,6 +28,7 @@ from headrace.selection.measures import DEFAULT_DUPLICATE_COSINE, measure
 from headrace.selection.metadata_groups import groups_by
 from headrace.selection.neighbours import NeighbourGraph, neighbour_graph
 from headrace.selection.one_pass import SAMPLE_ROWS, WARM_PASSES
+from headrace.selection.partitioned import DEFAULT_PARTS
 from headrace.selection.projection import project
 from headrace.selection.ranks import ProcessGroup, Ranks
 from headrace.selection.results import finished, write
@@ -87,6 +88,8 @@ class SelectionJob:
     """How neighbours are looked for, where the objective has a neighbour graph."""
     hinge: Hinge = DEFAULT_HINGE
     """What ``graph_cut_hinge`` takes from the graph cut."""
+    parts: int = DEFAULT_PARTS
+    """In how many parts ``greedi`` cuts the rows."""
     trade_off: float | Literal["balanced"] = DEFAULT_TRADE_OFF
     """lambda, or ``n/k - 2``."""
     seed: int = 0
@@ -261,6 +264,7 @@ def carry_out(
             job.limits,
             objective=job.objective,
             hinge=job.hinge,
+            parts=job.parts,
             method=job.method,
             graph=graph,
             trade_off=job.trade_off,
@@ -412,6 +416,7 @@ def _settings(
         "objective": job.objective,
         "index": None if job.objective == "graph_cut" else asdict(job.index),
         "hinge": asdict(job.hinge) if job.objective == "graph_cut_hinge" else None,
+        "parts": job.parts if method == "greedi" else None,
         "method": method,
         "trade_off": job.trade_off,
         "required": None if required is None else _hash_of_ids(required),
