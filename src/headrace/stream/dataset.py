@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from headrace.stream.fetch import Chunk, Fetcher
 from headrace.stream.lookahead import LookAhead
 from headrace.stream.opening import check_settings, find_ranks, open_sources
 from headrace.stream.plan import StagePlan
+from headrace.stream.selected import Chosen, read_chosen
 from headrace.stream.sources import stream_source
 from headrace.stream.state import StreamState
 
@@ -75,9 +76,11 @@ class ShardStream(IterableDataset[Any]):
         bad_shards: ``"refuse"`` raises ``ShardError`` when a shard is not intact; ``"quarantine"``
             goes on without it, warns once and records it in the state.
         shard_window: How many shards of a source are shuffled together.
+        selection: Folder that ``headrace select`` wrote: only the samples chosen in it are read,
+            and an epoch has as many positions as these are.
 
-    Raises ``ShardError`` with all that is wrong with the sources, ``ConfigError`` with all that is
-    wrong with the settings.
+    Raises ``ShardError`` with all that is wrong with the sources, ``SelectionError`` with all that
+    is wrong with the selection, ``ConfigError`` with all that is wrong with the settings.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class ShardStream(IterableDataset[Any]):
         cache: ShardCache | None = None,
         bad_shards: Literal["refuse", "quarantine"] = "refuse",
         shard_window: int = 8,
+        selection: str | PathLike[str] | None = None,
     ) -> None:
         self._arguments: dict[str, Any] = {
             "seed": seed,
@@ -104,6 +108,7 @@ class ShardStream(IterableDataset[Any]):
             "bad_shards": bad_shards,
             "shard_window": shard_window,
             "cache": cache,
+            "selection": selection,
         }
         self._rank, self._world_size = rank, world_size
         self._quarantined: set[str] = set()
@@ -124,6 +129,8 @@ class ShardStream(IterableDataset[Any]):
         bad_shards: str,
         shard_window: int,
         cache: ShardCache | None,
+        selection: str | PathLike[str] | None,
+        chosen: Mapping[str, Chosen] | None = None,
     ) -> None:
         check_settings(
             sources,
@@ -135,8 +142,16 @@ class ShardStream(IterableDataset[Any]):
             shard_window=shard_window,
         )
         readers = open_sources(sources, cache, require_all=bad_shards == "refuse")
+        if selection is not None and chosen is None:
+            chosen = read_chosen(
+                fspath(selection), readers, readers, where="selection", sources="sources"
+            )
+        self._chosen = chosen or {}
         self.plan = StagePlan(
-            [stream_source(name, reader) for name, reader in readers.items()],
+            [
+                stream_source(name, reader, chosen=self._chosen.get(name))
+                for name, reader in readers.items()
+            ],
             seed=int(seed),
             stage=STAGE,
             temperature=temperature,
@@ -154,6 +169,7 @@ class ShardStream(IterableDataset[Any]):
             fields,
             shard_window=shard_window,
             quarantine=bad_shards == "quarantine",
+            chosen=self._chosen,
         )
         self._look_ahead = LookAhead(self.plan, self._fetcher)
         mean_bytes = sum(
@@ -166,6 +182,7 @@ class ShardStream(IterableDataset[Any]):
         readers = dict(zip(self._fetcher.names, self._fetcher.readers, strict=True))
         return {
             "sources": readers,
+            "chosen": self._chosen,
             "arguments": self._arguments,
             "topology": self._topology(),
             "quarantined": self._quarantined,
@@ -177,7 +194,7 @@ class ShardStream(IterableDataset[Any]):
         self._rank, self._world_size = state["topology"]
         self._quarantined = state["quarantined"]
         self._cursor = state["cursor"]
-        self._open(state["sources"], **self._arguments)
+        self._open(state["sources"], chosen=state["chosen"], **self._arguments)
 
     # Ranks
 

@@ -6,7 +6,7 @@ order, and the contents are put back into the order of positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress, pairwise
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ from headrace.errors import ShardError, StorageError
 from headrace.shards.reader import ShardReader
 from headrace.shards.sample import Sample
 from headrace.stream.plan import Locations
+from headrace.stream.selected import Chosen
 
 Item: TypeAlias = Sample | bytes | tuple[bytes, ...]
 
@@ -61,8 +62,12 @@ class Fetcher:
         *,
         shard_window: int,
         quarantine: bool,
+        chosen: Mapping[str, Chosen] | None = None,
     ) -> None:
-        """``names`` are those of the sources; with ``quarantine`` bad shards are left out."""
+        """Make one; numbers of samples are those among the ``chosen`` ones of a shard, if given.
+
+        ``names`` are those of the sources; with ``quarantine`` bad shards are left out.
+        """
         self.readers = tuple(readers)
         self.names = tuple(names)
         self._fields = (fields,) if isinstance(fields, str) else fields
@@ -73,6 +78,7 @@ class Fetcher:
         elif isinstance(fields, str):
             self._combine = iter
         self._quarantine = quarantine
+        self._chosen = [chosen[name].shards for name in names] if chosen else None
         self._left_out: set[tuple[int, int]] = set()
         shards = [reader.manifest.shards for reader in readers]
         self._most_shards = max(len(entries) for entries in shards)
@@ -161,6 +167,8 @@ class Fetcher:
         """The columns of some samples of a shard."""
         self._drawn[place[0]] += len(samples)
         self._last_use[place] = -1
+        if self._chosen is not None:
+            samples = self._chosen[place[0]][place[1]][samples]
         shard = self.readers[place[0]].shard(place[1])
         if self._fields is None:
             return [shard.keys_of(samples), shard.read_fields(samples)]

@@ -27,6 +27,7 @@ FORMAT_VERSION = 2
 REPORT = "selection.json"
 ROWS = "selection.parquet"
 WHERE = "headrace.data.selection"
+SOURCES = "headrace.data.train"
 _NAMED = 3
 """Ids that a problem names; of the others it gives the number."""
 _BLOCK = 1 << 20
@@ -61,7 +62,12 @@ class Chosen:
 
 
 def read_chosen(
-    folder: str, languages: Collection[str], readers: Mapping[str, ShardReader]
+    folder: str,
+    languages: Collection[str],
+    readers: Mapping[str, ShardReader],
+    *,
+    where: str = WHERE,
+    sources: str = SOURCES,
 ) -> dict[str, Chosen]:
     """The chosen samples of the sources of a run, by language.
 
@@ -69,6 +75,8 @@ def read_chosen(
         folder: local folder that ``headrace select`` wrote.
         languages: all languages that the run trains on; the selection has to be of these.
         readers: sources by language, of some or all of ``languages``.
+        where: the setting that names the folder, for messages.
+        sources: the setting that names the sources, for messages.
 
     Raises:
         ShardError: if the path is not that of a local folder.
@@ -76,10 +84,10 @@ def read_chosen(
             other languages, of another state of a source, with ids that a source does not have,
             or a shard index that cannot be read.
     """
-    path = storage.local_folder(folder, WHERE)
-    report = _read_report(path)
+    path = storage.local_folder(folder, where)
+    report = _read_report(path, where)
     keys, problems = _read_keys(path, report)
-    problems += _language_problems(path, languages, keys)
+    problems += _language_problems(path, languages, keys, sources)
     chosen: dict[str, Chosen] = {}
     made_from = report.get("sources") or {}
     for language, reader in readers.items():
@@ -107,14 +115,14 @@ def hash_of_rows(folder: Path) -> str:
     return hasher.hexdigest()
 
 
-def _read_report(folder: Path) -> dict[str, Any]:
+def _read_report(folder: Path, where: str) -> dict[str, Any]:
     """The report of a selection, with all that is needed of it."""
     path = folder / REPORT
     remedy = "Name a folder that headrace select wrote"
     if not folder.is_dir():
-        raise SelectionError(Problem("no such folder", WHERE, str(folder), remedy))
+        raise SelectionError(Problem("no such folder", where, str(folder), remedy))
     if not path.is_file():
-        raise SelectionError(Problem(f"not a selection: no {REPORT}", WHERE, str(folder), remedy))
+        raise SelectionError(Problem(f"not a selection: no {REPORT}", where, str(folder), remedy))
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         version = report["version"]
@@ -183,7 +191,7 @@ def _ids(path: Path) -> Iterator[str]:
 
 
 def _language_problems(
-    path: Path, languages: Collection[str], keys: Mapping[str, set[str]]
+    path: Path, languages: Collection[str], keys: Mapping[str, set[str]], sources: str
 ) -> list[Problem]:
     problems = []
     foreign = [f"{name} {len(keys[name]):,}" for name in keys if name not in languages]
@@ -193,7 +201,7 @@ def _language_problems(
                 "the selection has samples of languages that the run does not have",
                 str(path),
                 ", ".join(foreign),
-                "Add them to headrace.data.train, or select from the sources of the run, under "
+                f"Add them to {sources}, or select from the sources of the run, under "
                 "the same names: LANGUAGE=SOURCE",
             )
         )
@@ -204,8 +212,7 @@ def _language_problems(
                 "the selection has no sample of some languages of the run",
                 str(path),
                 ", ".join(without),
-                "Take them out of headrace.data.train, or select again with --minimum or "
-                "--proportional",
+                f"Take them out of {sources}, or select again with --minimum or --proportional",
             )
         )
     return problems
