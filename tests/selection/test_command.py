@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,21 @@ def test_quotas_by_a_field_of_the_metadata(small_encoder, tmp_path, capsys):
     assert not (tmp_path / "unused").exists()  # before anything is embedded
     assert main([*command[:-1], "tokens", "--rows", "20"]) == 2
     assert "--group-by: the value of tokens is neither" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_no_selection(command, tmp_path, capsys):
+    assert main([*command, "--rows", "5"]) == 0  # the vectors are in the cache
+    command[command.index("--output") + 1] = str(tmp_path / "other")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limit[1]))
+    try:
+        assert main([*command, "--rows", "200"]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "selection.parquet: cannot write it: File too large" in capsys.readouterr().err
+    assert not (tmp_path / "other" / "selection.json").exists()
+    assert main([*command, "--rows", "200"]) == 0
+    assert result(tmp_path / "other")[0]["chosen"] == 200
 
 
 @pytest.fixture
