@@ -88,6 +88,7 @@ def bytes_of(found):
     )
 
 
+@pytest.mark.slow
 def test_processes_with_other_hashes_make_the_same_vectors(readers, tmp_path):
     urls = [reader.url for reader in readers.values()]
     started = [process(tmp_path / seed, "", *urls, seed=seed) for seed in ("1", "2")]
@@ -96,6 +97,7 @@ def test_processes_with_other_hashes_make_the_same_vectors(readers, tmp_path):
     assert first[0] == bytes_of(embed_sources(readers, SMALL, tmp_path / "here"))
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_train_once(readers, tmp_path):
     urls = [reader.url for reader in readers.values()]
     started = [process(tmp_path, "", *urls) for _ in range(2)]

@@ -1,8 +1,10 @@
 """The vectors of a source on disk: whole after a kill, made again where bytes are damaged."""
 
+import io
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +48,8 @@ def counted(monkeypatch):
 def test_rows_are_the_samples_in_order(encoder, english, tmp_path, counted):
     source = embed_source(english, encoder, tmp_path, name="en")
     assert source.vectors.shape == (150, 32)
+    assert source.vectors.dtype == np.float16
+    assert isinstance(source.vectors.base, np.memmap)
     texts = [sample.text for sample in english]
     vectors, lengths = encoder.embed(texts)
     np.testing.assert_allclose(source.vectors, vectors, atol=2e-3)
@@ -129,6 +133,34 @@ def test_a_stale_cache_is_not_used(encoder, small_encoder, english, small_corpus
     assert len(fingerprints) == 3
 
 
+def test_a_source_that_was_written_anew_is_embedded_again(encoder, tmp_path):
+    found = []
+    for text in ("one text", "quite another text"):
+        shutil.rmtree(tmp_path / "source", ignore_errors=True)
+        with ShardWriter(str(tmp_path / "source")) as writer:
+            writer.write(Sample("k", {"txt": text.encode(), "json": b"{}"}))
+        writer.close()
+        with ShardReader(str(tmp_path / "source")) as reader:
+            source = embed_source(reader, encoder, tmp_path / "cache", name="x")
+        np.testing.assert_allclose(source.vectors, encoder.embed([text])[0], atol=2e-3)
+        found.append(source.fingerprint)
+    assert found[0] != found[1]
+
+
+def test_a_terminal_gets_a_progress_bar(encoder, english, tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    embed_source(english, encoder, tmp_path / "shown", name="en")
+    assert "embedding en: 100%" in terminal.getvalue()
+    assert "150/150" in terminal.getvalue()
+    embed_source(english, encoder, tmp_path / "quiet", name="en", show=False)
+    assert terminal.getvalue().count("150/150") == 1
+
+
 @pytest.mark.slow
 def test_processes_that_start_together_share_the_work(small_encoder, english, encoder, tmp_path):
     script = textwrap.dedent("""
@@ -138,8 +170,13 @@ def test_processes_that_start_together_share_the_work(small_encoder, english, en
         from headrace.shards import ShardReader
 
         encoder = load_encoder(sys.argv[1], max_length=48)
+        done = []
+        plain = type(encoder).embed
+        type(encoder).embed = lambda self, texts, told: (
+            done.append(len(texts)), plain(self, texts, told)
+        )[1]
         source = embed_source(ShardReader(sys.argv[2]), encoder, sys.argv[3], name="en")
-        print(source.vectors.astype("f8").sum())
+        print(source.vectors.astype("f8").sum(), sum(done))
     """)
     command = [sys.executable, "-c", script, str(small_encoder), english.url, str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -147,10 +184,10 @@ def test_processes_that_start_together_share_the_work(small_encoder, english, en
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    sums = {process.communicate()[0] for process in started}
-    assert len(sums) == 1
+    results = [process.communicate()[0].split() for process in started]
+    assert sum(int(count) for _, count in results) == 150  # no text by both
     source = embed_source(english, encoder, tmp_path, name="en")
-    assert float(sums.pop()) == source.vectors.astype("f8").sum()
+    assert {float(total) for total, _ in results} == {source.vectors.astype("f8").sum()}
 
 
 def test_a_full_disk_is_noticed_before_the_work(encoder, english, tmp_path, counted):

@@ -67,6 +67,23 @@ def test_the_fingerprint_is_of_what_the_encoder_does(small_encoder, tmp_path):
     assert load_encoder(copied, max_length=32).fingerprint != plain
 
 
+def test_texts_of_about_the_same_length_are_computed_together(small_encoder, monkeypatch):
+    encoder = load_encoder(small_encoder, max_length=60)
+    shapes = []
+    plain = type(encoder)._forward
+    monkeypatch.setattr(
+        type(encoder), "_forward",
+        lambda self, tokens: (shapes.append((len(tokens), max(map(len, tokens)))),
+                              plain(self, tokens))[1],
+    )  # fmt: skip
+    random = np.random.default_rng(0)
+    texts = ["word " * int(count) for count in random.integers(1, 50, 1000)]
+    _, lengths = encoder.embed(texts)
+    computed = sum(texts * length for texts, length in shapes)
+    assert computed < 1.15 * lengths.sum()  # in the order they come it would be 1.8 times
+    assert max(texts * length for texts, length in shapes) <= 8192
+
+
 def test_no_text_gives_no_vector(small_encoder):
     vectors, lengths = load_encoder(small_encoder, max_length=32).embed([])
     assert vectors.shape == (0, 32)

@@ -150,15 +150,19 @@ class VectorCache:
 def allocate_rows(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Make a ``.npy`` file of zeros whose space on the disk is taken."""
     temporary = path.with_name(f".{path.name}{storage.TEMPORARY_SUFFIX}")
-    with temporary.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(
-            stream, {"descr": dtype.str, "fortran_order": False, "shape": shape}
-        )
-        size = int(np.prod(shape)) * dtype.itemsize
-        if size:
-            os.posix_fallocate(stream.fileno(), stream.tell(), size)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with temporary.open("wb") as stream:
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": dtype.str, "fortran_order": False, "shape": shape}
+            )
+            size = int(np.prod(shape)) * dtype.itemsize
+            if size:
+                os.posix_fallocate(stream.fileno(), stream.tell(), size)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.rename(path)
 
 
