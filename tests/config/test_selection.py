@@ -1,11 +1,27 @@
 """The section that chooses samples: what is wrong is found before anything is read."""
 
 import json
+from dataclasses import asdict
+from typing import get_args
 
 import pytest
 
 from headrace.config import load_run_config
+from headrace.config.schema import (
+    Doc2VecConfig,
+    GraphCutHingeConfig,
+    NeighboursConfig,
+    ObjectiveConfig,
+    SelectionConfig,
+    SelectionMethod,
+)
 from headrace.errors import ConfigError
+from headrace.selection import IndexSettings, Limits
+from headrace.selection.chosen import OBJECTIVES, Method
+from headrace.selection.doc2vec import Doc2VecSettings
+from headrace.selection.hinge import Hinge
+from headrace.selection.job import SelectionJob
+from headrace.selection.selection import DEFAULT_TRADE_OFF
 
 EMBEDDING = {"model": "models/minilm"}
 
@@ -43,6 +59,27 @@ def test_the_default_is_the_objective_of_the_paper(load):
     section = load({"rows": 5, "embedding": EMBEDDING}).headrace.selection
     assert section.objective.graph_cut.trade_off == 10
     assert section.objective.facility_location is None
+    assert section.objective.graph_cut_hinge is None
+
+
+def test_methods_and_objectives_are_those_of_selections():
+    """The config knows them without what they need."""
+    assert set(get_args(SelectionMethod)) == set(get_args(Method))
+    assert set(ObjectiveConfig.model_fields) == set(OBJECTIVES)
+    fields = {name: field.default for name, field in NeighboursConfig.model_fields.items()}
+    assert {"kind" if name == "index" else name: value for name, value in fields.items()} == asdict(
+        IndexSettings()
+    )
+    assert Doc2VecConfig().model_dump() == {
+        name: value for name, value in asdict(Doc2VecSettings()).items() if name != "seed"
+    }
+    hinge = GraphCutHingeConfig()
+    assert Hinge(hinge.threshold, hinge.penalty) == Hinge()
+    assert hinge.trade_off == DEFAULT_TRADE_OFF
+    section, job = SelectionConfig.model_fields, SelectionJob("", Limits())
+    for name in ("sample_rows", "warm_passes", "duplicate_cosine", "seed"):
+        assert section[name].default == getattr(job, name), name
+    assert section["cache_dir"].default == job.cache
 
 
 def test_all_mistakes_are_told_at_once(load):

@@ -1,5 +1,6 @@
 """Samples that a run chooses for itself before it trains."""
 
+import importlib.metadata
 import json
 import logging
 import shutil
@@ -9,6 +10,7 @@ import pytest
 from headrace.cli import main
 from headrace.config import load_run_config
 from headrace.errors import StopRequested, UserError
+from headrace.training.dry_run import show_plan
 from headrace.training.run import train_in_group
 from headrace.training.signals import StopFlag
 from headrace.training.stages import expand_stages
@@ -201,3 +203,65 @@ def test_what_cannot_be_chosen_is_refused_before_any_work(
     assert all(problem.startswith(start) for problem, start in zip(problems, found, strict=True))
     assert not (tmp_path / "run").exists()
     assert not selections(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"objective": {"graph_cut_hinge": {"lambda": 1, "threshold": 0.9, "neighbours": 8}}},
+        {"objective": {"facility_location": {"neighbours": 8}}},
+        {"objective": {"graph_cut": {}}, "method": "one_pass", "sample_rows": 100},
+        {"embedding": {"doc2vec": {"vector_size": 8, "epochs": 2}}, "method": "random"},
+    ],
+    ids=["hinge", "facility location", "one pass", "doc2vec"],
+)
+def test_other_objectives_methods_and_vectors(write_config, world, tmp_path, section):
+    train(write_config("run", section), world)
+    note = json.loads((tmp_path / "run" / "selection.json").read_text())
+    (objective,) = section.get("objective", {"graph_cut": {}})
+    assert note["settings"]["objective"] == objective
+    assert note["method"] == section.get("method", note["method"])
+    assert note["chosen"] == 60
+
+
+def test_a_missing_package_is_named_before_any_work(write_config, world, tmp_path, monkeypatch):
+    def missing(package):
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    path = write_config("run", {"embedding": {"doc2vec": {}}})
+    monkeypatch.setattr("headrace.selection.doc2vec.importlib.metadata.version", missing)
+    (problem,) = problems_of(path, world)
+    assert problem.startswith("headrace.selection.embedding: Doc2Vec needs the package gensim")
+    assert "headrace[doc2vec]" in problem
+    assert not (tmp_path / "run").exists()
+
+
+def test_commands_show_all_samples_until_the_choice_is_made(write_config, world, tmp_path, capsys):
+    path = write_config("run")
+    document = tmp_path / "plan.json"
+
+    def shown():
+        show_plan(load_run_config(path))
+        text = capsys.readouterr().out
+        assert main(["plan", path, "--json", str(document)]) == 0
+        plan = json.loads(document.read_text())["branches"][0]
+        return text, capsys.readouterr().out, plan
+
+    dry_run, text, plan = shown()
+    assert "20 % of 300 samples are chosen when training starts" in dry_run
+    assert "the selection is not made yet" in text
+    assert plan["awaits_selection"]
+    assert plan["samples_per_epoch"] == 300
+    assert main(["preview", path]) == 2
+    assert "headrace.selection: the selection is not made yet" in capsys.readouterr().err
+    assert not selections(tmp_path)
+
+    train(path, world)
+    dry_run, text, plan = shown()
+    assert f"60 of 300 samples: {selections(tmp_path)[0]}" in dry_run
+    assert "8  " in dry_run  # 2 epochs of 4 steps
+    assert "not made yet" not in text
+    assert not plan["awaits_selection"]
+    assert plan["samples_per_epoch"] == 60
+    assert main(["preview", path, "-n", "2"]) == 0
+    assert "60 samples an epoch" in capsys.readouterr().out

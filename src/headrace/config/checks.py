@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from headrace.config.deepspeed_keys import OPTIMIZER_PARAMS, TOP_LEVEL_KEYS
+from headrace.config.learning_rate_checks import check_learning_rates
 from headrace.config.messages import did_you_mean
 from headrace.config.mixture import check_mixture
 from headrace.config.schema import HeadraceConfig, StageConfig
@@ -207,6 +208,7 @@ def check_stages(config: HeadraceConfig) -> list[Problem]:
             )
     problems += _check_batching(config)
     problems += check_selection(config)
+    problems += check_learning_rates(config)
     seen: dict[str, StageConfig] = {}
     for number, stage in enumerate(config.stages):
         problems += _check_stage(config, stage, f"headrace.stages.{number}", seen)

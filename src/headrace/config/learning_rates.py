@@ -66,8 +66,7 @@ def _distribution(value: Any) -> Any:
 
 
 class SelectConfig(Section):
-    """The parameters of a group, named by where they are: `part`, `layers` (and `stack`) or
-    `regex`. A text alone is a `part`."""
+    """Where a group's parameters are: `part`, `layers`, `stack` or `regex`; a text is a `part`."""
 
     part: Part | None = None
     """`embeddings`, `head` (what the task adds to the network), `after` (what is behind the last

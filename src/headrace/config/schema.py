@@ -9,19 +9,12 @@ from __future__ import annotations
 from math import inf
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from headrace.config.learning_rates import ParamGroupsConfig, ScheduleConfig
+from headrace.config.section import Name
+from headrace.config.section import Section as Section
 from headrace.config.sizes import bytes_of
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-
-class Section(BaseModel):
-    """A part of the config: immutable, and without room for unknown keys."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, strict=True
-    )
 
 
 class TokenClassificationConfig(Section):
@@ -118,7 +111,9 @@ class DataConfig(Section):
     not again."""
 
 
-SelectionMethod = Literal["frank_wolfe", "exact_greedy", "lazy_greedy", "top_similarity", "random"]
+SelectionMethod = Literal[
+    "frank_wolfe", "exact_greedy", "lazy_greedy", "greedi", "one_pass", "top_similarity", "random"
+]
 
 
 def _weight(value: Any) -> Any:
@@ -139,8 +134,8 @@ class GraphCutConfig(Section):
     which about k samples can be chosen before each further one does harm."""
 
 
-class FacilityLocationConfig(Section):
-    """Samples near to each one there is, by its nearest neighbours (extra `faiss`)."""
+class NeighboursConfig(Section):
+    """The nearest neighbours of each sample (extra `faiss`)."""
 
     neighbours: int = Field(32, ge=1)
     """Neighbours of each sample."""
@@ -159,11 +154,29 @@ class FacilityLocationConfig(Section):
     """With `hnsw` and `nn_descent`: candidates that a search keeps."""
 
 
+class GraphCutHingeConfig(NeighboursConfig):
+    """The graph cut without what near-copies among the chosen samples cost (extra `faiss`)."""
+
+    trade_off: TradeOff = Field(10.0, alias="lambda")
+    """As for `graph_cut`."""
+    threshold: float = Field(0.8, ge=0, lt=1)
+    """Cosine from which on two chosen samples are penalised."""
+    penalty: float | None = Field(None, ge=0)
+    """Weight of what such pairs are more similar than that. Default: the number of samples,
+    divided by 1 - `threshold`, so that copies are chosen last."""
+
+
+class FacilityLocationConfig(NeighboursConfig):
+    """Samples near to each one there is, by its nearest neighbours (extra `faiss`)."""
+
+
 class ObjectiveConfig(Section):
     """What a good choice is: one of these."""
 
     graph_cut: GraphCutConfig | None = None
     """Similar to all samples, and not to each other."""
+    graph_cut_hinge: GraphCutHingeConfig | None = None
+    """The same, without near-copies."""
     facility_location: FacilityLocationConfig | None = None
     """Near to each sample there is."""
 
@@ -227,9 +240,14 @@ class SelectionConfig(Section):
     """What a good choice is."""
     method: SelectionMethod | None = None
     """How the objective is maximised, or a control: `top_similarity` or `random`. Default:
-    `frank_wolfe` for `graph_cut`, `lazy_greedy` for `facility_location`."""
+    `frank_wolfe` for `graph_cut`, `exact_greedy` for `graph_cut_hinge`, `lazy_greedy` for
+    `facility_location`."""
+    sample_rows: int = Field(1 << 14, ge=1)
+    """With `one_pass`: samples that are solved first."""
+    warm_passes: int = Field(0, ge=0)
+    """With `one_pass`: further passes that correct what the first says."""
     seed: int = Field(0, ge=0, lt=2**31)
-    """Of the method `random`, and of Doc2Vec."""
+    """Of the methods `random` and `one_pass`, and of Doc2Vec."""
     duplicate_cosine: float = Field(0.95, gt=0, le=1)
     """From this cosine on the report counts a sample as a near-copy of another."""
     cache_dir: str = ".headrace/embeddings"
@@ -270,7 +288,7 @@ class MixtureConfig(Section):
     """How often a language may be gone through in the whole stage: by language, or one number for
     every language. From there on its share goes to the others; when no language is left, the
     stage is over, and `epochs` may not ask for more."""
-    phases: list[PhaseConfig] = []
+    phases: list[PhaseConfig] = Field([])
     """Later parts of the stage, in the order in which they begin. Phases that have not begun may
     be edited in a run that is under way."""
 
@@ -292,19 +310,6 @@ class BatchingConfig(Section):
     sort_by_length: bool = True
     """With `samples`: put samples of similar length into the same batch, so that little is padded.
     The other types always look at lengths."""
-
-
-class ScheduleConfig(Section):
-    """The learning rate over the steps of a stage, as a factor of the optimizer's `lr`."""
-
-    type: Literal["cosine", "linear", "constant"] = "cosine"
-    """Shape after the warm-up."""
-    warmup_ratio: float = Field(0.0, ge=0, lt=1)
-    """Share of the stage's steps over which the learning rate rises linearly from zero."""
-    warmup_steps: int | None = Field(None, ge=0)
-    """The same in steps; takes the place of `warmup_ratio`."""
-    final_ratio: float = Field(0.0, ge=0, le=1)
-    """Factor at the end of the stage (not used by `constant`)."""
 
 
 class StageConfig(Section):
@@ -331,16 +336,11 @@ class StageConfig(Section):
     """Takes the place of the optimizer's `lr` in this stage."""
     schedule: ScheduleConfig | None = None
     """Takes the place of `headrace.schedule` in this stage."""
+    param_groups: ParamGroupsConfig | None = None
+    """Takes the place of `headrace.param_groups` in this stage."""
     keep_best: Literal["validation_loss", "last"] = "validation_loss"
     """Which model is exported: that of the lowest validation loss, measured after every epoch and,
     with `start_from`, before the first; or the last."""
-
-
-class ParamGroupsConfig(Section):
-    """Parameter groups of the optimizer."""
-
-    no_decay: list[str] = ["bias", "norm"]
-    """Parameters whose name contains one of these (case ignored) get no weight decay."""
 
 
 class CheckpointConfig(Section):
@@ -384,10 +384,10 @@ class HeadraceConfig(Section):
     `data.selection` names."""
     batching: BatchingConfig = BatchingConfig()
     """How samples become batches."""
-    param_groups: ParamGroupsConfig = ParamGroupsConfig()
-    """Parameter groups of the optimizer."""
     schedule: ScheduleConfig = ScheduleConfig()
     """Learning rate over the steps of each stage."""
+    param_groups: ParamGroupsConfig = ParamGroupsConfig()
+    """Parameter groups of the optimizer."""
     stages: list[StageConfig] = Field(min_length=1)
     """The stages, in the order in which they are trained."""
     checkpoint: CheckpointConfig = CheckpointConfig()

@@ -10,8 +10,8 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,23 +21,22 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from headrace.config import RunConfig
-from headrace.config.schema import FacilityLocationConfig, SelectionConfig
+from headrace.config.selection import WHERE
 from headrace.errors import Problem, StopRequested, UserError
-from headrace.selection import IndexSettings, Limits
+from headrace.selection import Limits
 from headrace.selection.checks import method_problems
 from headrace.selection.chosen import METHODS
-from headrace.selection.doc2vec import Doc2VecSettings
-from headrace.selection.job import SelectionJob, Task, carry_out, check
+from headrace.selection.job import Task, carry_out, check
 from headrace.selection.knee import knee_warning
 from headrace.selection.limits import Facts, room
 from headrace.selection.ranks import ProcessGroup, Ranks
 from headrace.selection.results import finished
-from headrace.selection.selection import DEFAULT_TRADE_OFF
 from headrace.training.distributed import World, failing_together, gather_json
 from headrace.training.order import problems_of_orders
 from headrace.training.results import write_json
+from headrace.training.selection_job import job_of, named_as_in_config, place_of
 from headrace.training.signals import StopFlag
-from headrace.training.sources import cache_of_run, chosen_samples
+from headrace.training.sources import chosen_samples
 from headrace.training.stages import Branch
 from headrace.training.stopping import StoppableRanks, stopped_on_any_rank, stopping_alone
 
@@ -46,47 +45,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WHERE = "headrace.selection"
 FOLDER = "selections"
 """Of the cache, with a folder for each finished selection."""
 NOTE = "selection.json"
 """In a run folder: the report of its selection, and the folder that this lies in."""
 _POLL_SECONDS = 0.5
-_PLACES = {
-    "encoder": "embedding.model",
-    "pooling": "embedding.pooling",
-    "max_length": "embedding.max_length",
-    "vectors": "embedding.vectors",
-    "ids": "embedding.ids",
-    "costs": "embedding.costs",
-    "embedding": "embedding",
-    "trade_off": "objective.graph_cut.lambda",
-    "require": "required",
-    "cache": "cache_dir",
-    "output": "cache_dir",
-    "rows that must be in": "required",
-    **{
-        name: f"embedding.doc2vec.{name}"
-        for name in ("vector_size", "epochs", "min_count", "window")
-    },
-    **{
-        name: f"objective.facility_location.{name}"
-        for name in ("neighbours", "index", "block", "lists", "probes", "links", "width")
-    },
-}
-"""Where the config has what problems of a job name otherwise."""
-_SAME = (
-    "rows",
-    "fraction",
-    "budget",
-    "minimum",
-    "maximum",
-    "proportional",
-    "method",
-    "group_by",
-    "duplicate_cosine",
-)
-"""What is called the same in both."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +82,7 @@ def check_selection(config: RunConfig, problems: list[Problem]) -> RunSelection 
     if section is None:
         return None
     try:
-        with _named_as_in_config(config):
+        with named_as_in_config(config):
             task = check(job_of(config, section))
             wrong = method_problems(
                 task.job.objective,
@@ -144,57 +107,6 @@ def check_selection(config: RunConfig, problems: list[Problem]) -> RunSelection 
     report = _finished(folder, task.fingerprint)
     left = replace(task, output=folder) if report is None else None
     return RunSelection(folder, task.fingerprint, task.job.limits, left, report)
-
-
-def job_of(config: RunConfig, section: SelectionConfig) -> SelectionJob:
-    """The section as a job; its result has no place yet but the cache."""
-    embedding = section.embedding
-    objective = section.objective
-    near = objective.facility_location
-    doc2vec = embedding.doc2vec
-    return SelectionJob(
-        output=section.cache_dir,
-        limits=Limits(
-            section.rows,
-            section.fraction,
-            section.budget,
-            section.minimum,
-            section.maximum,
-            section.proportional,
-        ),
-        sources={} if embedding.vectors is not None else config.headrace.data.train,
-        encoder=embedding.model,
-        pooling=embedding.pooling,
-        max_length=embedding.max_length,
-        doc2vec=Doc2VecSettings(**doc2vec.model_dump(), seed=section.seed) if doc2vec else None,
-        cache=section.cache_dir,
-        shard_cache=cache_of_run(config),
-        vectors=embedding.vectors,
-        ids=embedding.ids,
-        costs=embedding.costs,
-        group_by=section.group_by,
-        require=section.required,
-        objective="graph_cut" if near is None else "facility_location",
-        method=section.method,
-        index=IndexSettings() if near is None else _index(near),
-        trade_off=DEFAULT_TRADE_OFF
-        if objective.graph_cut is None
-        else objective.graph_cut.trade_off,
-        seed=section.seed,
-        duplicate_cosine=section.duplicate_cosine,
-    )
-
-
-def _index(settings: FacilityLocationConfig) -> IndexSettings:
-    return IndexSettings(
-        settings.index,
-        settings.neighbours,
-        settings.block,
-        settings.lists,
-        settings.probes,
-        settings.links,
-        settings.width,
-    )
 
 
 def choose_samples(
@@ -224,7 +136,7 @@ def choose_samples(
     if world.is_main and report is not None:
         counts = f"{report['chosen']:,} of {report['rows']:,} samples"
         logger.info("selection: %s, %s", counts, selection.folder)
-        warning = knee_warning(report, f"{WHERE}.{_PLACES['trade_off']}")
+        warning = knee_warning(report, place_of("trade_off", config))
         if warning is not None:
             logger.warning("selection: %s", warning)
     return opened
@@ -285,7 +197,7 @@ def _choose(config: RunConfig, selection: RunSelection, world: World, stop_flag:
             if world.is_main:
                 _remove_damaged(selection)
         # what a solver refuses is met by all ranks alike: they raise it as one
-        with failing_together(world), _named_as_in_config(config):
+        with failing_together(world), named_as_in_config(config):
             carry_out(
                 selection.task,
                 world,
@@ -374,26 +286,3 @@ def _note_problems(config: RunConfig, fingerprint: str) -> list[Problem]:
             "Choose another headrace.output, or remove the run folder",
         )
     ]
-
-
-@contextmanager
-def _named_as_in_config(config: RunConfig) -> Iterator[None]:
-    """Give problems of a job their place in the config."""
-    section = config.headrace.selection
-    model = None if section is None else section.embedding.model
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(
-            [replace(problem, where=_place(problem.where, model)) for problem in error.problems]
-        ) from error
-
-
-def _place(where: str, model: str | None) -> str:
-    if where == model:
-        where = "encoder"
-    if where == "limits":
-        return WHERE
-    if where in _PLACES:
-        return f"{WHERE}.{_PLACES[where]}"
-    return f"{WHERE}.{where}" if where.partition(".")[0] in _SAME else where

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from headrace.config import RunConfig
 from headrace.config.checks import stage_languages
+from headrace.config.learning_rates import ScheduleConfig
 from headrace.config.messages import did_you_mean
-from headrace.config.schema import ScheduleConfig, StageConfig
+from headrace.config.schema import StageConfig
 from headrace.errors import ConfigError, Problem
 
 ONLY_BRANCH = "all"
