@@ -37,26 +37,25 @@ _STAGE = "choice"
 
 
 def work(output: Path) -> None:
-    """Train until every trial is finished or in the hands of another worker."""
+    """Train until every trial is finished, by this worker or by another one."""
     settings = read_settings(output)
     corpus = Corpus(settings, output)
     parent = os.getppid()
     with StopFlag() as stop_flag, process_group() as world:
-        for trial in unfinished(output, trials_of(settings)):
-            if os.getppid() != parent:
-                return  # nobody waits for this worker any more
-            folder = output / "trials" / trial.name
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / ".trial.lock")
-            try:
-                with lock.acquire(blocking=False):
-                    if not (folder / RESULT).exists():
-                        write_json(
-                            folder / RESULT,
-                            _result(settings, corpus, trial, folder, world, stop_flag),
-                        )
-            except Timeout:
-                continue
+        # then wait for what others have in hand: one that is killed leaves its trial to this one
+        for wait in (False, True):
+            for trial in unfinished(output, trials_of(settings)):
+                if os.getppid() != parent:
+                    return  # nobody waits for this worker any more
+                folder = output / "trials" / trial.name
+                folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    with FileLock(folder / ".trial.lock").acquire(blocking=wait):
+                        if not (folder / RESULT).exists():
+                            result = _result(settings, corpus, trial, folder, world, stop_flag)
+                            write_json(folder / RESULT, result)
+                except Timeout:
+                    continue
 
 
 def _result(
