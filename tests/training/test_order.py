@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.config.schema import MixtureConfig, ScheduleConfig, StageConfig
+from headrace.config.learning_rates import ScheduleConfig
+from headrace.config.schema import MixtureConfig, StageConfig
 from headrace.errors import ConfigError
 from headrace.stream.plan import Source
 from headrace.training.order import check_enough, plan_branch

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.config.schema import ScheduleConfig
+from headrace.config.learning_rates import ScheduleConfig
 from headrace.training.schedules import learning_rate_factor
 
 

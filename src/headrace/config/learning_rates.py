@@ -40,7 +40,7 @@ class ScheduleConfig(Section):
 
 def _select(value: Any) -> Any:
     if not isinstance(value, str):
-        if not isinstance(value, Mapping):
+        if not isinstance(value, Mapping | SelectConfig):
             raise ValueError('must be a part such as "embeddings", or an object such as {"layers"}')
         return value
     if value not in get_args(Part):
@@ -81,12 +81,16 @@ class SelectConfig(Section):
     """Parameters whose name matches anywhere."""
 
 
+Select = Annotated[SelectConfig, BeforeValidator(_select)]
+"""A text stands for a part."""
+
+
 class GroupConfig(Section):
     """Parameters that have a learning rate of their own."""
 
     name: Name
     """Name in tables and logs."""
-    select: Annotated[SelectConfig, BeforeValidator(_select)]
+    select: Select
     """Which parameters: a part such as `"embeddings"` or `"head"`, or an object."""
     lr: float | None = Field(None, gt=0)
     """Learning rate. Default: that of the stage."""
