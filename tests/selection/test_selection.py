@@ -39,12 +39,12 @@ def small_cases(draw):
         limits = Limits(
             budget=draw(st.integers(max(spent, int(costs.min())), 30)),
             maximum={
-                "abc"[group]: int(needed[group]) + draw(st.integers(0, 9))
+                "abc"[group]: int(needed[group]) + draw(st.integers(5, 12))
                 for group in draw(st.sets(st.integers(0, 2)))
             },
         )
     elif kind == "budget proportional":
-        limits, required = Limits(budget=draw(st.integers(5, 30)), proportional=True), required[:0]
+        limits, required = Limits(budget=draw(st.integers(15, 30)), proportional=True), required[:0]
     else:  # around a set that meets them
         inside = np.union1d(required, random.permutation(n)[: count - len(required)])
         sizes = np.bincount(groups[inside], minlength=3)
@@ -240,6 +240,8 @@ def test_vectors_without_a_direction_are_named_with_all_else_that_is_wrong():
         (Limits(budget=1), ["2, 1 more"]),
         (Limits(budget=5, minimum={"a": 1, "x": 2}), ["no such group", "no least cost of a group"]),
         (Limits(budget=5, maximum={"a": 1}, proportional=True), ["proportional quotas"]),
+        (Limits(budget=5, maximum={"a": 1, "b": 0}), ["costs 2, 1 more than the largest quota"]),
+        (Limits(budget=2, proportional=True), ["no quota has room for a row"]),
         (Limits(rows=5, minimum={"a": 4, "b": 4}), ["need 8 rows, 3 more"]),
         (Limits(rows=9, maximum={"a": 2, "b": 1}), ["allow 3 rows, 6 fewer"]),
         (Limits(rows=5, minimum={"a": 8}), ["6 rows, 2 too few", "need 8 rows, 3 more"]),

@@ -131,6 +131,17 @@ def _room_of_budget(
         )
         if left < 0
     ]
+    most, cheapest = int(highest.max()), facts.cheapest or 0
+    if most < cheapest:
+        problems.append(
+            Problem(
+                f"no quota has room for a row: the cheapest costs {cheapest:,}, "
+                f"{cheapest - most:,} more than the largest quota",
+                "maximum",
+                f"{most:,}",
+                "Raise the quotas, or the budget",
+            )
+        )
     left_over = Room(None, budget - facts.required_cost, np.zeros_like(maximum), maximum)
     return (None if problems else left_over), problems
 
