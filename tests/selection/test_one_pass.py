@@ -175,7 +175,7 @@ def test_a_stream_may_have_batches_of_any_size(clusters):
     np.testing.assert_array_equal(whole.rows, pieces.rows)
 
 
-def made_on_demand(rows, dimensions=64):
+def made_on_demand(rows, dimensions=32):
     """A table that is never held: each batch is made when it is read."""
 
     def stream():
@@ -189,7 +189,7 @@ def made_on_demand(rows, dimensions=64):
 
 
 def test_memory_does_not_grow_with_the_rows():
-    """The peak of all arrays, for tables of 51 MB and 256 MB."""
+    """The peak of all arrays, for tables of 26 MB and 128 MB."""
     peaks = []
     for rows in (200_000, 1_000_000):
         tracemalloc.start()
