@@ -18,6 +18,8 @@ CASES = [
     {"limits": {"rows": 100, "proportional": True}, "method": "exact_greedy"},
     {"limits": {"budget": 3000}, "require": True},
     {"limits": {"budget": 3000}, "method": "random"},
+    {"limits": {"budget": 3000, "maximum": {"a": 700}}, "require": True},
+    {"limits": {"budget": 3000, "proportional": True}},
     {"limits": {"rows": 150}, "trade_off": "balanced"},
     {"limits": {"rows": 150}, "method": "one_pass", "sample_rows": 1000},
     {
