@@ -58,7 +58,7 @@ def render_selection(
         map_figure=Markup(selection_plots.map_plot(rows)),
         map_note=(
             f"{len(rows.points) - rows.others:,} chosen samples and {rows.others:,} others, drawn "
-            "at random, along the first two principal components of all samples, which hold "
+            "at random, along the first two principal components of a sample of all, which hold "
             f"{numbers.share(rows.variance)} of the variance."
         ),
         result_table=_result_table(report),
