@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from headrace.cli import main
 from headrace.errors import SelectionError
 from headrace.selection import IndexSettings, Limits, neighbour_graph, select
+from headrace.selection.edges import symmetric_edges
+from headrace.selection.facility_location import FacilityLocation
+from headrace.selection.limits import Room
 
 
 def cosines(vectors: np.ndarray) -> np.ndarray:
@@ -129,6 +132,29 @@ def test_no_permitted_set_is_above_the_bound(clusters, seed, kind):
     assert found.bound <= 11
     if not len(required) and kind != "budget quotas":
         assert found.objective >= (1 - 1 / np.e) / 2 * best
+
+
+@given(seed=st.integers(0, 10_000), size=st.integers(0, 3), count=st.integers(1, 3))
+def test_any_set_gives_a_bound(clusters, seed, size, count):
+    vectors = clusters(9, 3, seed, mixed=True)
+    graph = neighbour_graph(vectors, IndexSettings(neighbours=2))
+    state = FacilityLocation(symmetric_edges(graph, above=0.0, loops=True))
+    for row in np.random.default_rng(seed).permutation(9)[:size].tolist():
+        state.add(row)
+    one_group = np.zeros(9, np.int32)
+    room = Room(count, None, np.zeros(1, np.int64), np.full(1, 9))
+    bound = state.bound(room, np.zeros(9, bool), one_group, None)
+    matrix = on_graph(graph)
+    best = max(value(matrix, rows) for rows in combinations(range(9), count)) / 2**30
+    assert bound >= best
+    if size == 0 and count == 1:
+        assert bound == best
+    # twice the room at the cost of 2 each is the same
+    room = Room(None, 2 * count, np.zeros(1, np.int64), np.full(1, 99))
+    twos = np.full(9, 2)
+    assert state.bound(room, np.zeros(9, bool), one_group, twos) == pytest.approx(bound)
+    more = Room(None, 2 * count + 1, np.zeros(1, np.int64), np.full(1, 99))
+    assert bound <= state.bound(more, np.zeros(9, bool), one_group, twos) + 1e-12
 
 
 def test_quotas_are_kept_at_each_step(clusters):

@@ -66,6 +66,31 @@ def test_limits_are_kept_with_parts_of_any_size(clusters, objective, seed, data)
     assert found.objective <= found.bound + 1e-9
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_part_that_misses_a_minimum_is_no_answer(clusters, objective):
+    """Its rows would be the better ones: those of the group are copies of each other."""
+    vectors = clusters(300, 16, 3, mixed=True)
+    groups = (np.arange(300) < 12).astype(np.int32)
+    vectors[:12] = vectors[0]
+    graph = neighbour_graph(vectors, IndexSettings(neighbours=20))
+    found = select(
+        vectors, Limits(rows=12, minimum={"b": 10}), objective=objective, method="greedi",
+        graph=graph, groups=groups, group_names=("a", "b"), parts=8, trade_off=0.0,
+    )  # fmt: skip
+    assert groups[found.rows].sum() >= 10
+
+
+def test_maximums_that_leave_too_few_end_the_rounds(clusters):
+    vectors = clusters(400, 8, 3)
+    groups = (np.arange(400) < 60).astype(np.int32)
+    graph = neighbour_graph(vectors, IndexSettings(neighbours=8))
+    found = select(
+        vectors, Limits(rows=70, maximum={"a": 12}), objective="facility_location",
+        method="greedi", graph=graph, groups=groups, group_names=("a", "b"), parts=20,
+    )  # fmt: skip
+    assert np.bincount(groups[found.rows]).tolist() == [12, 58]
+
+
 def test_under_a_budget(rows_and_graph):
     vectors, graph = rows_and_graph
     costs = np.random.default_rng(0).integers(5, 60, len(vectors))

@@ -131,12 +131,11 @@ def _fills(room: Room, rows: NDArray[np.int64], groups: NDArray[np.int32]) -> bo
 
 
 def _suffice(room: Room, rows: NDArray[np.int64], groups: NDArray[np.int32]) -> bool:
-    """Whether a room can be filled with some rows."""
+    """Whether a room can be filled with what the parts chose, each with its minimums."""
     if room.rows is None:
         return True
     counts = np.bincount(groups[rows], minlength=len(room.minimum))
-    enough = np.minimum(counts, room.maximum).sum() >= room.rows
-    return bool(enough and (counts >= room.minimum).all())
+    return int(np.minimum(counts, room.maximum).sum()) >= room.rows
 
 
 def _hashed(ties: NDArray[np.int64], turn: int) -> NDArray[np.uint64]:
