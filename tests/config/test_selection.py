@@ -77,7 +77,7 @@ def test_methods_and_objectives_are_those_of_selections():
     assert Hinge(hinge.threshold, hinge.penalty) == Hinge()
     assert hinge.trade_off == DEFAULT_TRADE_OFF
     section, job = SelectionConfig.model_fields, SelectionJob("", Limits())
-    for name in ("sample_rows", "warm_passes", "duplicate_cosine", "seed"):
+    for name in ("parts", "sample_rows", "warm_passes", "duplicate_cosine", "seed"):
         assert section[name].default == getattr(job, name), name
     assert section["cache_dir"].default == job.cache
 

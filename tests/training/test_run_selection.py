@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -265,3 +266,33 @@ def test_commands_show_all_samples_until_the_choice_is_made(write_config, world,
     assert plan["samples_per_epoch"] == 60
     assert main(["preview", path, "-n", "2"]) == 0
     assert "60 samples an epoch" in capsys.readouterr().out
+
+
+def test_the_shipped_config_trains_on_the_chosen_and_then_on_all(
+    small_corpus, small_encoder, world, tmp_path, read_losses
+):
+    sources = {
+        split: json.dumps({name: small_corpus.source(name, short) for name in ("en", "hi")})
+        for split, short in (("train", "train"), ("validation", "dev"))
+    }
+    config = load_run_config(
+        Path(__file__).parents[2] / "ds_configs" / "multiconer_selection_small.json",
+        [
+            *(f"headrace.data.{split}={urls}" for split, urls in sources.items()),
+            f"headrace.model.tokenizer={small_corpus.tokenizer}",
+            f"headrace.selection.embedding.model={small_encoder}",
+            "headrace.selection.embedding.max_length=48",
+            f"headrace.selection.cache_dir={tmp_path / 'cache'}",
+            f"headrace.data.cache_dir={tmp_path / 'encoded'}",
+            f"headrace.output={tmp_path / 'run'}",
+            "headrace.stages.0.epochs=2", "headrace.stages.1.epochs=1",
+            "headrace.logging.every_steps=1",
+        ],
+    )  # fmt: skip
+    train_in_group(config, expand_stages(config), world, StopFlag())
+    note = json.loads((tmp_path / "run" / "selection.json").read_text())
+    assert note["trade_off"] == 8
+    assert [note["groups"][name]["chosen"] for name in ("en", "hi")] == [15, 9]
+    trained = [key[:2] for key in read_losses(tmp_path / "run") if key[3] == "train"]
+    # 24 chosen samples in batches of 32; 150 and 90 samples
+    assert [trained.count(branch) for branch in dict.fromkeys(trained)] == [2, 5, 3]

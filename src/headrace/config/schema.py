@@ -242,6 +242,8 @@ class SelectionConfig(Section):
     """How the objective is maximised, or a control: `top_similarity` or `random`. Default:
     `frank_wolfe` for `graph_cut`, `exact_greedy` for `graph_cut_hinge`, `lazy_greedy` for
     `facility_location`."""
+    parts: int = Field(16, ge=1)
+    """With `greedi`: into how many parts the samples are cut."""
     sample_rows: int = Field(1 << 14, ge=1)
     """With `one_pass`: samples that are solved first."""
     warm_passes: int = Field(0, ge=0)

@@ -60,6 +60,7 @@ _SAME = (
     "method",
     "group_by",
     "duplicate_cosine",
+    "parts",
     "sample_rows",
     "warm_passes",
 )
@@ -99,6 +100,7 @@ def job_of(config: RunConfig, section: SelectionConfig) -> SelectionJob:
         index=_index(settings),
         trade_off=getattr(settings, "trade_off", DEFAULT_TRADE_OFF),
         seed=section.seed,
+        parts=section.parts,
         sample_rows=section.sample_rows,
         warm_passes=section.warm_passes,
         duplicate_cosine=section.duplicate_cosine,

@@ -47,6 +47,5 @@ class StopFlag:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
-        error, self._error = self._error, None  # a second signal must not break off the clean-up
-        if error is not None:
-            raise error()
+        if self._error is not None:
+            raise self._error()

@@ -24,6 +24,7 @@ from headrace.training.distributed import World, gather_json
 from headrace.training.signals import StopFlag
 
 _POLL_SECONDS = 0.5
+_AGAIN_SECONDS = 5.0
 
 
 class StoppableRanks(Ranks):
@@ -65,16 +66,18 @@ def stopping_alone(stop_flag: StopFlag, marker: Path, world: World) -> Iterator[
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(_POLL_SECONDS):
-            if marker.exists():
+        pause = _POLL_SECONDS
+        while not over.wait(pause):
+            stopped = stop_flag.received is not None or marker.exists()
+            if stopped and callable(signal.getsignal(signal.SIGUSR1)):  # else it would kill
+                # again and again: what is raised while an object is finalised gets lost
                 os.kill(os.getpid(), signal.SIGUSR1)
-                return
+                pause = _AGAIN_SECONDS
 
     watcher = threading.Thread(target=watch, daemon=True)
     try:
         with stop_flag.raising(_error):
-            if world.size > 1:
-                watcher.start()
+            watcher.start()
             yield
     finally:
         over.set()
