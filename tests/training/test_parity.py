@@ -13,7 +13,7 @@ from headrace.training.data import BatchMaker, encode_data, open_data, token_len
 from headrace.training.engine import open_engine
 from headrace.training.loop import BranchTrainer
 from headrace.training.model import build_model
-from headrace.training.param_groups import set_learning_rate
+from headrace.training.param_groups import groups_of_branch
 from headrace.training.precision import choose_precision
 from headrace.training.schedules import learning_rate_factor
 from headrace.training.stages import expand_stages
@@ -80,17 +80,17 @@ def our_loop(data, config, world, accumulation):
     config = type(config)(sections, config.headrace, config.name, config.output)
     precision = choose_precision("config", sections, world.device)
     losses = []
-    with open_engine(
-        fresh_model(data, config), config, world, precision, learning_rate=2e-3
-    ) as engine:
+    model = fresh_model(data, config)
+    groups = groups_of_branch(model, config, branch)
+    with open_engine(model, groups, config, world, precision) as engine:
         trainer = BranchTrainer(
-            engine=engine, branch=branch, task=data.opened.task, world=world,
+            engine=engine, groups=groups, branch=branch, task=data.opened.task, world=world,
             seed=config.headrace.seed, plan=plan, batches=batches, validation={},
             total_steps=STEPS, checkpoints=None, checkpoint_every=1, log_every=1,
             callbacks=Callbacks([]), stop_flag=None, export=None,
         )  # fmt: skip
         for step in range(STEPS):
-            set_learning_rate(engine.optimizer, learning_rate_factor(branch.schedule, step, STEPS))
+            groups.set_learning_rates(engine.optimizer, step, STEPS)
             batch = batches.make(step)
             losses.append(trainer.train_step(batch).item() / batch.labelled_tokens)
     return losses
@@ -129,11 +129,11 @@ def test_a_step_without_samples_changes_nothing(data_and_config, world):
     empty = BatchPlan(plan.plan, lengths, batch_size=16, quarantined=everything)
     options = {"rank": 0, "world_size": 1, "micro_batch_size": 16, "accumulation": 1}
     precision = choose_precision("config", config.deepspeed, world.device)
-    with open_engine(
-        fresh_model(data, config), config, world, precision, learning_rate=2e-3
-    ) as engine:
+    model = fresh_model(data, config)
+    groups = groups_of_branch(model, config, branch)
+    with open_engine(model, groups, config, world, precision) as engine:
         trainer = BranchTrainer(
-            engine=engine, branch=branch, task=data.opened.task, world=world,
+            engine=engine, groups=groups, branch=branch, task=data.opened.task, world=world,
             seed=config.headrace.seed, plan=plan, batches=None, validation={},
             total_steps=STEPS, checkpoints=None, checkpoint_every=1, log_every=1,
             callbacks=Callbacks([]), stop_flag=None, export=None,
@@ -142,7 +142,7 @@ def test_a_step_without_samples_changes_nothing(data_and_config, world):
         def weights():
             return torch.cat([value.detach().flatten() for value in engine.module.parameters()])
 
-        set_learning_rate(engine.optimizer, 1.0)
+        groups.set_learning_rates(engine.optimizer, STEPS // 2, STEPS)
         before = weights()
         full = BatchMaker(data, plan, branch, **options).make(0)
         assert trainer.train_step(full) > 0

@@ -26,6 +26,7 @@ from headrace.training.checkpoints import Checkpoints
 from headrace.training.distributed import World
 from headrace.training.engine import open_engine
 from headrace.training.loop import BranchTrainer
+from headrace.training.param_groups import groups_of_branch
 from headrace.training.precision import choose_precision
 from headrace.training.schedules import learning_rate_factor
 from headrace.training.signals import StopFlag
@@ -102,6 +103,8 @@ def headrace_run(setup: Setup, world: World, numbers: Iterator[int], *, zero_sta
     config = setup.config(f"run-{next(numbers)}", zero_stage)
     precision = choose_precision("config", config.deepspeed, world.device)
     branch, clock = setup.branch, StepClock()
+    model = setup.new_model()
+    groups = groups_of_branch(model, config, branch)
     metrics = MetricsFile(config.output / "metrics.jsonl")
     prefetchers: list[TimedPrefetcher[Any]] = []
 
@@ -110,15 +113,14 @@ def headrace_run(setup: Setup, world: World, numbers: Iterator[int], *, zero_sta
         return prefetchers[0]
 
     with (
-        open_engine(
-            setup.new_model(), config, world, precision, learning_rate=LEARNING_RATE
-        ) as engine,
+        open_engine(model, groups, config, world, precision) as engine,
         Callbacks([metrics, TensorBoard(config.output / "tensorboard"), clock]) as callbacks,
         mock.patch("headrace.training.loop.Prefetcher", timed),
     ):
         checkpoints = Checkpoints(config.output / "checkpoints", world, keep_last=1)
         trainer = BranchTrainer(
             engine=engine,
+            groups=groups,
             branch=branch,
             task=setup.data.opened.task,
             world=world,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from transformers import PreTrainedModel
 
 from headrace.config import RunConfig
 from headrace.config.checks import batch_arithmetic
@@ -11,7 +12,7 @@ from headrace.stream.batching import BatchPlan
 from headrace.stream.plan import StagePlan
 from headrace.training.data import OpenedData
 from headrace.training.distributed import environment_world_size
-from headrace.training.param_groups import describe_groups, make_param_groups
+from headrace.training.param_groups import groups_of_branch
 from headrace.training.precision import choose_precision
 from headrace.training.run import check_run, total_steps
 from headrace.training.selection import describe_limits
@@ -56,12 +57,6 @@ def show_plan(
     batch, micro, accumulation = batch_arithmetic(config.deepspeed, ranks)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(config.headrace.precision, config.deepspeed, device)
-    groups = make_param_groups(
-        model,
-        learning_rate=config.learning_rate,
-        weight_decay=float(config.deepspeed["optimizer"]["params"].get("weight_decay", 0.01)),
-        no_decay=config.headrace.param_groups.no_decay,
-    )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"run            {config.name} -> {config.output}")
     print(f"model          {type(model).__name__}, {parameters:,} parameters")
@@ -79,11 +74,24 @@ def show_plan(
     print(f"batch          {batch} = {started} x {micro} x {accumulation} accumulation steps")
     print(f"batching       {_describe_batching(config)}")
     print(f"precision      {precision.name}: {precision.reason}")
-    print(f"\nparameter groups\n{describe_groups(groups)}")
+    for title, table in _group_tables(config, branches, model):
+        print(f"\nparameter groups{title}\n{table}")
     print(f"\nstage plan\n{_stage_table(config, branches, opened, batch)}")
     print("\nmodel states a rank with Adam, in GiB (without activations)\n")
     print(_memory_table(parameters, ranks, precision.name, config.zero_stage))
     print("\nThe config is sound. Nothing was trained.")
+
+
+def _group_tables(
+    config: RunConfig, branches: list[Branch], model: PreTrainedModel
+) -> list[tuple[str, str]]:
+    """The group table of each stage, with its title; only one if all are the same."""
+    tables = {
+        branch.stage.name: groups_of_branch(model, config, branch).describe() for branch in branches
+    }
+    if len(set(tables.values())) == 1:
+        return [("", next(iter(tables.values())))]
+    return [(f" of {stage}", table) for stage, table in tables.items()]
 
 
 def _describe_batching(config: RunConfig) -> str:

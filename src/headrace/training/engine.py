@@ -14,11 +14,7 @@ from transformers import PreTrainedModel
 from headrace.config import RunConfig
 from headrace.config.checks import batch_arithmetic
 from headrace.training.distributed import World
-from headrace.training.param_groups import (
-    assert_learning_rates,
-    describe_groups,
-    make_param_groups,
-)
+from headrace.training.param_groups import ParameterGroups
 from headrace.training.precision import Precision
 
 logger = logging.getLogger(__name__)
@@ -54,29 +50,22 @@ def deepspeed_section(config: RunConfig, world: World, precision: Precision) -> 
 @contextmanager
 def open_engine(
     model: PreTrainedModel,
+    groups: ParameterGroups,
     config: RunConfig,
     world: World,
     precision: Precision,
-    *,
-    learning_rate: float,
 ) -> Iterator[Any]:
     """Give a DeepSpeed engine for a model, and free it at the end of the ``with`` block."""
     import deepspeed
     from deepspeed.runtime.zero import parameter_offload
 
     section = deepspeed_section(config, world, precision)
-    groups = make_param_groups(
-        model,
-        learning_rate=learning_rate,
-        weight_decay=float(section["optimizer"].get("params", {}).get("weight_decay", 0.01)),
-        no_decay=config.headrace.param_groups.no_decay,
-    )
     if world.is_main:
-        logger.info("%s", describe_groups(groups))
+        logger.info("%s", groups.describe())
     engine, optimizer, _, _ = deepspeed.initialize(
-        model=model, model_parameters=groups, config=section
+        model=model, model_parameters=groups.for_optimizer(model), config=section
     )
-    assert_learning_rates(optimizer, learning_rate)
+    groups.check(optimizer, groups.base_rates)
     try:
         yield engine
     finally:
@@ -92,12 +81,17 @@ def full_precision_state(engine: Any) -> dict[str, torch.Tensor]:
     by parameter, so that no more than one is whole on a device.
     """
     from deepspeed.utils import safe_get_full_fp32_param
+    from deepspeed.zero import GatheredParameters
 
     keep = torch.distributed.get_rank() == 0
     masters = _master_weights(engine.optimizer) if engine.zero_optimization_stage() == 0 else {}
     state: dict[str, torch.Tensor] = {}
     for name, parameter in engine.module.named_parameters():
-        value = safe_get_full_fp32_param(parameter)
+        if parameter.requires_grad:
+            value = safe_get_full_fp32_param(parameter)
+        else:  # frozen: the optimizer has no copy
+            with GatheredParameters([parameter]):
+                value = parameter.detach().clone()
         if value is None:  # without ZeRO every rank has the whole parameter
             value = masters.get(parameter, parameter)
         if keep:

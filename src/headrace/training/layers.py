@@ -8,6 +8,8 @@ parameters in such lists.  The number of layers must be the one in the network's
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -78,16 +80,6 @@ def discover_layers(model: PreTrainedModel) -> Layout:
     outputs = model.get_output_embeddings() if not prefix else None
     own = {id(parameter) for parameter in outputs.parameters()} if outputs is not None else set()
     names = parameter_names(model)
-    order = {
-        name: number
-        for number, (name, _) in enumerate(
-            model.base_model.named_parameters(remove_duplicate=False)
-        )
-    }
-    starts = {
-        path: min(number for name, number in order.items() if name.startswith(f"{path}."))
-        for path in lists
-    }
     embedded = {
         id(parameter)
         for module in model.base_model.modules()
@@ -102,16 +94,15 @@ def discover_layers(model: PreTrainedModel) -> Layout:
             places[name] = Place("head")
             continue
         places[name] = _place(
-            name.removeprefix(prefix), lists, order, starts, embedded=number in embedded
+            name.removeprefix(prefix), model.base_model, lists, embedded=number in embedded
         )
     return Layout(stacks, places)
 
 
 def _place(
     name: str,
+    body: torch.nn.Module,
     lists: Mapping[str, tuple[str, torch.nn.ModuleList]],
-    order: Mapping[str, int],
-    starts: Mapping[str, int],
     *,
     embedded: bool,
 ) -> Place:
@@ -121,11 +112,39 @@ def _place(
             return Place("layer", stack, int(name.removeprefix(f"{path}.").split(".")[0]))
     beside = {path: path.rpartition(".")[0] for path in lists}
     around = [path for path, parent in beside.items() if parent and name.startswith(f"{parent}.")]
-    beside_stack = lists[around[0]][0] if around else None
-    start = starts[around[0]] if around else min(starts.values())
+    path = around[0] if around else next(iter(lists))
     # networks keep tables of relative positions behind the layers that read them
-    before = embedded or order[name] < start
-    return Place("embeddings" if before else "after", beside_stack)
+    before = embedded or _comes_before(body, name, path)
+    return Place("embeddings" if before else "after", lists[path][0] if around else None)
+
+
+def _comes_before(body: torch.nn.Module, name: str, path: str) -> bool:
+    """Whether a parameter is used before a stack.
+
+    What the forward method of the smallest module around both names first comes first.  Where it
+    does not name both, the order in which the module was made decides.
+    """
+    ours, theirs = name.split("."), path.split(".")
+    shared = 0
+    while ours[shared] == theirs[shared]:
+        shared += 1
+    around = body.get_submodule(".".join(ours[:shared]))
+    text = _source_of_forward(type(around))
+    uses = [re.search(rf"\bself\.{part[shared]}\b", text) for part in (ours, theirs)]
+    if uses[0] and uses[1]:
+        return uses[0].start() < uses[1].start()
+    made = [
+        child for child, _ in (*around.named_parameters(recurse=False), *around.named_children())
+    ]
+    return made.index(ours[shared]) < made.index(theirs[shared])
+
+
+def _source_of_forward(kind: type[torch.nn.Module]) -> str:
+    """Text of a forward method, empty where there is none to read."""
+    try:
+        return inspect.getsource(inspect.unwrap(kind.forward))
+    except (OSError, TypeError):
+        return ""
 
 
 def _body_prefix(model: PreTrainedModel) -> str:

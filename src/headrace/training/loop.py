@@ -24,8 +24,7 @@ from headrace.training.data import BatchMaker, RankBatch
 from headrace.training.distributed import World
 from headrace.training.engine import full_precision_state
 from headrace.training.packed_inputs import PackedInputs
-from headrace.training.param_groups import assert_learning_rates, set_learning_rate
-from headrace.training.schedules import learning_rate_factor
+from headrace.training.param_groups import ParameterGroups
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch
 from headrace.training.validation import Validation, validate
@@ -63,6 +62,8 @@ class BranchTrainer:
 
     engine: Any
     """DeepSpeed engine."""
+    groups: ParameterGroups
+    """What the engine trains, and at which learning rates."""
     branch: Branch
     task: Task
     world: World
@@ -100,8 +101,9 @@ class BranchTrainer:
         with Prefetcher(self.batches.make, first, self.total_steps) as batches:
             for batch in batches:
                 started = time.perf_counter()
-                factor = learning_rate_factor(self.branch.schedule, batch.step, self.total_steps)
-                learning_rate = set_learning_rate(self.engine.optimizer, factor)
+                learning_rate = self.groups.set_learning_rates(
+                    self.engine.optimizer, batch.step, self.total_steps
+                )
                 loss_sum = self.train_step(batch)
                 sums = self._sum_over_ranks(loss_sum, batch)
                 self._account(batch, sums, learning_rate, time.perf_counter() - started)
@@ -178,6 +180,7 @@ class BranchTrainer:
             "epoch": self.plan.epochs_done(progress.step),
             "loss": sums.loss,
             "learning_rate": learning_rate,
+            "learning_rates": self.groups.by_name(self.engine.optimizer),
             "gradient_norm": None if gradient_norm is None else float(gradient_norm),
             "tokens_per_s": batch.real_tokens / seconds,
             "samples_per_s": batch.samples / seconds,
@@ -263,6 +266,7 @@ class BranchTrainer:
             "stream": StreamState.at(
                 self.plan, self.progress.step, self.batches.left_out
             ).to_json(),
+            "learning_rates": [group["lr"] for group in self.engine.optimizer.param_groups],
         }
         self.checkpoints.save(self.engine, self.progress.step, state)
 
@@ -274,4 +278,4 @@ class BranchTrainer:
         state = self.checkpoints.load(self.engine, newest)
         StreamState.from_json(state["stream"], str(newest)).check(self.plan, str(newest))
         self.progress = Progress(**state["progress"])
-        assert_learning_rates(self.engine.optimizer, self.branch.learning_rate)
+        self.groups.check(self.engine.optimizer, state.get("learning_rates"))

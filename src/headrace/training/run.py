@@ -45,6 +45,7 @@ from headrace.training.loop import BranchTrainer, Progress
 from headrace.training.model import build_model, check_attention, check_length, empty_model
 from headrace.training.order import problems_of_orders
 from headrace.training.packed_inputs import PackedInputs, check_packing
+from headrace.training.param_groups import check_groups, groups_of_branch
 from headrace.training.precision import Precision, choose_precision
 from headrace.training.quarantine import agree_on_quarantine, read_quarantine
 from headrace.training.results import collect_results, environment, write_json
@@ -157,6 +158,7 @@ def check_run(
     check_length(config.headrace.task.max_length, network.config)
     if config.headrace.batching.type == "packed":
         PackedInputs(network)
+    check_groups(network, config, chosen)
     return opened, network
 
 
@@ -232,6 +234,7 @@ def train_branch(
         start_folder=branch.start_folder,
     )
     pack_inputs = PackedInputs(model) if isinstance(plan, PackPlan) else None
+    groups = groups_of_branch(model, config, branch)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     model_class, model_settings = type(model), model.config
 
@@ -259,7 +262,7 @@ def train_branch(
         "parameters": parameters,
     }
     with (
-        open_engine(model, config, world, precision, learning_rate=branch.learning_rate) as engine,
+        open_engine(model, groups, config, world, precision) as engine,
         Callbacks(
             make_callbacks(config, branch, opened.task) if world.is_main else []
         ) as callbacks,
@@ -269,6 +272,7 @@ def train_branch(
         )
         trainer = BranchTrainer(
             engine=engine,
+            groups=groups,
             branch=branch,
             task=opened.task,
             world=world,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.config import RunConfig
 from headrace.config.checks import stage_languages
-from headrace.config.learning_rates import ScheduleConfig
+from headrace.config.learning_rates import ParamGroupsConfig, ScheduleConfig
 from headrace.config.messages import did_you_mean
 from headrace.config.schema import StageConfig
 from headrace.errors import ConfigError, Problem
@@ -33,6 +33,10 @@ class Branch:
     """Base learning rate."""
     schedule: ScheduleConfig
     """Learning rate over the steps."""
+    param_groups: ParamGroupsConfig = field(default_factory=ParamGroupsConfig)
+    """Parameters with learning rates of their own."""
+    param_groups_path: str = "headrace.param_groups"
+    """Where the config has them."""
 
     @property
     def title(self) -> str:
@@ -55,7 +59,8 @@ def expand_stages(config: RunConfig) -> list[Branch]:
     headrace = config.headrace
     by_name = {stage.name: stage for stage in headrace.stages}
     branches = []
-    for stage in headrace.stages:
+    for number, stage in enumerate(headrace.stages):
+        own_groups = stage.param_groups is not None
         languages = stage_languages(headrace, stage)
         parts = (
             [(language, (language,)) for language in languages]
@@ -77,6 +82,12 @@ def expand_stages(config: RunConfig) -> list[Branch]:
                     start_folder=start,
                     learning_rate=stage.learning_rate or config.learning_rate,
                     schedule=stage.schedule or headrace.schedule,
+                    param_groups=stage.param_groups or headrace.param_groups,
+                    param_groups_path=(
+                        f"headrace.stages.{number}.param_groups"
+                        if own_groups
+                        else "headrace.param_groups"
+                    ),
                 )
             )
     return branches

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import deepspeed  # noqa: F401 (here, before the processes are forked)
@@ -25,6 +26,7 @@ from headrace.training.engine import open_engine
 from headrace.training.loop import BranchTrainer
 from headrace.training.model import build_model
 from headrace.training.packed_inputs import PackedInputs
+from headrace.training.param_groups import groups_of_branch
 from headrace.training.precision import choose_precision
 from headrace.training.stages import expand_stages
 
@@ -75,12 +77,12 @@ class BareEngine:
 
 
 @contextmanager
-def engine_for(precision, model, config, world, accumulation):
+def engine_for(precision, model, groups, config, world, accumulation):
     if precision == "fp64":
         yield BareEngine(model.train(), accumulation, world)
         return
     chosen = choose_precision("config", config.deepspeed, world.device)
-    with open_engine(model, config, world, chosen, learning_rate=1.0) as engine:
+    with open_engine(model, groups, config, world, chosen) as engine:
         engine.train()
         yield engine
 
@@ -102,11 +104,13 @@ def take_steps(config, data, branch, plan, precision, accumulation, world):
         data, plan, branch, rank=world.rank, world_size=world.size,
         micro_batch_size=-(-BATCH_SIZE // accumulation), accumulation=accumulation,
     )  # fmt: skip
-    with engine_for(precision, model, config, world, accumulation) as engine:
+    groups = groups_of_branch(model, config, replace(branch, learning_rate=1.0))
+    with engine_for(precision, model, groups, config, world, accumulation) as engine:
         trainer = BranchTrainer(
-            engine=engine, branch=branch, task=opened.task, world=world, seed=3, plan=plan,
-            batches=batches, validation={}, total_steps=3, checkpoints=None, checkpoint_every=1,
-            log_every=1, callbacks=Callbacks([]), stop_flag=None, export=None, pack_inputs=packed,
+            engine=engine, groups=groups, branch=branch, task=opened.task, world=world, seed=3,
+            plan=plan, batches=batches, validation={}, total_steps=3, checkpoints=None,
+            checkpoint_every=1, log_every=1, callbacks=Callbacks([]), stop_flag=None, export=None,
+            pack_inputs=packed,
         )  # fmt: skip
         losses, gradients = [], []
         last = plan.steps_before(1) - 1
