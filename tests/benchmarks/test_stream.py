@@ -271,7 +271,7 @@ def test_a_wrong_folder_of_peers_is_found_before_measuring(tmp_path, capsys):
     assert main(["benchmark", "stream", "--peers", str(tmp_path / "missing")]) == 2
     assert "scripts/stream_peers.sh" in capsys.readouterr().err
     assert main(["benchmark", "training", "--peers", str(tmp_path)]) == 2
-    assert "only for the benchmark stream" in capsys.readouterr().err
+    assert "this benchmark has no peers" in capsys.readouterr().err
 
 
 # Data and server

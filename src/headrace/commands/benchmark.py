@@ -19,13 +19,13 @@ EXAMPLE = "headrace benchmark training --quick --json training.json"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("name", help="benchmark: training or stream")
+    parser.add_argument("name", help="benchmark: training, stream or selection")
     parser.add_argument("--quick", action="store_true", help="a smaller version, about a minute")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds in place of the default")
     parser.add_argument(
         "--peers",
         metavar="DIR",
-        help="environments of the other loaders (stream), made by scripts/stream_peers.sh DIR",
+        help="environments of the peers of stream or selection, made by scripts/NAME_peers.sh DIR",
     )
     parser.add_argument(
         "--json", metavar="FILE", help="write rows and figures; - writes them to stdout instead"
@@ -74,12 +74,12 @@ def _check(arguments: argparse.Namespace) -> None:
         problems.append(
             Problem("out of range", "--rounds", str(arguments.rounds), "Give 1 or more")
         )
-    if arguments.peers is not None and arguments.name != "stream":
+    if arguments.peers is not None and arguments.name == "training":
         problems.append(
-            Problem("only for the benchmark stream", "--peers", arguments.peers, "Leave it out")
+            Problem("this benchmark has no peers", "--peers", arguments.peers, "Leave it out")
         )
     elif arguments.peers is not None and not Path(arguments.peers).is_dir():
-        remedy = f"Make them with: scripts/stream_peers.sh {arguments.peers}"
+        remedy = f"Make them with: scripts/{arguments.name}_peers.sh {arguments.peers}"
         problems.append(Problem("no such folder", "--peers", arguments.peers, remedy))
     if arguments.json not in {None, "-"}:
         problems += storage.output_file_problems(arguments.json, "--json")
