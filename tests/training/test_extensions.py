@@ -49,6 +49,21 @@ def test_a_stale_lock_is_removed(tmp_path):
     assert not (copy / "lock").exists()
 
 
+@pytest.mark.slow
+def test_ranks_that_are_killed_leave_no_shared_memory(launcher):
+    def left() -> set[str]:
+        own = f"deepspeed_allreduce_buffer_{os.getuid()}_127.0.0.1_{port}_*"
+        return {path.name for path in Path("/dev/shm").glob(own)}
+
+    script = Path(__file__).parent / "workers" / "killed_rank.py"
+    finished = launcher.run(script, ranks=2)
+    port = finished.args[finished.args.index("--master_port") + 1]
+    assert finished.returncode != 0
+    assert "AssertionError" not in finished.stderr + finished.stdout
+    assert "exits with return code = -9" in finished.stderr + finished.stdout
+    assert left() == set()
+
+
 def test_our_folder_is_named_after_the_versions(monkeypatch, tmp_path):
     monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -68,6 +68,8 @@ def process_group() -> Iterator[World]:
     accelerator.set_device(local_rank)
     device = torch.device(accelerator.device_name(local_rank))
     deepspeed.init_distributed(dist_backend=accelerator.communication_backend_name(), verbose=False)
+    torch.distributed.barrier()
+    extensions.release_names(torch.distributed.get_rank())
     if own_port:
         del os.environ["MASTER_PORT"]  # it is taken now: a run started from here needs its own
     try:
