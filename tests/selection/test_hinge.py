@@ -1,5 +1,6 @@
 """The graph cut with the hinge against its definition and the plain greedy."""
 
+import json
 from itertools import combinations
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.cli import main
 from headrace.errors import SelectionError
 from headrace.selection import IndexSettings, Limits, greedy, neighbour_graph, select
 from headrace.selection.hinge import Hinge
@@ -142,3 +144,21 @@ def test_what_is_wrong_is_refused_at_once(clusters):
         )  # fmt: skip
     where = [problem.where for problem in caught.value.problems]
     assert where == ["method", "graph", "threshold", "penalty"]
+
+
+def test_the_command_says_what_the_hinge_took(clusters, tmp_path, capsys):
+    np.save(tmp_path / "vectors.npy", np.repeat(clusters(60, 8, 1), 5, axis=0))
+    command = [
+        "select", "--vectors", str(tmp_path / "vectors.npy"), "--cache", str(tmp_path / "cache"),
+        "--objective", "graph_cut_hinge", "--trade-off", "0", "--neighbours", "40",
+    ]  # fmt: skip
+    assert main([*command, "--rows", "90", "--output", str(tmp_path / "a")]) == 0
+    report = json.loads((tmp_path / "a" / "selection.json").read_text())
+    assert (report["maximised"], report["method"]) == ("graph_cut_hinge", "exact_greedy")
+    assert report["penalty"] > 0
+    assert report["settings"]["hinge"] == {"threshold": 0.8, "weight": None}
+    errors = capsys.readouterr().err
+    assert f"from sample {report['first_negative_gain']}" in errors
+    assert "a higher threshold or a lower penalty" in errors
+    assert main([*command, "--rows", "5", "--threshold", "1", "--output", str(tmp_path / "b")]) == 2
+    assert "--threshold: out of range" in capsys.readouterr().err

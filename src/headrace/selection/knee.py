@@ -7,16 +7,21 @@ from typing import Any
 
 
 def knee_warning(report: Mapping[str, Any], setting: str) -> str | None:
-    """A warning that lambda is too large for the number of rows, or None.
+    """A warning that lambda, or the hinge, takes too much for the number of rows, or None.
 
     Args:
         report: ``selection.json``.
         setting: what lambda is called where it is set.
     """
     place = report["first_negative_gain"]
-    if place is None or report["method"] not in ("frank_wolfe", "exact_greedy"):
+    if place is None or report["method"] not in ("frank_wolfe", "exact_greedy", "greedi"):
         return None
     largest = report["suggested_trade_off"]
+    if report["maximised"] == "graph_cut_hinge" and largest is None:
+        return (
+            f"from sample {place:,} on, each lowers the objective: what is left is too similar to "
+            f"what is chosen. Choose fewer rows, a higher threshold or a lower penalty"
+        )
     lower = "Choose fewer rows"
     if largest is not None:
         balanced = report["rows"] / report["chosen"] - 2
