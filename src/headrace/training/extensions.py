@@ -81,8 +81,8 @@ def release_names(rank: int) -> None:
     """Take this rank's shared memory of the op out of the file system; its mappings stay.
 
     DeepSpeed never removes these buffers, 66 MiB a rank: every run would leave them in the memory
-    of the machine.  Call it when all ranks have mapped them: from then on they are freed when the last
-    process ends, however it ends.
+    of the machine.  Call it when all ranks have mapped them: from then on they are freed when the
+    last process ends, however it ends.
     """
     master = "_".join(os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT"))
     name = f"deepspeed_allreduce_buffer_{os.getuid()}_{master}_{rank}"
