@@ -51,7 +51,8 @@ def _select(value: Any) -> Any:
 def _layers(value: Any) -> Any:
     numbers = [value] if isinstance(value, int) else value
     whole = isinstance(numbers, list) and all(type(number) is int for number in numbers)
-    if (whole and numbers) or (isinstance(value, str) and value and _LAYERS.fullmatch(value)):
+    named = isinstance(value, str) and value and _LAYERS.fullmatch(value)
+    if value is None or named or (whole and numbers):
         return value
     raise ValueError('must be layers such as 3, "0-1", "-2:" or [0, 2]')
 
