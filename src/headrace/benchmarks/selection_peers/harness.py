@@ -5,7 +5,7 @@ is JSON: ``vectors`` (a ``.npy`` file), ``rows`` (how many to choose), ``trade_o
 ``threads``, ``chosen`` (the ``.npy`` file to write), and what the module needs.
 
 A module has ``choose(vectors, rows, trade_off, task)``, which returns the chosen rows and facts.
-It is called once for a few rows before anything is measured: libraries are loaded and compiled.
+It is called once for some rows before anything is measured: libraries are loaded and compiled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-_WARM_UP_ROWS = 400
+_WARM_UP_ROWS = 2000
 
 
 def main(name: str, task: dict[str, Any]) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def main(name: str, task: dict[str, Any]) -> dict[str, Any]:
     start, stop = task.get("part", (0, len(vectors)))
     vectors = vectors[start:stop].copy()
     few = min(_WARM_UP_ROWS, len(vectors))
-    module.choose(vectors[:few].copy(), min(20, few), task["trade_off"], task)
+    module.choose(vectors[:few].copy(), few // 20, task["trade_off"], task)
     before = _forget_peak()
     began = time.perf_counter()
     chosen, facts = module.choose(vectors, task["rows"], task["trade_off"], task)

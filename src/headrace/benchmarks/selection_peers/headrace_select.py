@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from datetime import timedelta
 from typing import Any
@@ -38,6 +39,7 @@ def choose(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         if not torch.distributed.is_initialized():
             torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=120))
+            atexit.register(torch.distributed.destroy_process_group)
         ranks = CountedGroup()
         ranks.sum(np.zeros(1))  # all begin together
     limits = Limits(rows=rows)
