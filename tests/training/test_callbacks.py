@@ -1,8 +1,10 @@
-"""The metrics file across a crash."""
+"""The metrics file across a crash, and the numbers that TensorBoard gets."""
 
 import json
 
-from headrace.training.callbacks import MetricsFile
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from headrace.training.callbacks import MetricsFile, TensorBoard
 
 
 def record(kind, step, branch="all"):
@@ -69,3 +71,17 @@ def test_steps_that_are_not_logged_are_not_written(tmp_path):
     metrics.on_start(record("start", 0), 0)
     metrics.on_step(record("train", 1), logged=False)
     assert len(read(metrics.path)) == 1
+
+
+def test_tensorboard_has_a_learning_rate_for_each_group(tmp_path):
+    board = TensorBoard(tmp_path)
+    board.on_start(record("start", 0), 0)
+    for step in (1, 2):
+        numbers = {"learning_rate": 0.5, "gradient_norm": None, "tokens_per_s": 9.0}
+        rates = {"learning_rates": {"low": 0.25 / step, "head": 0.5}}
+        line = {**record("train", step), **numbers, **rates, "loss_scale": None}
+        board.on_step(line, logged=True)
+    board.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [item.value for item in events.Scalars("learning_rate/low")] == [0.25, 0.125]
+    assert [item.step for item in events.Scalars("learning_rate/head")] == [1, 2]

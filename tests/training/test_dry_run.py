@@ -71,3 +71,45 @@ def test_everything_that_is_wrong_is_listed(plan, tmp_path):
     assert code == 2
     for part in ("train_batch_size", "--branch", "nowhere"):
         assert part in captured.err
+
+
+def test_groups_of_each_stage_are_shown_where_they_differ(plan):
+    groups = [
+        {"name": "low", "select": {"layers": 0}, "lr": 1e-5},
+        {"name": "words", "select": "embeddings", "freeze": True},
+        {"name": "others", "select": "rest", "schedule": {"type": "constant"}},
+    ]
+    code, captured = plan(
+        "--ranks", "1",
+        **{"headrace.param_groups": {"groups": groups}, "headrace.stages.1.param_groups": {}},
+    )  # fmt: skip
+    assert code == 0
+    table = captured.out.split("parameter groups of multilingual\n")[1].split("\n\n")[0]
+    shown = [line.split() for line in table.splitlines()]
+    assert ["low", "1e-05", "0.01", "cosine,"] in [[*line[:1], *line[3:6]] for line in shown]
+    assert ["words", "frozen"] in [[line[0], line[3]] for line in shown]
+    assert "groups of the optimizer: 4" in table
+    assert "parameter groups of monolingual" in captured.out
+
+
+def test_groups_that_do_not_fit_the_network_are_refused_with_all_else(plan):
+    code, captured = plan(
+        "--ranks", "1",
+        **{
+            "headrace.param_groups": {"distribution": [1e-5] * 10, "split": "paper-text"},
+            "headrace.stages.1.param_groups": {
+                "groups": [
+                    {"name": "deep", "select": {"layers": 5}},
+                    {"name": "lost", "select": {"regex": "decoder"}},
+                ],
+                "unmatched": "base",
+            },
+        },
+    )  # fmt: skip
+    assert code == 2
+    lines = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert [line.split(": ")[1] for line in lines] == [
+        "headrace.param_groups.distribution",
+        "headrace.stages.1.param_groups.groups.0.select.layers",
+        "headrace.stages.1.param_groups.groups.1.select.regex",
+    ]

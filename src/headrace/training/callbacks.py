@@ -198,6 +198,8 @@ class TensorBoard:
         for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_s", "loss_scale"):
             if record[name] is not None:
                 self.writer.add_scalar(f"train/{name}", record[name], record["step"])
+        for group, rate in record["learning_rates"].items():
+            self.writer.add_scalar(f"learning_rate/{group}", rate, record["step"])
 
     def on_validation(self, record: Record) -> None:
         """Write the loss and the scores of each language."""
