@@ -53,7 +53,7 @@ class Settings:
     """Further shares of copies among all rows."""
     epochs: int = 5
     batch_size: int = 8
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     max_length: int = 96
 
 
