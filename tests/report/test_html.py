@@ -240,3 +240,30 @@ def test_a_page_of_multiple_choice_speaks_of_accuracy(make_choice_run: RunMaker)
     results = json.loads((folder / "results.json").read_text())["stages"]
     last = next(entry for entry in results if entry["branch"] == "hi")
     assert f"{100 * last['metrics']['hi']['accuracy']:.2f}" in text
+
+
+def test_learning_rates_of_groups_have_a_line_each(make_run: RunMaker) -> None:
+    folder = make_run(languages=["en", "hi"])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    names = [f"layer-{number}" for number in range(6)]
+    for line in lines:
+        if line["kind"] == "train" and line["stage"] == "multilingual":
+            rate = line["learning_rate"]
+            rates = {name: rate * 2.0**number for number, name in enumerate(names)}
+            line["learning_rates"] = {"words": rate, **rates, EVIL: 0.0}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = write_report(folder).read_text()
+    assert "<script>alert" not in page
+    (drawing,) = [
+        drawing
+        for drawing in drawings(page)
+        if "Learning rates by group, stage multilingual" in "".join(drawing.itertext())
+    ]
+    shown = [element.text for element in drawing.iter() if element.tag.endswith("title")]
+    # groups with equal rates share a line, and one of rate 0 has none
+    assert shown[1:] == ["words, layer-0", *names[1:]]
+    text = Page(page).text
+    for name in ["words, layer-0", *names[1:]]:
+        assert name in text
+    assert page.count("Learning rates by group") >= 2
+    assert text.count("Learning rate, all branches") == 1  # the stage without groups

@@ -68,6 +68,8 @@ class StageFigures:
     losses: tuple[LossFigure, ...]
     learning_rate: Any
     throughput: Any
+    rate_groups: tuple[str, ...] = ()
+    """Names of the lines of the learning rates, where there are parameter groups."""
 
 
 def render_report(run: RunFolder, others: Sequence[RunFolder] = ()) -> str:
@@ -195,15 +197,23 @@ def _figures(number: int, stage: Stage, markup: Any) -> StageFigures:
     )
     trained = any(branch.training for branch in stage.branches)
     rate = speed = None
-    if trained:
+    groups = tuple(map(", ".join, plots.rate_groups(stage)))
+    if groups:
+        rate = plots.group_rates_plot(stage, name=f"rate-{number}")
+    elif trained:
         rate = plots.stage_plot(
             stage, "Learning rate", lambda point: point.learning_rate, name=f"rate-{number}"
         )
+    if trained:
         speed = plots.stage_plot(
             stage, "Tokens per second", lambda point: point.tokens_per_s, name=f"speed-{number}"
         )
     return StageFigures(
-        stage.name, losses, markup(rate) if rate else None, markup(speed) if speed else None
+        stage.name,
+        losses,
+        markup(rate) if rate else None,
+        markup(speed) if speed else None,
+        groups,
     )
 
 

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from headrace.report import numbers, svg
 from headrace.report.axes import (
@@ -165,6 +166,62 @@ def stage_plot(
             name=name,
             title=f"{quantity}, stage {stage.name}",
             description=f"{quantity} over optimizer steps, {len(highest)} branches.{top}",
+            hover=hover,
+        )
+
+
+def rate_groups(stage: Stage) -> list[tuple[str, ...]]:
+    """Parameter groups of a stage; those that have the same learning rate all along are together.
+
+    The groups are those of the first branch that logged any: branches differ in their steps only.
+    """
+    points = _points_with_groups(stage)
+    names = list(points[0].learning_rates) if points else []
+    together: dict[tuple[float | None, ...], tuple[str, ...]] = {}
+    for name in names:
+        curve = tuple(point.learning_rates.get(name) for point in points)
+        together[curve] = (*together.get(curve, ()), name)
+    return list(together.values())
+
+
+def _points_with_groups(stage: Stage) -> list[TrainPoint]:
+    logged = (
+        [point for point in branch.training if point.learning_rates] for branch in stage.branches
+    )
+    return next((points for points in logged if points), [])
+
+
+def _rate_of(group: str, point: TrainPoint) -> float | None:
+    """The rate of a group; None for 0, which has no place on an axis of powers."""
+    return point.learning_rates.get(group) or None
+
+
+def group_rates_plot(stage: Stage, *, name: str) -> str:
+    """Learning rates of the parameter groups over steps, a line for each of `rate_groups`."""
+    points = _points_with_groups(stage)
+    with svg.style(name):
+        figure, axes = new_figure(WIDE)
+        hover, described = {}, []
+        for number, groups in enumerate(rate_groups(stage)):
+            curve = _curve(points, partial(_rate_of, groups[0]))
+            if not curve.means:
+                continue
+            (line,) = axes.plot(
+                curve.steps,
+                curve.means,
+                color=svg.SERIES[number % len(svg.SERIES)],
+                linestyle="-" if number < len(svg.SERIES) else "--",
+            )
+            line.set_gid(f"line-{number}")
+            hover[f"line-{number}"] = ", ".join(groups)
+            described.append(f"{', '.join(groups)}: {max(curve.highs):.3g} at most")
+        axes.set_yscale("log")
+        axes.set_xlabel("step")
+        return svg.to_svg(
+            figure,
+            name=name,
+            title=f"Learning rates by group, stage {stage.name}",
+            description="; ".join(described) + ".",
             hover=hover,
         )
 

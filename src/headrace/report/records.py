@@ -158,6 +158,8 @@ class TrainPoint:
     samples_per_s: float | None
     padding_share: float | None
     time: float | None
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+    """By parameter group, where the config has groups."""
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> TrainPoint:
@@ -171,6 +173,7 @@ class TrainPoint:
             samples_per_s=as_number(record.get("samples_per_s")),
             padding_share=as_number(record.get("padding_share")),
             time=as_number(record.get("time")),
+            learning_rates=as_numbers(record.get("learning_rates")),
         )
 
 
