@@ -201,7 +201,7 @@ def group_rates_plot(stage: Stage, *, name: str) -> str:
     points = _points_with_groups(stage)
     with svg.style(name):
         figure, axes = new_figure(WIDE)
-        hover, described = {}, []
+        hover, described, highest = {}, [], []
         for number, groups in enumerate(rate_groups(stage)):
             curve = _curve(points, partial(_rate_of, groups[0]))
             if not curve.means:
@@ -214,8 +214,13 @@ def group_rates_plot(stage: Stage, *, name: str) -> str:
             )
             line.set_gid(f"line-{number}")
             hover[f"line-{number}"] = ", ".join(groups)
-            described.append(f"{', '.join(groups)}: {max(curve.highs):.3g} at most")
+            highest.append(max(curve.highs))
+            described.append(f"{', '.join(groups)}: {highest[-1]:.3g} at most")
         axes.set_yscale("log")
+        # the last steps of a schedule that ends at zero would flatten all the others
+        axes.set_ylim(bottom=1e-3 * min(highest) if highest else None)
+        short_numbers(axes, 5)
+        axes.yaxis.set_major_formatter(lambda value, _: short_tick(value))
         axes.set_xlabel("step")
         return svg.to_svg(
             figure,
