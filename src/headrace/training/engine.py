@@ -80,8 +80,8 @@ def full_precision_state(engine: Any) -> dict[str, torch.Tensor]:
     A collective: every rank calls it, the main rank gets the weights. They are gathered parameter
     by parameter, so that no more than one is whole on a device.
     """
-    from deepspeed.utils import safe_get_full_fp32_param
     from deepspeed.runtime.zero import GatheredParameters
+    from deepspeed.utils import safe_get_full_fp32_param
 
     keep = torch.distributed.get_rank() == 0
     masters = _master_weights(engine.optimizer) if engine.zero_optimization_stage() == 0 else {}
