@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from headrace.config.learning_rates import ParamGroupsConfig, ScheduleConfig
-from headrace.config.section import Name
-from headrace.config.section import Section as Section
+from headrace.config.section import Name, Section
 from headrace.config.sizes import bytes_of
 
 

@@ -10,9 +10,9 @@ from headrace.config import RunConfig
 from headrace.config.schema import (
     GraphCutHingeConfig,
     NeighboursConfig,
-    Section,
     SelectionConfig,
 )
+from headrace.config.section import Section
 from headrace.config.selection import WHERE
 from headrace.errors import UserError
 from headrace.selection import IndexSettings, Limits
