@@ -287,6 +287,31 @@ def test_everything_that_is_wrong_is_said_at_once_under_the_names_of_options(
     assert not (tmp_path / "selected").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ("--threshold 0.9 --penalty 3", "--threshold --penalty"),
+        ("--neighbours 9 --probes 2 --width 0", "--neighbours --probes --width"),
+        ("--objective facility_location --trade-off 3 --probes 4", "--trade-off"),
+        ("--objective facility_location --index hnsw --probes 4", "--probes"),
+        ("--objective facility_location --index ivf --links 4", "--links"),
+        ("--seed 0 --sample-rows 9 --parts 2", "--seed --sample-rows --parts"),
+        ("--method exact_greedy --warm-passes 0", "--warm-passes"),
+        ("--pooling cls --max-length 9 --shard-cache x", "--pooling --max-length --shard-cache"),
+        ("--epochs 3 --dbow", "--epochs --dbow"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(
+    ready_made, options, refused, tmp_path, capsys
+):
+    assert main([*ready_made, "--rows", "5", *options.split()]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    found = [line.split()[1] for line in lines if "it would have no effect" in line]
+    assert sorted(found) == sorted(f"{option}:" for option in refused.split())
+    assert len(lines) == len(found)
+    assert not (tmp_path / "selected").exists()
+
+
 def test_rows_without_a_direction_are_named_by_their_ids(ready_made, tmp_path, capsys):
     vectors = np.load(tmp_path / "v.npy")
     vectors[7] = np.nan
