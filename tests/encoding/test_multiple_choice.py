@@ -17,7 +17,7 @@ from headrace.encoding.collate import collate_multiple_choice
 from headrace.encoding.multiple_choice import MultipleChoiceEncoder, PairEncoder
 from headrace.encoding.report import ChoiceReport
 from headrace.encoding.sidecar import EncodedSource, encode_source
-from headrace.encoding.task_encoder import EncodingSpec
+from headrace.encoding.task_encoder import MOST_PROBLEMS, EncodingSpec
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import EncodingError, LabelError
 from headrace.shards import Sample, ShardReader
@@ -198,7 +198,19 @@ def test_everything_malformed_is_refused_at_once(
     assert len(problems) == len(BAD)
     for number, (problem, (_, words)) in enumerate(zip(problems, BAD, strict=True), start=1):
         assert words in problem.what
-        assert problem.where == f"shard shard-{number // 2:06d}.tar sample s{number}"
+        place = f"/source, shard shard-{number // 2:06d}.tar sample s{number}"
+        assert problem.where.endswith(place)
+
+
+def test_many_malformed_samples_are_counted(
+    source: Callable[..., EncodedSource], tmp_path: Path
+) -> None:
+    with pytest.raises(LabelError) as caught:
+        source([{"context": "a", "choices": ["a"], "label": 0}] * 64)
+    *named, rest = caught.value.problems
+    assert len(named) == MOST_PROBLEMS
+    assert named[-1].where.endswith(f"sample s{MOST_PROBLEMS - 1}")
+    assert f"{64 - MOST_PROBLEMS} more problems" in rest.what
 
 
 def test_the_maximum_length_has_room_for_both_parts(bert: Any) -> None:

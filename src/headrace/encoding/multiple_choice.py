@@ -17,6 +17,7 @@ from headrace.encoding.task_encoder import (
     SAMPLES_AT_ONCE,
     EncodedSamples,
     EncodingSpec,
+    SampleProblems,
     metadata_of,
     offsets_of,
 )
@@ -84,7 +85,7 @@ class MultipleChoiceEncoder:
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._token_type = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
-        self._problems: list[Problem] = []
+        self._problems = SampleProblems()
 
     @cached_property
     def _pairs(self) -> PairEncoder:
@@ -121,8 +122,8 @@ class MultipleChoiceEncoder:
 
     @property
     def problems(self) -> list[Problem]:
-        """Everything that is wrong with the samples seen so far, one entry a sample."""
-        return list(self._problems)
+        """Malformed samples seen so far: one entry a sample, and a count of the rest."""
+        return self._problems.listed()
 
     def encode(
         self, samples: Iterable[Sample], shard: str, progress: Callable[[int], object]
@@ -152,7 +153,7 @@ class MultipleChoiceEncoder:
         for kind, known in names.items():
             if len(known) - 1 > MAXIMUM_NAMES:
                 what = f"{len(known) - 1} different {kind}, {MAXIMUM_NAMES} are the most"
-                self._problems.append(Problem(what, f"shard {shard}"))
+                self._problems.add(Problem(what, f"shard {shard}"))
         if self._problems:
             return None
         sizes = np.array([len(ids) for ids, *_ in rows], dtype=np.int64)
@@ -186,7 +187,7 @@ class MultipleChoiceEncoder:
         if what is not None:
             remedy = "Build the source from samples with a context, choices and a label"
             place = f"shard {shard} sample {sample.key}"
-            self._problems.append(Problem(what, place, remedy=remedy))
+            self._problems.add(Problem(what, place, remedy=remedy))
             return None
         return content
 

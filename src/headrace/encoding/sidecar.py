@@ -221,7 +221,12 @@ class _Work:
                         damaged += error.problems
                 busy = 0
         if self.encoder.problems:
-            raise LabelError([*self.encoder.problems, *damaged])
+            # Shards of two sources often have one name.
+            named = [
+                replace(problem, where=f"{self.reader.url}, {problem.where}")
+                for problem in self.encoder.problems
+            ]
+            raise LabelError([*named, *damaged])
         if damaged:
             raise ShardError(damaged)
         return tuple(shard for shard in done.values() if shard is not None), out

@@ -28,6 +28,8 @@ SAMPLES_AT_ONCE = 1024
 """Samples that are given to the tokenizer in one call, which spreads them over the cores."""
 MAXIMUM_NAMES = 255
 """Different subsets of a shard: their numbers are stored as uint8."""
+MOST_PROBLEMS = 20
+"""Malformed samples of a source that are named; the rest are counted."""
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -113,14 +115,36 @@ class TaskEncoder(Protocol):
         ...
 
 
-def metadata_of(sample: Sample, shard: str, problems: list[Problem]) -> dict[str, Any] | None:
+class SampleProblems:
+    """What is wrong with the samples of a source: the first ones by name, the rest by number."""
+
+    def __init__(self) -> None:
+        self._first: list[Problem] = []
+        self._rest = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._first)
+
+    def add(self, problem: Problem) -> None:
+        """Note one more."""
+        if len(self._first) < MOST_PROBLEMS:
+            self._first.append(problem)
+        else:
+            self._rest += 1
+
+    def listed(self) -> list[Problem]:
+        """At most ``MOST_PROBLEMS``, and then one that counts the rest."""
+        more = [Problem(f"{self._rest:,} more problems", "all shards")] if self._rest else []
+        return self._first + more
+
+
+def metadata_of(sample: Sample, shard: str, problems: SampleProblems) -> dict[str, Any] | None:
     """The ``json`` field of a sample, or None after noting what is wrong with it."""
     try:
         return sample.metadata
     except ShardError as error:
-        problems += [
-            Problem(p.what, f"shard {shard} {p.where}", p.value, p.remedy) for p in error.problems
-        ]
+        for p in error.problems:
+            problems.add(Problem(p.what, f"shard {shard} {p.where}", p.value, p.remedy))
         return None
 
 

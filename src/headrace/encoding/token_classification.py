@@ -17,6 +17,7 @@ from headrace.encoding.task_encoder import (
     SAMPLES_AT_ONCE,
     EncodedSamples,
     EncodingSpec,
+    SampleProblems,
     metadata_of,
 )
 from headrace.errors import Problem
@@ -50,7 +51,7 @@ class TokenClassificationEncoder:
         types = {name: number for number, name in enumerate(label_set.types)}
         self._types = np.array([types.get(tag[2:], -1) for tag in label_set.tags])
         self._unknown: dict[str, tuple[str, int]] = {}
-        self._malformed: list[Problem] = []
+        self._malformed = SampleProblems()
 
     @cached_property
     def _aligner(self) -> WordAligner:
@@ -115,7 +116,7 @@ class TokenClassificationEncoder:
             progress(len(chunk))
         if len(numbers) - 1 > MAXIMUM_NAMES:
             what = f"{len(numbers) - 1} different subsets, {MAXIMUM_NAMES} are the most"
-            self._malformed.append(Problem(what, f"shard {shard}"))
+            self._malformed.add(Problem(what, f"shard {shard}"))
         if self._has_problems:
             return None
         batch = join_batches(batches)
@@ -140,8 +141,8 @@ class TokenClassificationEncoder:
 
     @property
     def problems(self) -> list[Problem]:
-        """Everything that is wrong with the samples seen so far; one entry a tag."""
-        found = list(self._malformed)
+        """What is wrong with the samples seen so far: malformed ones, and one entry a tag."""
+        found = self._malformed.listed()
         for tag, (place, count) in self._unknown.items():
             where = place if count == 1 else f"{place} (and {count - 1} more words)"
             found.append(self._labels.unknown_tag(tag, where))
@@ -155,9 +156,7 @@ class TokenClassificationEncoder:
         what = _malformation(content)
         if what is not None:
             remedy = "Build the source from text that is annotated word by word"
-            self._malformed.append(
-                Problem(what, f"shard {shard} sample {sample.key}", None, remedy)
-            )
+            self._malformed.add(Problem(what, f"shard {shard} sample {sample.key}", None, remedy))
             return None
         is_known = True
         for tag in content["tags"]:
