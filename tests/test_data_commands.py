@@ -1,5 +1,6 @@
 """Mistakes in the options of the data commands: told by their names, before any work."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,17 @@ def test_preview_refuses_a_number_below_one(number, source, errors):
 def test_preview_takes_any_large_number(source, capsys):
     assert main(["preview", source, "-n", "9" * 23]) == 0
     assert "2 samples in 1 shard\n" in capsys.readouterr().out
+
+
+def test_preview_shows_all_choices_and_which_is_right(tmp_path, capsys):
+    question = {"context": "It rained.", "choices": ["We got wet.", "We\u001b sang."], "label": 0}
+    (tmp_path / "a.jsonl").write_text(json.dumps(question) + "\n")
+    url = str(tmp_path / "source")
+    assert main(["build", str(tmp_path / "a.jsonl"), "--output", url, "--language", "en"]) == 0
+    capsys.readouterr()
+    assert main(["preview", url]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:4] == ["  It rained. We got wet.", "  * We got wet.", "  - We\ufffd sang."]
 
 
 @pytest.mark.parametrize("folder", ["", "memory://x", "s3://bucket/x", "{}/a.conll"])

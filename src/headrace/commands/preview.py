@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from headrace.stream.selected import Chosen
     from headrace.training.stages import Branch
 
-HELP = "print samples of a source, or of a run's stream at any position; entities in brackets"
+HELP = (
+    "print samples of a source, or of a run's stream at any position; entities in brackets, the "
+    "right choice starred"
+)
 EXAMPLE = (
     "headrace preview data/en/train -n 3\n"
     "  headrace preview ds_configs/demo.json --stage multilingual --epoch 2 --position 100"
@@ -230,6 +233,11 @@ def _lines(sample: Sample, metadata: dict[str, Any]) -> list[str]:
         lines.append(f"  {bracketed(metadata['tokens'], metadata['tags'])}")
     elif "txt" in sample.fields:
         lines += [f"  {line}" for line in sample.text.splitlines()]
+    if isinstance(metadata.get("choices"), list):
+        lines += [
+            f"  {'*' if number == metadata.get('label') else '-'} {choice}"
+            for number, choice in enumerate(metadata["choices"])
+        ]
     others = [name for name in sample.fields if name not in ("txt", "json")]
     lines += [f"  {name}: {len(sample.fields[name]):,} bytes" for name in others]
     return [*lines, ""]
