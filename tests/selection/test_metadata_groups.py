@@ -41,13 +41,22 @@ def test_each_value_is_a_group_over_all_sources(readers):
     assert groups.dtype == np.int32
 
 
-def test_samples_without_metadata_are_a_group(tmp_path):
+def test_samples_without_metadata_are_a_group(readers, tmp_path):
     with ShardWriter(str(tmp_path / "plain"), fields=("txt",)) as writer:
         for number in range(4):
             writer.write(Sample(f"{number}", {"txt": b"text"}))
-    groups, names = groups_by({"en": ShardReader(str(tmp_path / "plain"))}, "topic")
-    assert names == ("(none)",)
-    assert groups.tolist() == [0] * 4
+    with_field = readers(hi=["law", "art"])
+    plain = ShardReader(str(tmp_path / "plain"))
+    groups, names = groups_by({"en": plain, **with_field}, "topic")
+    assert names == ("(none)", "art", "law")
+    assert groups.tolist() == [0] * 4 + [2, 1]
+    with pytest.raises(UserError, match=r"no sample has the field \(value: topic\).*samples: none"):
+        groups_by({"en": plain}, "topic")
+
+
+def test_a_field_that_no_sample_has_is_refused_with_those_there_are(readers):
+    with pytest.raises(UserError, match=r"no sample has the field \(value: topik\).*: topic$"):
+        groups_by(readers(en=["law", "art", None], hi=[None] * 3), "topik")
 
 
 def test_values_that_are_no_groups_are_named(readers):

@@ -21,6 +21,8 @@ _PIECE = 1024
 """Samples that are read at once."""
 _NAMED = 10
 """Samples that a problem names."""
+_FIELDS = 30
+"""Fields that a problem names."""
 
 
 def groups_by(
@@ -37,7 +39,8 @@ def groups_by(
         show: whether there is a progress bar (on a terminal).
 
     Raises:
-        SelectionError: if the field has other values, or more than ``MAX_GROUPS`` different ones.
+        SelectionError: if no sample has the field, it has other values, or more than
+            ``MAX_GROUPS`` different ones.
         ShardError: with all shards that are damaged and samples whose ``json`` is none.
     """
     numbers: dict[str, int] = {}
@@ -74,6 +77,8 @@ def groups_by(
                 done += entry.samples
     if unfit:
         problems.append(_no_group(field, unfit))
+    elif set(numbers) == {NO_VALUE} and not problems:
+        problems.append(_no_sample(field, readers))
     if problems:
         raise UserError(problems)
     names = sorted(numbers)
@@ -92,6 +97,16 @@ def _value(sample: Sample, field: str) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return json.dumps(value) if isinstance(value, bool | int | float) else None
+
+
+def _no_sample(field: str, readers: Mapping[str, ShardReader]) -> Problem:
+    known: set[str] = set()
+    for reader in readers.values():
+        for sample in reader.shard(0).read_samples(np.arange(min(_PIECE, len(reader.shard(0))))):
+            if "json" in sample.fields:
+                known |= {name for name, value in sample.metadata.items() if value is not None}
+    names = ", ".join(sorted(known)[:_FIELDS]) or "none"
+    return Problem("no sample has the field", "group_by", field, f"Fields of samples: {names}")
 
 
 def _too_many(field: str) -> Problem:
