@@ -3,7 +3,7 @@
 A step needs the row with the largest gain, and after a step every gain changes.  Rows are kept in
 three layers: a few whose gains are exact at each step, a pool whose gains were exact some steps
 ago, and all others, whose gains were exact some more steps ago.  For each of the two stale layers
-a bound says what the best gain in it can have become (:class:`_Layer`); while the best exact gain
+a bound says what the best gain in it can have become (:class:`Layer`); while the best exact gain
 is above both bounds it is the best of all.  Otherwise a layer is computed again.
 """
 
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from headrace.selection.checkpoint import Stage
 from headrace.selection.hinge import Penalty
+from headrace.selection.layers import Bins, Layer
 from headrace.selection.limits import Room
 from headrace.selection.objective import GraphCut
 from headrace.selection.rows import Rows
 from headrace.selection.top import top
 
-_BINS = 64
 _POOL = 0.02
 """Share of all rows in the pool, at first."""
 _SMALLEST_POOL = 1024
@@ -82,85 +82,6 @@ def greedy(
     return _Greedy(rows, cut, room, start, taken, trust, stage, penalty).run(after_step)
 
 
-class _Layer:
-    """What the best score of rows that were scored some steps ago can be now.
-
-    A row's score has changed by ``-a x . D`` since, where ``D`` is the sum of the rows added.
-    With ``u`` along the sum of all rows, ``alpha = x . u``, ``p = D . u`` and ``m`` the norm of
-    the part of ``D`` across ``u``::
-
-        x . D  >=  alpha p - sqrt(1 - alpha^2) m
-
-    The rows are in bins by alpha, of each of which the best score is known.  The right-hand side
-    is convex in alpha, so its minimum over a bin is at ``-p / sqrt(p^2 + m^2)`` or at an end.
-
-    Args:
-        best: ``[bins]`` the largest score in each bin; -inf in empty ones.
-        bins: what the bins are.
-        a: how much of a picked row is taken from a score.
-        added: ``[d]`` the sum of the rows picked so far.
-    """
-
-    def __init__(
-        self, best: NDArray[np.float64], bins: _Bins, a: float, added: NDArray[np.float64]
-    ) -> None:
-        filled = np.isfinite(best)
-        self._best = best[filled]
-        self._low, self._high = bins.low[filled], bins.high[filled]
-        self._along = bins.along
-        self._a = a
-        self._start = added.copy()
-        self._limit = float(self._best.max(initial=-np.inf))
-        """A bound at an earlier step, with ``a`` for each step since: no product is below -1."""
-
-    def step(self) -> None:
-        """A row was picked."""
-        self._limit += self._a
-
-    def is_below(self, score: float, added: NDArray[np.float64]) -> bool:
-        """Whether no row of the layer reaches a score, now that these rows have been picked."""
-        if score <= self._limit:
-            self._limit = self._bound(added - self._start)
-        return score > self._limit or not len(self._best)
-
-    def _bound(self, since: NDArray[np.float64]) -> float:
-        if not len(self._best):
-            return -np.inf
-        p = float(since @ self._along)
-        m = float(np.sqrt(max(float(since @ since) - p * p, 0.0)))
-        whole = float(np.hypot(p, m))
-        if whole == 0:
-            return float(self._best.max())
-        alpha = np.clip(-p / whole, self._low, self._high)
-        least = alpha * p - np.sqrt(1 - alpha * alpha) * m
-        return float((self._best - self._a * least).max()) + 1e-12 * self._a * whole
-
-
-class _Bins:
-    """Rows by their cosine with the sum of all rows."""
-
-    def __init__(self, rows: Rows, everything: NDArray[np.float64]) -> None:
-        length = float(np.linalg.norm(everything))
-        first = np.zeros(len(everything))
-        first[0] = 1.0
-        self.along = everything / length if length > 0 else first
-        cosines = rows.scores(self.along)
-        ends = np.array([-cosines.min(), cosines.max()] if len(cosines) else [-1.0, -1.0])
-        least, most = rows.ranks.max(ends) * (-1, 1)
-        edges = np.linspace(least, most, _BINS + 1)
-        error = rows.error(self.along)
-        self.of_row = np.searchsorted(edges[1:-1], cosines, side="right").astype(np.uint8)
-        """``[rows]``: the bin of each row."""
-        self.low = np.clip(edges[:-1] - error, -1, 1)
-        self.high = np.clip(edges[1:] + error, -1, 1)
-
-    def best(self, scores: NDArray[np.float32], error: float) -> NDArray[np.float64]:
-        """``[bins]``: what the best score of a row can be in each bin; -inf in empty ones."""
-        best = np.full(_BINS, -np.inf, np.float32)
-        np.maximum.at(best, self.of_row, scores)
-        return best.astype(np.float64) + error
-
-
 class _Greedy:
     """The state between steps."""
 
@@ -190,7 +111,7 @@ class _Greedy:
         """Scores that differ by less are compared exactly."""
         # bounds hang on fp32 scores, which differ with the number of ranks: what is not proved to
         # be the best must not depend on them
-        self.bins = None if self.trust else _Bins(rows, cut.everything)
+        self.bins = None if self.trust else Bins(rows, cut.everything)
         self.open = self._open_groups()
         self.passes = 0 if self.trust else 1  # of the cosines with the sum
         self.steps_of_pool = _FEW_STEPS
@@ -271,7 +192,7 @@ class _Greedy:
             return place >= 0 and self.steps_of_pool < self.trust
         return self._is_best(place, self.outer_layer)
 
-    def _is_best(self, place: int, layer: _Layer) -> bool:
+    def _is_best(self, place: int, layer: Layer) -> bool:
         best = self.exact_scores[place] - self.tolerance if place >= 0 else -np.inf
         return layer.is_below(best, self.added)
 
@@ -346,10 +267,10 @@ class _Greedy:
         if self.bins is not None:
             scores[inside] = -np.inf
             best = self.rows.ranks.max(self.bins.best(scores, error))
-            self.outer_layer = _Layer(best, self.bins, self.cut.a, self.added)
+            self.outer_layer = Layer(best, self.bins, self.cut.a, self.added)
         self.pool, self.pool_positions = self.rows.gather(inside)
         self.free_in_pool = np.ones(len(self.pool), bool)
-        self.pool_bins = _Bins(self.pool, self.cut.everything)
+        self.pool_bins = Bins(self.pool, self.cut.everything)
         self._read_pool()
 
     def _read_pool(self) -> None:
@@ -364,7 +285,7 @@ class _Greedy:
         self.exact_of_pool = self._largest(self.pool, scores, error, exact, _EXACT, copies=True)
         scores[self.exact_of_pool] = -np.inf
         best = self.pool_bins.best(scores, error)
-        self.pool_layer = _Layer(best, self.pool_bins, self.cut.a, self.added)
+        self.pool_layer = Layer(best, self.pool_bins, self.cut.a, self.added)
         self.exact_rows = self.pool.unit(self.exact_of_pool)
         self.exact_scores = exact(self.exact_of_pool)
 
