@@ -312,6 +312,32 @@ def test_options_that_would_have_no_effect_are_refused(
     assert not (tmp_path / "selected").exists()
 
 
+def test_what_cannot_be_chosen_is_refused_before_anything_is_embedded(
+    command, tmp_path, monkeypatch, capsys
+):
+    def refuse(*arguments, **settings):
+        raise AssertionError("nothing is to be embedded")
+
+    monkeypatch.setattr("headrace.selection.job.Task.embedded", refuse)
+    for words, says in (
+        (["--rows", "0"], ["--rows: out of range (value: 0). Give 1 to 240"]),
+        (["--rows", "241"], ["--rows: out of range (value: 241). Give 1 to 240"]),
+        (["--fraction", "nan"], ["--fraction: out of range"]),
+        (["--rows", "9", "--trade-off", "nan"], ["--trade-off: out of range"]),
+        (["--rows", "9", "--method", "greedi", "--parts", "0"], ["--method: not", "--parts: out"]),
+        (["--rows", "9", "--minimum", "en=151"], ["--minimum en: the group has 150", "1 too few"]),
+        (["--rows", "9", "--maximum", "x=1"], ["--maximum x: there is no such group"]),
+        (["--budget", "9", "--method", "one_pass"], ["--method: one pass"]),
+        (["--budget", "9", "--trade-off", "balanced"], ["--trade-off: a balanced"]),
+        (["--rows", "9", "--method", "one_pass", "--sample-rows", "0"], ["--sample-rows: out"]),
+    ):
+        assert main([*command, *words]) == 2
+        error = capsys.readouterr().err
+        assert all(part in error for part in says), error
+        assert "Traceback" not in error
+    assert not (tmp_path / "selected").exists()
+
+
 def test_rows_without_a_direction_are_named_by_their_ids(ready_made, tmp_path, capsys):
     vectors = np.load(tmp_path / "v.npy")
     vectors[7] = np.nan

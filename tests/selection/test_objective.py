@@ -50,6 +50,37 @@ def test_any_query_gives_a_bound(case, seed, trade_off, count, noise):
         assert reference.value(rows) <= cut.bound(query, best) + 1e-9
 
 
+@given(
+    seed=st.integers(0, 1000),
+    count=st.integers(1, 20),
+    middle=st.floats(0, 3),
+)
+def test_with_a_harmless_trade_off_no_pick_of_the_greedy_lowers_the_value(
+    dense_reference, seed, count, middle
+):
+    random = np.random.default_rng(seed)
+    vectors = random.standard_normal((40, 5)) + middle * random.standard_normal(5)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    everything = unit.sum(0)
+    longest = np.sort(unit @ everything)[-count:].sum()
+    largest = GraphCut(everything, 0.0).harmless(longest, len(unit))
+    if largest is not None:
+        _, gains = dense_reference(vectors, trade_off=largest).greedy(count)
+        assert gains.min() >= -1e-9
+
+
+def test_a_harmless_trade_off_is_just_before_the_knee():
+    vectors = np.ones(16) + 0.05 * np.random.default_rng(0).standard_normal((1200, 16))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    everything = unit.sum(0)
+    longest = np.sort(unit @ everything)[-60:].sum()
+    largest = GraphCut(everything, 0.0).harmless(longest, 1200)
+    assert largest is not None
+    assert largest == pytest.approx(1200 / 60 - 2, rel=0.01)
+    assert GraphCut(everything, 0.0).harmless(0.9 * everything @ everything, 1200) is None
+    assert GraphCut(everything, 0.0).harmless(0.0, 1200) is None
+
+
 def test_gains_turn_negative_at_the_knee():
     """Rows all alike but for small noise: the knee is at n / (2 + lambda)."""
     random = np.random.default_rng(0)

@@ -185,6 +185,52 @@ def test_past_the_knee_the_first_negative_gain_and_another_lambda_are_named(clus
     assert better.suggested_trade_off is None
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_with_the_suggested_trade_off_no_gain_of_the_greedy_is_negative(clusters, mixed):
+    suggested = 0
+    for seed in range(12):
+        vectors = clusters(120, 4, seed, mixed=mixed)
+        for count in (5, 20, 50):
+            settings = {"method": "exact_greedy"}
+            past = select(vectors, Limits(rows=count), trade_off=60.0, **settings)
+            if past.suggested_trade_off is None:
+                continue
+            suggested += 1
+            better = select(
+                vectors, Limits(rows=count), trade_off=past.suggested_trade_off, **settings
+            )
+            assert better.first_negative_gain is None
+    assert suggested > (0 if mixed else 5)  # with a sum of all rows near 0 hardly any is harmless
+
+
+def test_gains_of_nothing_but_rounding_are_not_negative():
+    """Rows at right angles: each adds its cosine with itself, less that."""
+    square, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((64, 64)))
+    for method in ("frank_wolfe", "exact_greedy", "random"):
+        found = select(square, Limits(rows=20), method=method, trade_off=0.0)
+        assert found.first_negative_gain is None
+
+
+def test_all_rows_are_the_only_set_of_their_number(clusters):
+    for method in METHODS["graph_cut"]:
+        found = select(clusters(90, 8, 4), Limits(rows=90), method=method, trade_off=0.0)
+        assert found.objective == pytest.approx(0, abs=1e-9)  # no row is left to be similar to
+        assert found.gap == 0
+
+
+def test_a_gap_is_a_number_where_nothing_is_chosen():
+    """The row that comes first at random is too dear."""
+    vectors, costs = np.ones((40, 3)), np.full(40, 9)
+    costs[39] = 1
+    found = [
+        select(vectors, Limits(budget=5), costs=costs, method="random", seed=seed, trade_off=0.0)
+        for seed in range(4)
+    ]
+    empty = [one for one in found if not len(one.rows)]
+    assert empty
+    assert all(one.objective == 0 and 1 < one.gap < np.inf for one in empty)
+
+
 def test_balanced_is_n_over_k_minus_two(clusters):
     found = select(clusters(400, 8, 4), Limits(rows=50), trade_off="balanced")
     assert found.trade_off == 400 / 50 - 2

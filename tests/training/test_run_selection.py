@@ -186,7 +186,7 @@ def test_a_trade_off_past_the_knee_is_warned_of(write_config, world, caplog):
         ),
         (
             {"embedding": {"model": "/no/such/folder"}, "method": "lazy_greedy"},
-            ["headrace.selection.embedding.model"],
+            ["headrace.selection.embedding.model", "headrace.selection.method: not a method"],
         ),
         ({"method": "lazy_greedy"}, ["headrace.selection.method: not a method for graph_cut"]),
         (

@@ -20,9 +20,10 @@ from headrace.corpus.readers import read
 from headrace.corpus.sample_corpus.randomness import fraction
 from headrace.corpus.statistics import is_question
 from headrace.errors import CorpusError, Problem
+from headrace.selection.carry_out import run_selection
 from headrace.selection.doc2vec import Doc2VecSettings
 from headrace.selection.inputs import Inputs
-from headrace.selection.job import SelectionJob, check, run_selection
+from headrace.selection.job import SelectionJob, check
 from headrace.selection.limits import Limits
 from headrace.shards import storage
 from headrace.shards.reader import ShardReader

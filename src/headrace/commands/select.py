@@ -37,8 +37,8 @@ _SETTINGS = (
 
 def run(arguments: argparse.Namespace) -> int:
     """Embed what is not embedded, choose, and write ids and report; or do nothing."""
+    from headrace.selection.carry_out import run_selection
     from headrace.selection.inputs import as_options
-    from headrace.selection.job import run_selection
     from headrace.training.distributed import (
         environment_rank,
         environment_world_size,

@@ -76,7 +76,8 @@ def method_problems(
     if method not in METHODS[objective]:
         remedy = f"One of {', '.join(METHODS[objective])}"
         problems.append(Problem(f"not a method for {objective}", "method", method, remedy))
-    if method == "exact_greedy" and limits.budget is not None:
+    by_number = method == "exact_greedy" or (objective, method) == ("graph_cut_hinge", "greedi")
+    if by_number and limits.budget is not None:
         problems.append(
             Problem(
                 "the greedy of Algorithm 1 picks a number of rows and keeps no budget",
@@ -105,6 +106,27 @@ def method_problems(
 def parts_problems(parts: int) -> list[Problem]:
     """Whether rows can be cut in so many parts."""
     return [] if parts >= 1 else [Problem("out of range", "parts", f"{parts:,}", "Give 1 or more")]
+
+
+def one_pass_problems(limits: Limits, sample_rows: int, warm_passes: int) -> list[Problem]:
+    """What does not go with one pass."""
+    problems = [
+        Problem("out of range", name, str(value), f"Give {least} or more")
+        for name, value, least in (
+            ("sample_rows", sample_rows, 1), ("warm_passes", warm_passes, 0),
+        )
+        if value < least
+    ]  # fmt: skip
+    if limits.budget is not None:
+        problems.append(
+            Problem(
+                "one pass chooses a number of rows and keeps no budget",
+                "method",
+                "one_pass",
+                "Take frank_wolfe",
+            )
+        )
+    return problems
 
 
 def graph_problems(objective: Objective, graph: NeighbourGraph | None, total: int) -> list[Problem]:

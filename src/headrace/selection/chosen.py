@@ -51,9 +51,9 @@ class Selection:
     first_negative_gain: int | None
     """Place (from 1) of the first row in the order that lowers the objective; None if none does."""
     suggested_trade_off: float | None
-    """The largest lambda with which the knee surely comes behind the chosen number of rows.
+    """The largest lambda with which the greedy surely picks so many rows without a negative gain.
 
-    None if no gain is negative, or no lambda of 0 or more is small enough.
+    Without quotas.  None if no gain is negative, or no lambda of 0 or more is surely small enough.
     """
     of: Objective = "graph_cut"
     """What was maximised."""
@@ -67,5 +67,9 @@ class Selection:
 
     @property
     def gap(self) -> float:
-        """By how much the objective can be below the best, in parts of itself; 0 or more."""
-        return (self.bound - self.objective) / max(abs(self.objective), 1e-300)
+        """By how much the objective can be below the best, in parts of itself; 0 or more.
+
+        Never above 1e12, as for an objective of 0.
+        """
+        missing = self.bound - self.objective
+        return missing / max(abs(self.objective), 1e-12 * missing) if missing > 0 else 0.0

@@ -20,6 +20,10 @@ _CURVE_ROWS = 256
 """Rows whose gains are computed at once, at least."""
 _CURVE_SHARE = 1 / 512
 """Share of all rows whose gains are computed at once."""
+_ROUNDING = 1e-11
+"""Gains that are not larger, in parts of the terms that they are made of, are 0."""
+_ROUNDING_OF_VALUE = 1e-12
+"""A bound that is not further above a value, in parts of the squares of these, is that value."""
 
 
 def by_score(
@@ -99,8 +103,11 @@ def with_curve(
         before += sums[-1]
     chosen = rows.as_float(rows.fixed_sum(rows.local(order)))
     objective = cut.value(chosen, len(order))
+    terms = float(np.linalg.norm(cut.everything)), cut.a * float(np.linalg.norm(chosen))
+    gains[np.abs(gains) <= _ROUNDING * (1 + sum(terms))] = 0.0
+    if bound - objective <= _ROUNDING_OF_VALUE * (terms[0] ** 2 + terms[1] ** 2 / cut.a):
+        bound = objective
     negative = np.flatnonzero(gains < 0)
-    suggested = _harmless(cut, rows, len(order)) if len(negative) else -1.0
     return Selection(
         rows=order,
         gains=gains,
@@ -108,17 +115,17 @@ def with_curve(
         method=method,
         trade_off=cut.trade_off,
         objective=objective,
-        bound=max(bound, objective),
+        bound=bound,
         passes=passes,
         knee=cut.knee(chosen, len(order)),
         first_negative_gain=int(negative[0]) + 1 if len(negative) else None,
-        suggested_trade_off=suggested if suggested >= 0 else None,
+        suggested_trade_off=_harmless(cut, rows, len(order)) if len(negative) else None,
     )
 
 
-def _harmless(cut: GraphCut, rows: Rows, count: int) -> float:
-    """The largest lambda with which the knee of no set of this size comes before its last row."""
+def _harmless(cut: GraphCut, rows: Rows, count: int) -> float | None:
+    """The largest lambda with which no gain of so many picks is negative."""
     query = cut.everything
     error, keys = rows.error(query), rows.scores(query)
     longest = top(rows, keys, error, lambda some: rows.exact_scores(some, query), count).rows
-    return cut.knee(rows.as_float(rows.fixed_sum(longest)), count) * cut.a / count - 2
+    return cut.harmless(float(query @ rows.as_float(rows.fixed_sum(longest))), rows.total)

@@ -1,48 +1,40 @@
-"""A selection from its settings to its folder, on all ranks of a process group."""
+"""A selection as it is asked for: its settings, and what they name, opened and checked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from headrace.errors import Problem, SelectionError, UserError
-from headrace.selection.checkpoint import DEFAULT_SECONDS, Checkpoint
+from headrace.selection.checkpoint import DEFAULT_SECONDS
+from headrace.selection.checks import method_problems, one_pass_problems, parts_problems
 from headrace.selection.chosen import METHODS, Method, Objective
 from headrace.selection.doc2vec import Doc2VecSettings
 from headrace.selection.encoder import load_encoder
 from headrace.selection.hinge import Hinge
 from headrace.selection.indexes import IndexSettings, load_faiss
-from headrace.selection.inputs import Inputs, Sources, by_language, from_files, rows_of
-from headrace.selection.limits import Limits, group_problems
-from headrace.selection.measures import DEFAULT_DUPLICATE_COSINE, measure
+from headrace.selection.inputs import Inputs, Sources, by_language, from_files
+from headrace.selection.limits import Facts, Limits, group_problems, room
+from headrace.selection.measures import DEFAULT_DUPLICATE_COSINE
 from headrace.selection.metadata_groups import groups_by
-from headrace.selection.neighbours import NeighbourGraph, neighbour_graph
 from headrace.selection.one_pass import SAMPLE_ROWS, WARM_PASSES
 from headrace.selection.partitioned import DEFAULT_PARTS
-from headrace.selection.projection import project
-from headrace.selection.ranks import ProcessGroup, Ranks
-from headrace.selection.results import finished, write
-from headrace.selection.selection import DEFAULT_HINGE, DEFAULT_TRADE_OFF, select
-from headrace.selection.vectors import read_ids, ties_of
+from headrace.selection.selection import DEFAULT_HINGE, DEFAULT_TRADE_OFF
+from headrace.selection.vectors import read_ids
 from headrace.shards import storage
 from headrace.shards.reader import open_readers
-from headrace.training.distributed import World, failing_together, gather_json
 
 if TYPE_CHECKING:
     from headrace.shards.cache import ShardCache
 
 DEFAULT_CACHE = ".headrace/embeddings"
-_CHECKPOINT = ".checkpoint"
 
 
 @dataclass(frozen=True)
@@ -143,16 +135,6 @@ class Task:
         )
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What is in the folder of a job."""
-
-    report: Mapping[str, Any]
-    """``selection.json``."""
-    made: bool
-    """False if it was there already."""
-
-
 def check(job: SelectionJob, problems: Sequence[Problem] = ()) -> Task:
     """Open and read what the job names.
 
@@ -184,163 +166,12 @@ def check(job: SelectionJob, problems: Sequence[Problem] = ()) -> Task:
             sources = _sources(job, problems)
     except UserError as error:
         problems += error.problems
+    problems += _limit_problems(job, sources, inputs)
     if problems or output is None:
         raise UserError(problems)
     if sources is not None:
         fingerprint = sources.fingerprint
     return Task(job, output, _settings(job, fingerprint, required), required, sources, inputs)
-
-
-def run_selection(
-    job: SelectionJob, world: World | None = None, *, problems: Sequence[Problem] = ()
-) -> Outcome:
-    """Embed what is not embedded, choose, and write the folder; or find it there already.
-
-    Every rank calls it; each gets the same outcome.
-
-    Args:
-        job: the same on all ranks.
-        world: the process group; None for a process by itself.
-        problems: what the caller has found wrong with the settings; raised with all else.
-
-    Raises:
-        UserError: with all that is wrong on any rank, raised on all of them.
-    """
-    with nullcontext() if world is None else failing_together(world):
-        task = check(job, problems)
-    return carry_out(task, world)
-
-
-def carry_out(
-    task: Task,
-    world: World | None = None,
-    *,
-    ranks: Ranks | None = None,
-    while_embedding: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Outcome:
-    """Do what is left to do of a job that was checked; see :func:`run_selection`.
-
-    Args:
-        task: of the same job on all ranks.
-        world: the process group; None for a process by itself.
-        ranks: its collectives, where they are to do more than that.
-        while_embedding: entered on each rank for the time in which it embeds by itself.
-    """
-    job = task.job
-    if ranks is None:
-        ranks = Ranks() if world is None else ProcessGroup(world.device)
-    main = ranks.rank == 0
-
-    def together() -> AbstractContextManager[None]:
-        return nullcontext() if world is None else failing_together(world)
-
-    with together():
-        report = finished(task.output, task.fingerprint)
-    if report is not None:
-        return Outcome(report, made=False)
-    began = perf_counter()
-    with together(), while_embedding():
-        inputs = task.embedded(show=main)
-        candidates = inputs.candidates
-        ties = ties_of(candidates.ids)
-        required = None
-        if task.required is not None:
-            required = rows_of(candidates.ids, task.required, "require")
-    embedded = perf_counter()
-    with together(), _progress(main) as tell:
-        graph = _graph(task, inputs, ties, ranks, tell)
-    connected = perf_counter()
-    total = len(candidates.ids)
-    start, stop = (total * (ranks.rank + end) // ranks.size for end in (0, 1))
-    part = slice(start, stop)
-    if required is not None:
-        required = required[(required >= start) & (required < stop)] - start
-    checkpoint = Checkpoint(
-        task.output / _CHECKPOINT, task.fingerprint, ranks, job.checkpoint_seconds
-    )
-    with _progress(main) as tell:
-        found = select(
-            inputs.vectors.part(start, stop),
-            job.limits,
-            objective=job.objective,
-            hinge=job.hinge,
-            parts=job.parts,
-            method=job.method,
-            graph=graph,
-            trade_off=job.trade_off,
-            ties=ties[part],
-            names=lambda row: candidates.ids[start + row].decode(),
-            groups=candidates.groups[part],
-            group_names=candidates.group_names,
-            costs=None if candidates.costs is None else candidates.costs[part],
-            required=required,
-            seed=job.seed,
-            sample_rows=job.sample_rows,
-            warm_passes=job.warm_passes,
-            ranks=ranks,
-            progress=tell,
-            checkpoint=checkpoint,
-        )
-        selected = perf_counter()
-        tell("measuring coverage")
-        measures = measure(inputs.vectors, found.rows, job.duplicate_cosine, ranks)
-    seconds = {
-        "embed": embedded - began,
-        "neighbours": connected - embedded,
-        "select": selected - connected,
-        "measure": perf_counter() - selected,
-    }
-    with together():
-        if main:
-            report = write(
-                task.output,
-                found,
-                candidates,
-                measures,
-                project(inputs.vectors, found.rows),
-                fingerprint=task.fingerprint,
-                settings=task.settings,
-                seconds=seconds,
-                sources=None if task.sources is None else task.sources.manifests,
-            )
-            checkpoint.remove()
-    if world is not None:
-        report = gather_json(report, world)[0]
-    assert report is not None
-    return Outcome(report, made=True)
-
-
-def _graph(
-    task: Task,
-    inputs: Inputs,
-    ties: NDArray[np.int64],
-    ranks: Ranks,
-    tell: Callable[[str], None],
-) -> NeighbourGraph | None:
-    """The neighbours among all rows, if the objective needs them."""
-    if task.job.objective == "graph_cut":
-        return None
-    return neighbour_graph(
-        inputs.vectors,
-        task.job.index,
-        ties=ties,
-        names=lambda row: inputs.candidates.ids[row].decode(),
-        cache=task.job.cache,
-        fingerprint=task.settings["inputs"],
-        ranks=ranks,
-        progress=tell,
-    )
-
-
-@contextmanager
-def _progress(show: bool) -> Iterator[Callable[[str], None]]:
-    """A line on the terminal that says what goes on."""
-    with tqdm(
-        desc="selecting",
-        bar_format="{desc}: {postfix} [{elapsed}]",
-        disable=None if show else True,
-    ) as bar:
-        yield bar.set_postfix_str
 
 
 def _combination_problems(job: SelectionJob) -> list[Problem]:
@@ -380,6 +211,31 @@ def _combination_problems(job: SelectionJob) -> list[Problem]:
             )
         )
     return problems
+
+
+def _limit_problems(
+    job: SelectionJob, sources: Sources | None, inputs: Inputs | None
+) -> list[Problem]:
+    """What is wrong with method and limits, as far as it is known before there are vectors."""
+    method = job.method or METHODS[job.objective][0]
+    problems = method_problems(job.objective, method, job.trade_off, job.limits)
+    problems += parts_problems(job.parts)
+    if method == "one_pass":
+        problems += one_pass_problems(job.limits, job.sample_rows, job.warm_passes)
+    if job.limits.budget is not None or (sources is None and inputs is None):
+        return problems  # tokens are counted by what embeds
+    limits = job.limits
+    if job.group_by is not None:
+        # groups are known when the samples have been read
+        limits = replace(limits, minimum={}, maximum={}, proportional=False)
+    if sources is not None:
+        names = tuple(sources.readers)
+        sizes = np.array([len(reader) for reader in sources.readers.values()], dtype=np.int64)
+    else:
+        assert inputs is not None
+        names = inputs.candidates.group_names
+        sizes = np.bincount(inputs.candidates.groups, minlength=len(names)).astype(np.int64)
+    return problems + room(limits, Facts(names, sizes, np.zeros_like(sizes)))[1]
 
 
 def _sources(job: SelectionJob, problems: list[Problem]) -> Sources | None:

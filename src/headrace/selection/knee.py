@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,8 +26,17 @@ def knee_warning(report: Mapping[str, Any], setting: str) -> str | None:
     lower = "Choose fewer rows"
     if largest is not None:
         balanced = report["rows"] / report["chosen"] - 2
-        lower = f"Take {setting} {largest:.3g} or less (n/k - 2 is {balanced:.3g})"
+        lower = f"Take {setting} {_down(largest):g} or less (n/k - 2 is {balanced:.3g})"
     return (
         f"from sample {place:,} on, each lowers the objective: lambda {report['trade_off']:g} is "
         f"too large for {report['chosen']:,} of {report['rows']:,} rows. {lower}"
     )
+
+
+def _down(value: float) -> float:
+    """The largest number of three digits that is not above a value of 0 or more."""
+    if value == 0:
+        return 0.0
+    places = 2 - math.floor(math.log10(value))
+    scale = 10.0 ** abs(places)
+    return math.floor(value * scale) / scale if places > 0 else math.floor(value / scale) * scale

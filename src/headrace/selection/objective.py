@@ -59,3 +59,19 @@ class GraphCut:
         length = float(np.linalg.norm(self.everything))
         along = float(self.everything @ chosen) / length if length else 0.0
         return length * count / (self.a * along) if along > 0 else float("inf")
+
+    def harmless(self, longest: float, rows: int) -> float | None:
+        """The largest lambda with which the greedy surely meets no negative gain; None if none.
+
+        Of ``rows`` rows, for as many picks as ``longest`` is of, and without quotas.  The mean
+        gain of the rows that are not chosen is then nowhere below 0, for any chosen rows.
+
+        Args:
+            longest: the largest sum of ``x . s_V`` over as many rows as are to be chosen.
+            rows: how many there are.
+        """
+        square = float(self.everything @ self.everything)
+        if not 0 < longest < square:
+            return None
+        largest = (square - rows / (1 - longest / square)) / longest - 2
+        return largest if largest >= 0 else None

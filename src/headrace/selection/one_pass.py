@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.errors import Problem, SelectionError
-from headrace.selection.checks import BALANCED, method_problems
+from headrace.errors import SelectionError
+from headrace.selection.checks import BALANCED, method_problems, one_pass_problems
 from headrace.selection.chosen import Selection
 from headrace.selection.curve import with_curve
 from headrace.selection.limits import Limits, Room, room
@@ -90,7 +90,7 @@ def one_pass(
         names=names,
         ranks=ranks,
     )
-    problems = ranks.joint(seen.problems) + _problems(limits, sample_rows, warm_passes)
+    problems = ranks.joint(seen.problems) + one_pass_problems(limits, sample_rows, warm_passes)
     problems += method_problems("graph_cut", "one_pass", trade_off, limits)
     left, wrong = (None, []) if limits.budget is not None else room(limits, seen.facts)
     problems += wrong
@@ -121,36 +121,14 @@ def one_pass(
     inside = np.flatnonzero(np.isin(chosen.positions, must, assume_unique=True))
     order = greedy_order(cut, Permitted(rows, everything_in, inside), np.arange(len(rows)))
     found = with_curve("one_pass", cut, rows, order, min(*bounds, certified), passes + 2)
-    # the trade-off at which the knee of the set with the largest sum is at its last row
-    suggested = float(cut.everything @ cut.everything) / longest - 2 if longest > 0 else -1.0
     return replace(
         found,
         rows=ranks.gather(chosen.positions + seen.offset)[order],
         scores=found.scores * rows.total / seen.facts.total,
         suggested_trade_off=(
-            suggested if found.first_negative_gain is not None and suggested >= 0 else None
+            None if found.first_negative_gain is None else cut.harmless(longest, seen.facts.total)
         ),
     )
-
-
-def _problems(limits: Limits, sample_rows: int, warm_passes: int) -> list[Problem]:
-    problems = [
-        Problem("out of range", name, str(value), f"Give {least} or more")
-        for name, value, least in (
-            ("sample_rows", sample_rows, 1), ("warm_passes", warm_passes, 0),
-        )
-        if value < least
-    ]  # fmt: skip
-    if limits.budget is not None:
-        problems.append(
-            Problem(
-                "one pass chooses a number of rows and keeps no budget",
-                "method",
-                "one_pass",
-                "Take frank_wolfe",
-            )
-        )
-    return problems
 
 
 @dataclass(frozen=True)

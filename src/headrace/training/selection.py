@@ -17,18 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from headrace.config import RunConfig
 from headrace.config.selection import WHERE
 from headrace.errors import Problem, StopRequested, UserError
 from headrace.selection import Limits
-from headrace.selection.checks import method_problems
-from headrace.selection.chosen import METHODS
-from headrace.selection.job import Task, carry_out, check
+from headrace.selection.carry_out import carry_out
+from headrace.selection.job import Task, check
 from headrace.selection.knee import knee_warning
-from headrace.selection.limits import Facts, room
 from headrace.selection.ranks import ProcessGroup, Ranks
 from headrace.selection.results import finished
 from headrace.training.distributed import World, failing_together, gather_json
@@ -84,20 +81,6 @@ def check_selection(config: RunConfig, problems: list[Problem]) -> RunSelection 
     try:
         with named_as_in_config(config):
             task = check(job_of(config, section))
-            wrong = method_problems(
-                task.job.objective,
-                task.job.method or METHODS[task.job.objective][0],
-                task.job.trade_off,
-                task.job.limits,
-            )
-            limits = task.job.limits
-            if task.job.group_by is not None:
-                # groups are known when the samples have been read
-                limits = replace(limits, minimum={}, maximum={}, proportional=False)
-            if limits.budget is None:
-                wrong += room(limits, _facts(task))[1]
-            if wrong:
-                raise UserError(wrong)
     except UserError as error:
         # a source that cannot be read has been met before
         problems += [problem for problem in error.problems if problem not in problems]
@@ -252,19 +235,6 @@ def _remove_damaged(selection: RunSelection) -> None:
     except UserError as error:
         logger.warning("chosen again: %s", error)
         shutil.rmtree(selection.folder)
-
-
-def _facts(task: Task) -> Facts:
-    """What there is to choose from, as far as it is known without vectors."""
-    if task.sources is not None:
-        names = tuple(task.sources.readers)
-        sizes = np.array([len(reader) for reader in task.sources.readers.values()], dtype=np.int64)
-    else:
-        assert task.inputs is not None
-        candidates = task.inputs.candidates
-        names = candidates.group_names
-        sizes = np.bincount(candidates.groups, minlength=len(names)).astype(np.int64)
-    return Facts(names, sizes, np.zeros_like(sizes))
 
 
 def _note_problems(config: RunConfig, fingerprint: str) -> list[Problem]:
