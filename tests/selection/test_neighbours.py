@@ -14,6 +14,7 @@ import pytest
 from headrace.cli import main
 from headrace.errors import MissingExtraError, SelectionError
 from headrace.selection import IndexSettings, graph_files, neighbour_graph, neighbours
+from headrace.selection.vectors import Stack
 
 
 @pytest.fixture
@@ -201,6 +202,15 @@ def test_what_is_wrong_is_refused_at_once(clusters):
         neighbour_graph(vectors)
     with pytest.raises(SelectionError, match="no neighbours to look for"):
         neighbour_graph(vectors[:1])
+
+
+def test_the_graph_of_several_tables_is_that_of_one(clusters):
+    vectors = clusters(60, 8, 2).astype(np.float16)
+    parts = Stack([vectors[:25], vectors[25:]], ["en", "hi"])
+    settings = IndexSettings(neighbours=59)  # where FAISS has less than it is asked for
+    one, several = neighbour_graph(vectors, settings), neighbour_graph(parts, settings)
+    np.testing.assert_array_equal(one.indices, several.indices)
+    np.testing.assert_array_equal(one.similarities, several.similarities)
 
 
 def test_without_faiss_the_extra_is_named(clusters, tmp_path, monkeypatch, capsys):

@@ -27,6 +27,8 @@ def test_a_stack_is_the_arrays_one_after_the_other(sizes, data):
 def test_sources_of_different_dimensions_are_named():
     with pytest.raises(SelectionError, match="en 3, hi 4"):
         Stack([np.ones((2, 3)), np.ones((2, 4))], ["en", "hi"])
+    with pytest.raises(IndexError, match="rows -1 to 1 of 4"):
+        Stack([np.ones((2, 3)), np.ones((2, 3))], ["en", "hi"])[np.array([1, -1])]
 
 
 def test_ties_are_the_places_of_the_ids():

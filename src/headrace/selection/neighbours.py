@@ -146,7 +146,8 @@ def similarities_of(
     for start in range(0, len(queries), step):
         part = slice(start, start + step)
         left = unit_rows(rows, queries[part])[:, None]
-        right = unit_rows(rows, others[part].ravel()).reshape(*others[part].shape, -1)
+        some = np.maximum(others[part], 0)
+        right = unit_rows(rows, some.ravel()).reshape(*some.shape, -1)
         right *= left
         # summed in an order that does not depend on where the rows stand
         found[part] = np.add.reduce(right, axis=-1)

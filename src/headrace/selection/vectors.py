@@ -53,7 +53,7 @@ class Stack:
         return Stack(parts, [""] * len(parts))
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
-        """The rows of a slice (without a step) or of an array of row numbers."""
+        """The rows of a slice (without a step) or of an array of row numbers, from 0 on."""
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(len(self))
             stop = max(start, stop)
@@ -62,6 +62,8 @@ class Stack:
                 low = int(self._bounds[first])
                 return self._parts[first][start - low : stop - low]
             rows = np.arange(start, stop)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
         out = np.empty((len(rows), self.shape[1]), self.dtype)
         for part, (low, high) in zip(self._parts, pairwise(self._bounds), strict=True):
             inside = (rows >= low) & (rows < high)
