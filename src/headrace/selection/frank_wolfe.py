@@ -1,7 +1,7 @@
 """Frank-Wolfe with corrected weights: a handful of passes in place of one step for each row.
 
 The objective, extended to fractions of rows, is concave, so each pass gives an upper bound on
-the best permitted set, whatever solves it: see ``docs/selection.md``.
+the best permitted set, whatever solves it: see ``docs/selection_mathematics.md``.
 """
 
 from __future__ import annotations

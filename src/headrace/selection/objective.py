@@ -4,7 +4,7 @@ With unit rows ``x``, their sum ``s_V``, the sum ``s`` of the chosen ones and ``
 
     f(S) = s_V . s - (a/2) ||s||^2 + (lambda/2) |S|          f(x | S) = x . (s_V - a s) - 1
 
-The proofs are in ``docs/selection.md``.
+The proofs are in ``docs/selection_mathematics.md``.
 """
 
 from __future__ import annotations

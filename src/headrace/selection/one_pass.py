@@ -1,7 +1,7 @@
 """Selection from a stream: solve on a sample, decide each row when it comes, certify afterwards.
 
 For tables of which not even a score for each row can be held.  Memory is that of a sample and of
-the chosen rows; all rows are read three times, in order.  See ``docs/selection.md``.
+the chosen rows; all rows are read three times, in order.  See ``docs/selection_mathematics.md``.
 """
 
 from __future__ import annotations
