@@ -55,6 +55,18 @@ def test_a_section_comes_back_from_what_a_run_writes_down(load, tmp_path):
     )
 
 
+def test_what_belongs_to_another_method_is_refused(load):
+    odd = {"parts": 3, "sample_rows": 9, "warm_passes": 1, "seed": 2}
+    section = {"rows": 5, "embedding": EMBEDDING}
+    problems = refused(load, {**section, **odd})
+    assert [problem.split(":")[0] for problem in problems] == [
+        f"headrace.selection.{key}" for key in odd
+    ]
+    assert "this has a meaning only with one_pass (value: 9). Remove it" in problems[1]
+    assert load({**section, "method": "one_pass", "sample_rows": 9, "seed": 2})
+    assert load({"rows": 5, "embedding": {"doc2vec": {}}, "seed": 2})
+
+
 def test_the_default_is_the_objective_of_the_paper(load):
     section = load({"rows": 5, "embedding": EMBEDDING}).headrace.selection
     assert section.objective.graph_cut.trade_off == 10

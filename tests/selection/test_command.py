@@ -133,8 +133,10 @@ def test_one_pass_over_ready_made_vectors(ready_made, tmp_path, capsys):
     assert main([*words, "--sample-rows", "200", "--warm-passes", "1"]) == 2
     assert "another selection" in capsys.readouterr().err
     words[words.index("--output") + 1] = str(tmp_path / "other")
-    assert main([*words, "--sample-rows", "0"]) == 2
-    assert "--sample-rows" in capsys.readouterr().err
+    assert main([*words, "--sample-rows", "0", "--seed", "-3"]) == 2
+    error = capsys.readouterr().err
+    assert "--sample-rows" in error
+    assert "--seed: out of range (value: -3). Give 0 or more" in error
 
 
 def test_quotas_by_source(command, tmp_path):

@@ -74,6 +74,8 @@ def _job(arguments: argparse.Namespace, problems: list[Problem]) -> SelectionJob
     from headrace.selection.inputs import named_sources
     from headrace.selection.job import SelectionJob
 
+    if arguments.seed < 0:
+        problems.append(Problem("out of range", "--seed", str(arguments.seed), "Give 0 or more"))
     return SelectionJob(
         output=arguments.output,
         limits=_limits(arguments, problems),

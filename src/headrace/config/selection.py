@@ -43,6 +43,7 @@ def check_selection(config: HeadraceConfig) -> list[Problem]:
         )
     problems += _check_quotas(config, selection)
     problems += _check_embedding(selection.embedding)
+    problems += _check_method(selection)
     objectives = [
         name
         for name in ObjectiveConfig.model_fields
@@ -87,6 +88,25 @@ def _check_embedding(embedding: EmbeddingConfig) -> list[Problem]:
         )
         if kind not in given and getattr(embedding, key) != defaults[key].default
     ]  # fmt: skip
+
+
+def _check_method(selection: SelectionConfig) -> list[Problem]:
+    drawn = selection.method in ("random", "one_pass") or selection.embedding.doc2vec is not None
+    return [
+        Problem(
+            f"this has a meaning only with {partner}",
+            f"{WHERE}.{key}",
+            str(getattr(selection, key)),
+            "Remove it",
+        )
+        for key, partner, effective in (
+            ("parts", "greedi", selection.method == "greedi"),
+            ("sample_rows", "one_pass", selection.method == "one_pass"),
+            ("warm_passes", "one_pass", selection.method == "one_pass"),
+            ("seed", "random, one_pass or doc2vec", drawn),
+        )
+        if not effective and getattr(selection, key) != SelectionConfig.model_fields[key].default
+    ]
 
 
 def _one_of(names: Sequence[str], given: Sequence[str], key: str) -> Problem:
