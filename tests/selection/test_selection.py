@@ -342,3 +342,17 @@ def test_tables_that_are_no_vectors():
         in problems_of(np.eye(3), Limits(rows=1), costs=np.ones(2, int))[0]
     )
     assert "costs nothing" in problems_of(np.eye(3), Limits(rows=1), costs=np.zeros(3, int))[0]
+
+
+def test_under_a_budget_no_row_lowers_the_objective():
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal((400, 16)) + 1.2
+    costs = random.integers(3, 30, 400)
+    required = np.array([7, 30])
+    for budget in (300, 600, 2000):
+        found = select(vectors, Limits(budget=budget), costs=costs, required=required)
+        assert found.first_negative_gain is None or found.first_negative_gain <= 2
+        assert set(required) <= set(found.rows)
+        assert costs[found.rows].sum() <= budget
+        assert found.objective == pytest.approx(found.gains.sum())
+        assert found.bound >= found.objective

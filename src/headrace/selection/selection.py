@@ -169,8 +169,20 @@ def select(
             stage=stage_of(checkpoint, "frank_wolfe"),
         )
         order = greedy_order(cut, permitted, solution.rows, stage_of(checkpoint, "order"))
-        return with_curve(method, cut, rows, order, solution.bound, solution.passes)
+        found = with_curve(method, cut, rows, order, solution.bound, solution.passes)
+        if limits.budget is None:
+            return found
+        head = _best_head(found, int(facts.required.sum()))
+        if head == len(order):
+            return found
+        return with_curve(method, cut, rows, order[:head], solution.bound, solution.passes)
     return _by_control(cut, permitted, method, seed)
+
+
+def _best_head(found: Selection, required: int) -> int:
+    """How many of the rows, in their order, are worth most; those required are among them."""
+    values = np.append(0.0, np.cumsum(found.gains))
+    return required + int(np.argmax(values[required:]))
 
 
 def _by_control(cut: GraphCut, permitted: Permitted, method: Method, seed: int) -> Selection:
