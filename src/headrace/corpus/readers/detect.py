@@ -45,7 +45,10 @@ def detect_format(url: str) -> str:
     found = _from_lines(lines) or _BY_NAME.get(name[name.rfind(".") :])
     if found is None:
         what = "the format cannot be told" if lines else "the file is empty: no sentence in it"
-        remedy = "Name it: --format multiconer, conll, iob2, jsonl, story_cloze, ..."
+        remedy = (
+            "Name it: --format multiconer, conll, iob2, jsonl, story_cloze, ... Plain text is read "
+            'as jsonl: {"text": "..."}, one object a line'
+        )
         raise CorpusError(Problem(what, f"{url}:1", None, remedy if lines else "Check the path"))
     return found
 
