@@ -118,6 +118,8 @@ def test_what_is_wrong_with_the_files(rows, tmp_path):
         (tmp_path / "nowhere.parquet", "no such file"),
         (tmp_path / "no*.parquet", "no such file"),
         (write(tmp_path / "i.parquet", list(rows), id=[None, *range(9)]), "has nulls"),
+        (write(tmp_path / "n.parquet", list(rows), id=[*"abcdefghi", "a\0"]), "row 9"),
+        (write(tmp_path / "o.parquet", list(rows), id=["", *"abcdefghi"]), "an id is empty"),
         (write(tmp_path / "c.parquet", list(rows), cost=["x"] * 10), "not integers"),
         (write(tmp_path / "e.parquet", []), "not a single row"),
         (write(tmp_path / "l.parquet", [[]] * 3), "without a number"),

@@ -52,6 +52,9 @@ def test_ids_are_the_lines_of_a_file(tmp_path):
     file.write_text("a\n\nb\n")
     with pytest.raises(SelectionError, match=r"ids\.txt:2: an empty line"):
         read_ids(str(file), "ids")
+    file.write_text("a\na\0\n")
+    with pytest.raises(SelectionError, match="row 1"):
+        read_ids(str(file), "ids")
 
 
 def test_groups_of_ready_made_vectors_stand_before_the_slash(tmp_path):

@@ -23,13 +23,17 @@ def knee_warning(report: Mapping[str, Any], setting: str) -> str | None:
             f"from sample {place:,} on, each lowers the objective: what is left is too similar to "
             f"what is chosen. Choose fewer rows, a higher threshold or a lower penalty"
         )
-    lower = "Choose fewer rows"
+    knee = "" if report["knee"] is None else f" (its knee is at about {report['knee']:,.0f})"
+    advice = [f"choose at most {place - 1:,}"] if place > 1 else []
+    balanced = max(0.0, report["rows"] / report["chosen"] - 2)
+    if balanced < report["trade_off"]:
+        advice.append(f"take {setting} balanced, which is n/k - 2 = {balanced:.3g}")
     if largest is not None:
-        balanced = report["rows"] / report["chosen"] - 2
-        lower = f"Take {setting} {_down(largest):g} or less (n/k - 2 is {balanced:.3g})"
+        advice.append(f"take {setting} {_down(largest):g}, with which none does")
     return (
         f"from sample {place:,} on, each lowers the objective: lambda {report['trade_off']:g} is "
-        f"too large for {report['chosen']:,} of {report['rows']:,} rows. {lower}"
+        f"too large for {report['chosen']:,} of {report['rows']:,} rows{knee}. "
+        f"To mend it, {', or '.join(advice or ['choose by facility location'])}"
     )
 
 

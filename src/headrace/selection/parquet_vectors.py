@@ -26,6 +26,7 @@ from tqdm import tqdm
 from headrace.encoding.store import writing_problems
 from headrace.errors import Problem, SelectionError
 from headrace.selection.vector_cache import allocate_rows, joint_fingerprint
+from headrace.selection.vectors import encoded_ids
 from headrace.shards import storage
 from headrace.shards.filesystems import NO_SUCH_FILE
 
@@ -82,7 +83,7 @@ def open_parquet(words: str, cache_dir: Path | str, where: str) -> ParquetVector
     if problems:
         raise SelectionError(problems)
     ids, groups, costs = (_column(opened, names, where) for names in (_IDS, _GROUPS, _COSTS))
-    names = None if ids is None else np.char.encode(ids.astype(np.str_), "utf-8")
+    names = None if ids is None else encoded_ids(ids.tolist(), where)
     hashes = [_hash(file) for file, _ in opened]
     fingerprint = joint_fingerprint(["parquet", _VERSION, column, *hashes])
     folder = Path(cache_dir).expanduser() / fingerprint

@@ -97,7 +97,7 @@ def read_ids(path: str, where: str) -> NDArray[np.bytes_]:
     """The lines of a UTF-8 file as ids, in their order.
 
     Raises:
-        SelectionError: if the file cannot be read, or a line is empty.
+        SelectionError: if the file cannot be read, or a line is empty or ends in NUL.
     """
     try:
         lines = Path(path).expanduser().read_bytes().decode("utf-8").split("\n")
@@ -111,6 +111,22 @@ def read_ids(path: str, where: str) -> NDArray[np.bytes_]:
     if "" in ids:
         line = ids.index("") + 1
         raise SelectionError(Problem("an empty line, where an id has to be", f"{path}:{line}"))
+    return encoded_ids(ids, where)
+
+
+def encoded_ids(ids: Sequence[str], where: str) -> NDArray[np.bytes_]:
+    """``[rows]``: ids in UTF-8.
+
+    Raises:
+        SelectionError: naming the row of an id that is empty, or that ends in a NUL, which an
+            array of NumPy does not keep.
+    """
+    for row, identifier in enumerate(ids):
+        if not identifier or identifier[-1] == "\0":
+            what = "an id ends in NUL" if identifier else "an id is empty"
+            raise SelectionError(
+                Problem(what, where, f"row {row:,}", "Give each row an id of its own")
+            )
     return np.array([identifier.encode("utf-8") for identifier in ids], dtype=np.bytes_)
 
 
