@@ -199,11 +199,13 @@ def precision_table(result: dict[str, Any]) -> list[str]:
     size = sweep_size(result)
     usual = picked(result, method="random", rows=size)
     exact = picked(result, method="random", rows=size, precision="fp32")
-    differences = [a["accuracy"] - b["accuracy"] for a, b in zip(usual, exact, strict=True)]
+    differences = ", ".join(
+        f"{100 * (a['accuracy'] - b['accuracy']):+.1f}" for a, b in zip(usual, exact, strict=True)
+    )
     return [
         f"All trials are trained in bf16 (fp32 master weights). `random`, {size} rows: bf16 "
-        f"{spread(accuracies(usual))}, fp32 {spread(accuracies(exact))}, bf16 less fp32 "
-        f"{interval(differences)}. Processor time of the training: "
+        f"{spread(accuracies(usual))}, fp32 {spread(accuracies(exact))}; bf16 less fp32, by seed: "
+        f"{differences}. Processor time of the training: "
         f"{mean_of(usual, 'processor_seconds', seconds)} s against "
         f"{mean_of(exact, 'processor_seconds', seconds)} s."
     ]

@@ -1,10 +1,13 @@
 """Numbers in the documentation come from the result files and from nowhere else."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+
+from headrace.benchmarks.selection_experiment_plan import Settings, Trial, trials_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,3 +75,37 @@ def test_the_points_of_student_s_t_are_right(experiment_table):
     stats = pytest.importorskip("scipy.stats")
     for values, point in experiment_table.T_95.items():
         assert point == pytest.approx(stats.t.ppf(0.975, values - 1), abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    path = ROOT / "docs" / "results" / "selection_experiment.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_of_the_selection_experiment_is_rendered_from_its_result(
+    experiment_table, experiment
+):
+    page = ROOT / "docs" / "results" / "selection_experiment.md"
+    assert page.read_text(encoding="utf-8") == experiment_table.render(experiment)
+
+
+def test_the_selection_experiment_is_whole(experiment):
+    """Every trial that its settings ask for, with every seed, on the same test questions."""
+    raw = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in experiment["settings"].items()
+    }
+    wanted = trials_of(Settings(**raw))
+    fields = [field.name for field in dataclasses.fields(Trial)]
+    found = [Trial(**{name: row[name] for name in fields}) for row in experiment["trials"]]
+    assert found == wanted
+    assert len(raw["seeds"]) == 3
+    assert {row["samples"] for row in experiment["trials"]} == {experiment["test"]["samples"]}
+
+
+def test_every_method_of_a_size_was_trained_for_the_same_steps(experiment):
+    settings = experiment["settings"]
+    for row in experiment["trials"]:
+        batches = -(-row["chosen"] // settings["batch_size"])
+        assert row["steps"] == settings["epochs"] * batches
