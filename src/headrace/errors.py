@@ -7,7 +7,7 @@ code 2.  Everything else that Headrace raises on purpose is a :class:`HeadraceEr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 EXIT_DONE = 0
@@ -63,6 +63,13 @@ class UserError(HeadraceError):
         self.joint = False
         """Whether every rank of the run raises it: the main rank alone prints it then."""
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def renamed(self, rename: Callable[[Problem], Problem]) -> UserError:
+        """The same error, as joint as it is, with problems that have other names."""
+        other = type(self).__new__(type(self))
+        UserError.__init__(other, [rename(problem) for problem in self.problems])
+        other.joint = self.joint
+        return other
 
 
 class ConfigError(UserError):

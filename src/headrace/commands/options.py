@@ -26,11 +26,8 @@ def named_as_options(settings: Iterable[str]) -> Iterator[None]:
     except UserError as error:
         if not any(problem.where in names for problem in error.problems):
             raise
-        raise type(error)(
-            [
-                replace(problem, where=names.get(problem.where, problem.where))
-                for problem in error.problems
-            ]
+        raise error.renamed(
+            lambda problem: replace(problem, where=names.get(problem.where, problem.where))
         ) from error
 
 

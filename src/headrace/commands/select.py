@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     except UserError as error:
         if error.joint and environment_rank() != 0:
             return error.exit_code  # the main rank prints what the ranks found together
-        raise type(error)([as_options(problem) for problem in error.problems]) from error
+        raise error.renamed(as_options) from error
     if environment_rank() == 0:
         report = outcome.report
         done = (

@@ -139,8 +139,8 @@ def named_as_in_config(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(
-            [replace(problem, where=place_of(problem.where, config)) for problem in error.problems]
+        raise error.renamed(
+            lambda problem: replace(problem, where=place_of(problem.where, config))
         ) from error
 
 
