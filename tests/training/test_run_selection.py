@@ -170,7 +170,7 @@ def test_a_trade_off_past_the_knee_is_warned_of(write_config, world, caplog):
     with caplog.at_level(logging.WARNING):
         train(write_config("run", section), world)
     assert "lambda 10 is too large for 60 of 300 rows" in caplog.text
-    assert "Take headrace.selection.objective.graph_cut.lambda" in caplog.text
+    assert "take headrace.selection.objective.graph_cut.lambda balanced" in caplog.text
 
 
 @pytest.mark.parametrize(
