@@ -9,7 +9,7 @@ export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.extensions
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format docs bench lock reproduce-multiconer-small clean
+.PHONY: help setup demo test test-extended lint types format docs bench lock reproduce-multiconer-small clean
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 28
@@ -26,8 +26,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## sample corpus -> shards -> selection -> two-stage training on 2 CPU ranks -> report.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh
 
-test: $(READY) ## run all tests
+test: $(READY) ## run the tests
 	$(BIN)/python -m pytest
+
+test-extended: $(READY) ## run the tests that make test leaves out for their length
+	$(BIN)/python -m pytest -m extended
 
 lint: $(READY) ## check style
 	$(BIN)/ruff check .

@@ -144,6 +144,7 @@ run({settings!r}, Path(sys.argv[1]), workers=1)
 
 @needs_extras
 @pytest.mark.slow
+@pytest.mark.extended
 def test_kill_9_and_start_again_gives_the_same_accuracies(settings, tmp_path):
     settings = replace(settings, trade_offs=(), densities=())
     trials = trials_of(settings)

@@ -100,8 +100,8 @@ def uninterrupted(files, tmp_path_factory):
     ("name", "moment", "number"),
     [
         ("frank_wolfe", "during", 4),
-        ("quotas", "after", 2),
-        ("order", "after", 40),
+        pytest.param("quotas", "after", 2, marks=pytest.mark.extended),
+        pytest.param("order", "after", 40, marks=pytest.mark.extended),
     ],
 )
 def test_after_a_kill_the_same_command_goes_on_and_ends_the_same(

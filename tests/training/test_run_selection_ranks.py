@@ -21,7 +21,7 @@ SECTION = {"fraction": 0.1, "proportional": True, "objective": {"graph_cut": {"l
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> dict[str, str]:
-    """Shards of 100 sentences of MultiCoNER II, 1,900 in all."""
+    """Shards of 100 sentences of MultiCoNER II, 1,200 in all."""
     data = os.environ.get("HEADRACE_DATA")
     if not data:
         pytest.skip("HEADRACE_DATA does not name a folder of real corpora")
@@ -29,7 +29,7 @@ def sources(tmp_path_factory) -> dict[str, str]:
     for language in LANGUAGES:
         assert main([
             "build", f"{data}/multiconer_v2/{language}_dev.conll", "--language", language,
-            "--output", str(folder / language), "--samples-per-shard", "100",
+            "--output", str(folder / language), "--samples-per-shard", "100", "--limit", "400",
         ]) == 0  # fmt: skip
     return {language: str(folder / language) for language in LANGUAGES}
 
@@ -117,6 +117,7 @@ def test_a_stopped_and_a_killed_choice_go_on_and_end_as_that_of_the_command(
     assert json.loads((output / "selection.json").read_text())["folder"] == str(found)
 
 
+@pytest.mark.extended
 def test_two_runs_at_once_make_one_selection(
     write_config, named, launcher, train_script, read_losses, tmp_path
 ):
