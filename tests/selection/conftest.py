@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,3 +124,27 @@ def run_ranks(start_ranks):
         return results[0]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def die_writing():
+    """Code for a program: ``die_writing(N)`` kills it when half the vectors of shard N are written.
+
+    The marker of the shard is not written then, but its vectors have begun.
+    """
+    return textwrap.dedent("""
+        import os, signal
+        from headrace.selection import vector_cache
+
+        def die_writing(shard):
+            plain, written = vector_cache.write_rows, []
+
+            def write(path, start, rows):
+                written.append(path.stem)
+                last = path.stem == "vectors" and written.count("vectors") == shard + 1
+                plain(path, start, rows[: len(rows) // 2] if last else rows)
+                if last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            vector_cache.write_rows = write
+    """)

@@ -51,21 +51,11 @@ def written(folder, texts, **fields):
 
 
 SCRIPT = textwrap.dedent("""
-    import os, signal, sys
+    import sys
     from headrace.selection.doc2vec import Doc2VecSettings, embed_sources
-    from headrace.selection.vector_cache import VectorCache
     from headrace.shards import ShardReader
 
-    cache, kill, *urls = sys.argv[1:]
-    if kill == "kill":
-        plain = VectorCache._write
-
-        def write(cache, file, number, rows):
-            plain(cache, file, number, rows[: len(rows) // 2] if number == 1 else rows)
-            if number == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        VectorCache._write = write
+    cache, *urls = sys.argv[1:]
     readers = {url: ShardReader(url) for url in urls}
     found = embed_sources(readers, Doc2VecSettings(vector_size=16, epochs=3), cache)
     for source in found.values():
@@ -73,9 +63,9 @@ SCRIPT = textwrap.dedent("""
 """)
 
 
-def process(cache, kill, *urls, seed="0"):
+def process(cache, *urls, before="", seed="0"):
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(cache), kill, *urls],
+        [sys.executable, "-c", before + SCRIPT, str(cache), *urls],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": seed},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -91,7 +81,7 @@ def bytes_of(found):
 @pytest.mark.slow
 def test_processes_with_other_hashes_make_the_same_vectors(readers, tmp_path):
     urls = [reader.url for reader in readers.values()]
-    started = [process(tmp_path / seed, "", *urls, seed=seed) for seed in ("1", "2")]
+    started = [process(tmp_path / seed, *urls, seed=seed) for seed in ("1", "2")]
     first, second = (each.communicate() for each in started)
     assert first[0] == second[0] != b"", first[1].decode()
     assert first[0] == bytes_of(embed_sources(readers, SMALL, tmp_path / "here"))
@@ -100,7 +90,7 @@ def test_processes_with_other_hashes_make_the_same_vectors(readers, tmp_path):
 @pytest.mark.slow
 def test_processes_that_start_together_train_once(readers, tmp_path):
     urls = [reader.url for reader in readers.values()]
-    started = [process(tmp_path, "", *urls) for _ in range(2)]
+    started = [process(tmp_path, *urls) for _ in range(2)]
     results = {each.communicate()[0] for each in started}
     assert results == {bytes_of(embed_sources(readers, SMALL, tmp_path))}
 
@@ -134,9 +124,10 @@ def test_fingerprints_are_of_all_that_decides(readers):
         assert source_fingerprints(readers, settings)["en"] != plain["en"]
 
 
-def test_a_training_that_is_killed_starts_over(readers, tmp_path, trainings):
+def test_a_training_that_is_killed_starts_over(readers, tmp_path, trainings, die_writing):
     """Killed when some rows are written."""
-    killed = process(tmp_path / "killed", "kill", *(reader.url for reader in readers.values()))
+    urls = [reader.url for reader in readers.values()]
+    killed = process(tmp_path / "killed", *urls, before=die_writing + "die_writing(1)\n")
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     found = embed_sources(readers, SMALL, tmp_path / "killed")

@@ -62,24 +62,16 @@ def test_rows_are_the_samples_in_order(encoder, english, tmp_path, counted):
 
 
 def test_a_killed_process_loses_the_shard_in_hand(
-    encoder, small_encoder, english, tmp_path, counted
+    encoder, small_encoder, english, tmp_path, counted, die_writing
 ):
     """Killed when the vectors of the third shard are written and its marker is not."""
-    script = textwrap.dedent("""
-        import os, signal, sys
+    script = die_writing + textwrap.dedent("""
+        import sys
         from headrace.selection import embed
         from headrace.selection.encoder import load_encoder
-        from headrace.selection.vector_cache import VectorCache
         from headrace.shards import ShardReader
 
-        plain = VectorCache._write
-
-        def write(cache, file, number, rows):
-            plain(cache, file, number, rows[: len(rows) // 2] if number == 2 else rows)
-            if number == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        VectorCache._write = write
+        die_writing(2)
         encoder = load_encoder(sys.argv[1], max_length=48)
         embed.embed_source(ShardReader(sys.argv[2]), encoder, sys.argv[3], name="en")
     """)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from headrace.encoding.task_encoder import offsets_of
 from headrace.encoding.tokenizer import needs_space_before_words
 from headrace.errors import EncodingError, Problem
 
@@ -45,7 +46,7 @@ def join_batches(batches: Sequence[AlignedBatch]) -> AlignedBatch:
     """One batch of all the sentences of these, in order."""
 
     def joined(offsets: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-        return _offsets(np.concatenate([_NOTHING, *map(np.diff, offsets)]))
+        return offsets_of(np.concatenate([_NOTHING, *map(np.diff, offsets)]))
 
     def flat(arrays: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
         return np.concatenate([_NOTHING, *arrays]).astype(dtype)
@@ -98,10 +99,10 @@ class WordAligner:
 
         kept = np.minimum(counts, self._room)
         before, after = len(self._before), len(self._after)
-        token_offsets = _offsets(kept + before + after)
-        word_offsets = _offsets(np.array([len(words) for words in sentences], dtype=np.int64))
+        token_offsets = offsets_of(kept + before + after)
+        word_offsets = offsets_of(np.array([len(words) for words in sentences], dtype=np.int64))
         sentence = np.repeat(np.arange(len(counts)), counts)
-        rank = np.arange(len(pieces)) - np.repeat(_offsets(counts)[:-1], counts)
+        rank = np.arange(len(pieces)) - np.repeat(offsets_of(counts)[:-1], counts)
         is_kept = rank < self._room
 
         tokens = np.empty(int(token_offsets[-1]), dtype=np.int64)
@@ -123,9 +124,13 @@ class WordAligner:
         )
 
 
-def check_max_length(tokenizer: Any, max_length: int) -> None:
-    """Raise :class:`EncodingError` if there is no room for a piece, or int16 is too small."""
-    shortest = tokenizer.backend_tokenizer.num_special_tokens_to_add(False) + 1
+def check_max_length(tokenizer: Any, max_length: int, *, pair: bool = False) -> None:
+    """Raise :class:`EncodingError` if there is no room for a piece, or int16 is too small.
+
+    Of a `pair` there has to be room for a piece of each part.
+    """
+    special = tokenizer.backend_tokenizer.num_special_tokens_to_add(pair)
+    shortest = special + (2 if pair else 1)
     if not shortest <= max_length <= LONGEST:
         raise EncodingError(
             Problem(
@@ -148,9 +153,3 @@ def _special_tokens(backend: Any) -> tuple[list[int], list[int]]:
 
 def _flat(rows: Iterable[list[int]]) -> NDArray[np.int64]:
     return np.fromiter(chain.from_iterable(rows), dtype=np.int64)
-
-
-def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from headrace.encoding.alignment import LONGEST
+from headrace.encoding.alignment import check_max_length
 from headrace.encoding.report import ChoiceReport
 from headrace.encoding.task_encoder import (
     MAXIMUM_NAMES,
@@ -21,7 +21,7 @@ from headrace.encoding.task_encoder import (
     metadata_of,
     offsets_of,
 )
-from headrace.errors import EncodingError, Problem
+from headrace.errors import Problem
 
 if TYPE_CHECKING:
     from headrace.shards.sample import Sample
@@ -81,7 +81,7 @@ class MultipleChoiceEncoder:
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         """Raise :class:`EncodingError` if `max_length` is out of range."""
-        check_pair_length(tokenizer, max_length)
+        check_max_length(tokenizer, max_length, pair=True)
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._token_type = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
@@ -211,21 +211,6 @@ def _report(rows: list[tuple[list[int], list[int], int, int]], counts: list[int]
 def has_token_types(tokenizer: Any) -> bool:
     """Whether a tokenizer tells the two parts of a pair by token types."""
     return "token_type_ids" in tokenizer.model_input_names
-
-
-def check_pair_length(tokenizer: Any, max_length: int) -> None:
-    """Raise :class:`EncodingError` if a pair has no room, or the length is too great."""
-    # One piece of the choice and one of the context: a network should see both.
-    shortest = tokenizer.backend_tokenizer.num_special_tokens_to_add(True) + 2
-    if not shortest <= max_length <= LONGEST:
-        raise EncodingError(
-            Problem(
-                "the maximum length is out of range",
-                "max_length",
-                str(max_length),
-                f"Use {shortest} to {LONGEST}",
-            )
-        )
 
 
 def malformation(content: Mapping[str, Any], *, labelled: bool = True) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from headrace.errors import Problem, SelectionError
+from headrace.selection.row_files import ensure_rows, write_rows
 from headrace.shards import storage
 
 _ARRAYS: dict[str, np.dtype[Any]] = {
@@ -41,17 +41,7 @@ class GraphFiles:
         """Make the arrays at their full size, so that a full disk shows before the work."""
         (self.folder / "done").mkdir(parents=True, exist_ok=True)
         for name, dtype in _ARRAYS.items():
-            path = self.folder / f"{name}.npy"
-            try:
-                array = self.array(name)
-                if array.shape == self.shape and array.dtype == dtype:
-                    continue
-                _log.warning("%s is made again: another shape", path)
-            except FileNotFoundError:
-                pass
-            except (OSError, ValueError, EOFError) as error:
-                _log.warning("%s is made again: %s", path, error)
-            self._allocate(path, dtype)
+            ensure_rows(self._path(name), self.shape, dtype)
 
     def begin(self) -> None:
         """Make the folders of the work before the graph."""
@@ -60,8 +50,7 @@ class GraphFiles:
 
     def array(self, name: str) -> NDArray[Any]:
         """``indices`` or ``similarities``, mapped."""
-        path = self.folder / f"{name}.npy"
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return np.asarray(np.load(self._path(name), mmap_mode="r", allow_pickle=False))
 
     def write_part(
         self,
@@ -102,14 +91,7 @@ class GraphFiles:
         hashes = {}
         for name, array in zip(_ARRAYS, (indices, similarities), strict=True):
             hashes[name] = xxhash.xxh3_128_hexdigest(array.data)
-            # not through a map: a disk that fills up would end the process there
-            with (self.folder / f"{name}.npy").open("r+b") as stream:
-                np.lib.format.read_magic(stream)
-                np.lib.format.read_array_header_1_0(stream)
-                stream.seek(start * self.shape[1] * array.itemsize, os.SEEK_CUR)
-                stream.write(array.data)
-                stream.flush()
-                os.fsync(stream.fileno())
+            write_rows(self._path(name), start, array)
         storage.write_atomically(str(self._marker(chunk)), json.dumps(hashes).encode())
 
     def has_chunk(self, chunk: int, start: int, stop: int) -> bool:
@@ -164,17 +146,8 @@ class GraphFiles:
             _log.warning("%s is made again: %s", path, error)
             return None
 
-    def _allocate(self, path: Path, dtype: np.dtype[Any]) -> None:
-        temporary = path.with_name(f".{path.name}{storage.TEMPORARY_SUFFIX}")
-        with temporary.open("wb") as stream:
-            np.lib.format.write_array_header_1_0(
-                stream, {"descr": dtype.str, "fortran_order": False, "shape": self.shape}
-            )
-            size = int(np.prod(self.shape)) * dtype.itemsize
-            os.posix_fallocate(stream.fileno(), stream.tell(), size)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(path)
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
 
     def _part(self, block: int, chunk: int) -> Path:
         return self.folder / "parts" / f"{block}-{chunk}"

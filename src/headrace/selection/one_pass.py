@@ -241,14 +241,7 @@ class _Work:
                 )
             )
         kept, _ = best.finish(self.ranks)
-        parts = [*required, *([] if kept is None else [kept])]
-        together = Kept(
-            np.concatenate([part.keys for part in parts]),
-            np.concatenate([part.ties for part in parts]),
-            np.concatenate([part.groups for part in parts]),
-            np.concatenate([part.positions for part in parts]),
-            np.concatenate([part.vectors for part in parts]),
-        )
+        together = Kept.joined([*required, *([] if kept is None else [kept])])
         return together[np.argsort(together.positions)], self._bound(
             single.queries[0], bound.finish(self.ranks)[1]
         )

@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from headrace.encoding.store import writing_problems
 from headrace.errors import Problem, SelectionError
-from headrace.selection.vector_cache import allocate_rows, joint_fingerprint
+from headrace.selection.row_files import allocate_rows
+from headrace.selection.vector_cache import joint_fingerprint
 from headrace.selection.vectors import encoded_ids
 from headrace.shards import storage
 from headrace.shards.filesystems import NO_SUCH_FILE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,17 @@ class Kept:
             self.vectors[some],
         )
 
+    @staticmethod
+    def joined(parts: Sequence[Kept]) -> Kept:
+        """Those of one part after those of the other; there is at least one part."""
+        return Kept(
+            np.concatenate([part.keys for part in parts]),
+            np.concatenate([part.ties for part in parts]),
+            np.concatenate([part.groups for part in parts]),
+            np.concatenate([part.positions for part in parts]),
+            np.concatenate([part.vectors for part in parts]),
+        )
+
 
 class BestRows:
     """The rows with the largest keys among those offered, within a number of rows and quotas.
@@ -149,14 +160,7 @@ class BestRows:
     def _prune(self) -> None:
         if not self._kept:
             return
-        parts, room = self._kept, self._room
-        joined = Kept(
-            np.concatenate([part.keys for part in parts]),
-            np.concatenate([part.ties for part in parts]),
-            np.concatenate([part.groups for part in parts]),
-            np.concatenate([part.positions for part in parts]),
-            np.concatenate([part.vectors for part in parts]),
-        )
+        joined, room = Kept.joined(self._kept), self._room
         must, more = best_within(joined.keys, joined.ties, joined.groups, room)
         kept = joined[np.concatenate([must, more])]
         self._kept, self._sorted, self._pending = [kept], len(kept.keys), 0

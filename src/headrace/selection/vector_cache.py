@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from headrace.errors import Problem, ShardError
+from headrace.selection.row_files import ensure_rows, mapped_rows, write_rows
 from headrace.shards import storage
 from headrace.shards.reader import ShardReader
 
@@ -76,22 +76,13 @@ class VectorCache:
         """Make the files at their full size, so that a full disk shows before the work."""
         with FileLock(self.folder / ".lock"):
             for file, dtype in _ROW_FILES.items():
-                path = self.folder / f"{file}.npy"
-                try:
-                    array = self._mapped(file)
-                    if array.shape == self._shapes[file] and array.dtype == dtype:
-                        continue
-                    _log.warning("%s is made again: another shape", path)
-                except FileNotFoundError:
-                    pass
-                except (OSError, ValueError, EOFError) as error:
-                    _log.warning("%s is made again: %s", path, error)
-                allocate_rows(path, self._shapes[file], dtype)
+                ensure_rows(self._path(file), self._shapes[file], dtype)
 
     def store(self, number: int, vectors: NDArray[np.float16], lengths: NDArray[np.int32]) -> None:
         """Write the rows of a shard and then the file that says that they are there."""
-        self._write("vectors", number, vectors)
-        self._write("lengths", number, lengths)
+        start = int(self._starts[number])
+        write_rows(self._path("vectors"), start, vectors)
+        write_rows(self._path("lengths"), start, lengths)
         marker = {
             "shard": self._entries[number].hash,
             "vectors": xxhash.xxh3_128_hexdigest(vectors.data),
@@ -127,43 +118,14 @@ class VectorCache:
         """The rows of a shard."""
         return slice(int(self._starts[number]), int(self._starts[number + 1]))
 
-    def _mapped(self, file: str) -> NDArray[Any]:
-        # mapped privately, as torch wants arrays that could be written to
-        path = self.folder / f"{file}.npy"
-        return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    def _path(self, file: str) -> Path:
+        return self.folder / f"{file}.npy"
 
-    def _write(self, file: str, number: int, rows: NDArray[Any]) -> None:
-        # not through a map: a disk that fills up would end the process there
-        with (self.folder / f"{file}.npy").open("r+b") as stream:
-            np.lib.format.read_magic(stream)
-            np.lib.format.read_array_header_1_0(stream)
-            row_bytes = rows.dtype.itemsize * int(np.prod(rows.shape[1:]))
-            stream.seek(int(self._starts[number]) * row_bytes, os.SEEK_CUR)
-            stream.write(np.ascontiguousarray(rows).data)
-            stream.flush()
-            os.fsync(stream.fileno())
+    def _mapped(self, file: str) -> NDArray[Any]:
+        return mapped_rows(self._path(file))
 
     def _marker(self, number: int) -> Path:
         return self.folder / "done" / f"{self._entries[number].name}.json"
-
-
-def allocate_rows(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Make a ``.npy`` file of zeros whose space on the disk is taken."""
-    temporary = path.with_name(f".{path.name}{storage.TEMPORARY_SUFFIX}")
-    try:
-        with temporary.open("wb") as stream:
-            np.lib.format.write_array_header_1_0(
-                stream, {"descr": dtype.str, "fortran_order": False, "shape": shape}
-            )
-            size = int(np.prod(shape)) * dtype.itemsize
-            if size:
-                os.posix_fallocate(stream.fileno(), stream.tell(), size)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    temporary.rename(path)
 
 
 def texts_of(reader: ShardReader, number: int) -> list[str]:
