@@ -101,6 +101,8 @@ class _Greedy:
         self.pool_size = max(_SMALLEST_POOL, int(_POOL * rows.total), _POOL_OF_TRUST * trust)
         self.trust = trust if self.pool_size < rows.total else 0
         self.sum = start.copy()
+        """Of the rows that are in, in fixed point; those of `recent` are not in it yet."""
+        self.recent: list[NDArray[np.float64]] = []
         self.added = np.zeros(rows.dimensions)
         """Sum of the rows picked, for the bounds."""
         self.free = np.ones(len(rows), bool) if taken is None else ~taken
@@ -179,7 +181,7 @@ class _Greedy:
         best = float(self.exact_scores[place])
         if best == -np.inf:
             return -1
-        near = np.flatnonzero(self.exact_scores >= best - self.tolerance)
+        near = (self.exact_scores >= best - self.tolerance).nonzero()[0]
         if len(near) > 1:
             index = self.exact_of_pool[near]
             exact = self._exact(self.pool, index, self.pool_positions[index], self._query())
@@ -200,7 +202,7 @@ class _Greedy:
         """The row at a place of the exact ones is in: bring everything up to date."""
         index, row = int(self.exact_of_pool[place]), self.exact_rows[place]
         gain = float(self.exact_scores[place]) - 1
-        self.sum += self.rows.fixed(row)
+        self.recent.append(row)
         self.added += row
         self.free_in_pool[index] = False
         position = int(self.pool_positions[index])
@@ -239,6 +241,9 @@ class _Greedy:
         return self.minimum > 0
 
     def _query(self) -> NDArray[np.float64]:
+        if self.recent:
+            self.sum += self.rows.fixed(np.stack(self.recent)).sum(0)
+            self.recent.clear()
         return self.cut.query(self.rows.as_float(self.sum))
 
     def _read_all(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,11 +57,11 @@ class Layer:
         if not len(self._best):
             return -np.inf
         p = float(since @ self._along)
-        m = float(np.sqrt(max(float(since @ since) - p * p, 0.0)))
-        whole = float(np.hypot(p, m))
+        m = math.sqrt(max(float(since @ since) - p * p, 0.0))
+        whole = math.hypot(p, m)
         if whole == 0:
             return float(self._best.max())
-        alpha = np.clip(-p / whole, self._low, self._high)
+        alpha = np.minimum(np.maximum(self._low, -p / whole), self._high)
         least = alpha * p - np.sqrt(1 - alpha * alpha) * m
         return float((self._best - self._a * least).max()) + 1e-12 * self._a * whole
 

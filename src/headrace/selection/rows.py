@@ -110,11 +110,11 @@ class Rows:
     def scores(self, query: NDArray[np.float64]) -> NDArray[np.float32]:
         """``[rows]`` fp32: the product of each unit row with a vector, to within :meth:`error`."""
         out = np.empty(len(self), np.float32)
-        vector = torch.from_numpy(query.astype(np.float32))
+        vector = query.astype(np.float32)
         factor = _WHOLE_CHUNKS if self.matrix.dtype == np.float32 else 1
         for start, stop in self._chunks(len(self), 4, factor):
-            part = torch.from_numpy(self.matrix[start:stop]).float()
-            out[start:stop] = torch.mv(part, vector).numpy() * self.inverse_norms[start:stop]
+            part = torch.from_numpy(self.matrix[start:stop]).float().numpy()
+            out[start:stop] = part @ vector * self.inverse_norms[start:stop]
         return out
 
     def error(self, query: NDArray[np.float64]) -> float:
@@ -164,9 +164,9 @@ class Rows:
             total += part.round_().sum(0).to(torch.int64).numpy()
         return total
 
-    def fixed(self, row: NDArray[np.float64]) -> NDArray[np.int64]:
-        """``[d]``: one unit row in the fixed point of :meth:`fixed_sum`."""
-        return np.rint(row * self._scale).astype(np.int64)
+    def fixed(self, rows: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Unit rows in the fixed point of :meth:`fixed_sum`, in the shape that they are given."""
+        return np.rint(rows * self._scale).astype(np.int64)
 
     def as_float(self, fixed: NDArray[np.int64]) -> NDArray[np.float64]:
         """``[d]`` fp64: a fixed-point sum as numbers."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from headrace.errors import SelectionError
 from headrace.selection.checkpoint import Checkpoint, stage_of
@@ -42,6 +44,14 @@ DEFAULT_TRADE_OFF = 10.0
 DEFAULT_HINGE = Hinge()
 
 
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """numpy's products are small here; threads for them only get in the way of torch's."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
+@_one_blas_thread()
 def select(
     vectors: Table,
     limits: Limits,
