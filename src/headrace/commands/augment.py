@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from headrace.commands.options import counted, named_as_options
+from headrace.commands.options import add_samples_per_shard, counted, named_as_options
 from headrace.errors import EXIT_DONE
 
 HELP = "write a source with copies, or near-copies, of some of its samples added"
@@ -39,13 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="another seed, other samples and errors (default: 1)",
     )
-    parser.add_argument(
-        "--samples-per-shard",
-        type=int,
-        default=10_000,
-        metavar="N",
-        help="samples in every shard but the last (default: 10000)",
-    )
+    add_samples_per_shard(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace what is in the folder")
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.commands.options import counted, named_as_options
+from headrace.commands.options import add_samples_per_shard, counted, named_as_options
 from headrace.corpus.readers import FORMATS
 from headrace.shards.manifest import Manifest
 
@@ -27,13 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--format", default="auto", choices=("auto", *FORMATS), help="default: look at the file"
     )
     parser.add_argument("--split-name", metavar="NAME", help="train, dev, test: names the shards")
-    parser.add_argument(
-        "--samples-per-shard",
-        type=int,
-        default=10_000,
-        metavar="N",
-        help="samples in every shard but the last (default: 10000)",
-    )
+    add_samples_per_shard(parser)
     parser.add_argument("--labels", metavar="NAME", help="label set or file that tags must be in")
     parser.add_argument("--limit", type=int, metavar="N", help="take the first N sentences")
     parser.add_argument("--subset", metavar="NAME", help="subset of all sentences: clean, noisy")

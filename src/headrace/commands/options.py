@@ -1,4 +1,4 @@
-"""What commands share: problems under the names of options, the shard cache, counts in words."""
+"""What commands share: problems under the names of options, common options, counts in words."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ def named_as_options(settings: Iterable[str]) -> Iterator[None]:
         raise error.renamed(
             lambda problem: replace(problem, where=names.get(problem.where, problem.where))
         ) from error
+
+
+def add_samples_per_shard(parser: argparse.ArgumentParser) -> None:
+    """Add the option of how many samples a shard has."""
+    parser.add_argument(
+        "--samples-per-shard",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="samples in every shard but the last (default: 10000)",
+    )
 
 
 def add_shard_cache(parser: argparse.ArgumentParser) -> None:
