@@ -31,6 +31,7 @@ COMMANDS = (
     "sweep",
     "evaluate",
     "predict",
+    "interpolate",
     "lexicon",
     "report",
     "benchmark",
@@ -41,7 +42,7 @@ COMMANDS = (
 def _overview() -> str:
     lines = ["usage: headrace COMMAND [options]", "", "commands:"]
     for name in COMMANDS:
-        lines.append(f"  {name:<12}{_module(name).HELP}")
+        lines.append(f"  {name:<13}{_module(name).HELP}")
     lines += [
         "",
         "`headrace COMMAND --help` shows the options of a command and an example,",

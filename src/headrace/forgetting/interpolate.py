@@ -31,12 +31,17 @@ class Trial:
     """A mixture that was measured."""
 
     alpha: float
-    score: float
-    """What alpha is chosen by: the mean over the sources."""
+    scores: Mapping[str, float]
+    """By source the score that alpha is chosen by; not a number where it is not defined."""
     loss: float
     """Mean over the labels of all sources, in nats."""
     metrics: Mapping[str, dict[str, Any]]
-    """Scores by source."""
+    """All scores by source."""
+
+    @property
+    def score(self) -> float:
+        """What alpha is chosen by: the mean over the sources."""
+        return sum(self.scores.values()) / len(self.scores)
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,8 @@ def interpolate(
             _put_in(model.network, mix(*ends, share))
             title = f"measuring alpha {share:g}"
             found = score(model, sources, batch_size=batch_size, title=title)
-            mean = _mean_score(found.metrics, model, criterion)
-            trials.append(Trial(share, mean, found.loss, found.metrics))
+            deciding = _deciding(found.metrics, model, criterion)
+            trials.append(Trial(share, deciding, found.loss, found.metrics))
     best = _best(trials)
     if alpha is None and best is None:
         what = "no mixture has a score that is a number"
@@ -222,23 +227,23 @@ def _put_in(network: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> No
             own[name].copy_(value)
 
 
-def _mean_score(
+def _deciding(
     metrics: Mapping[str, Mapping[str, Any]], model: TrainedModel, criterion: str | None
-) -> float:
-    """Mean over the sources; not a number where that of one is none.
+) -> dict[str, float]:
+    """The score of each source that alpha is chosen by.
 
     Raises:
         ConfigError: if a source has no such score.
     """
-    values = []
+    found = {}
     for source, scores in metrics.items():
         there = [name for name in model.task.scores if name in scores]
         name = criterion or there[0]
         if name not in there:
             remedy = did_you_mean(name, there)
             raise ConfigError(Problem(f"{source} has no such score", "criterion", name, remedy))
-        values.append(math.nan if scores[name] is None else float(scores[name]))
-    return sum(values) / len(values)
+        found[source] = math.nan if scores[name] is None else float(scores[name])
+    return found
 
 
 def _best(trials: Sequence[Trial]) -> Trial | None:
@@ -278,7 +283,7 @@ def _facts(
                 for model in models
             ],
             "criterion": criterion,
-            "trials": [{"alpha": trial.alpha, "score": trial.score} for trial in trials],
+            "trials": [{"alpha": trial.alpha, "scores": dict(trial.scores)} for trial in trials],
         },
     }
 

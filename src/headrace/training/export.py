@@ -79,21 +79,47 @@ def _card(facts: dict[str, Any], task: Task) -> str:
     lines = [["language", *(_in_a_sentence(title) for title in task.scores.values())]]
     lines.append(["---"] * len(lines[0]))
     for language, scores in facts["metrics"].items():
-        lines.append([language, *(f"{100 * scores[name]:.2f}" for name in task.scores)])
+        lines.append([language, *(_percent(scores.get(name)) for name in task.scores)])
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     about, what = task.described
+    title, origin, fingerprints = _origin(facts)
     return (
         f"---\nlanguage:\n{languages}library_name: transformers\n"
         f"pipeline_tag: {task.pipeline_tag}\n---\n\n"
-        f"# {facts['run']}: {facts['stage']} / {facts['branch']}\n\n"
-        f"Trained with Headrace, exported after step {facts['step']}. "
-        f"{about.capitalize()}: {what}.\n\n"
+        f"# {title}\n\n"
+        f"{origin} {about.capitalize()}: {what}.\n\n"
         "Scores on the validation shards, in per cent:\n\n"
-        f"{table if facts['metrics'] else 'No validation data was given.' + chr(10)}\n"
-        f"Config fingerprint: `{facts['config_fingerprint']}`. "
-        f"Data fingerprint: `{facts['data_fingerprint']}`.\n"
+        f"{table if facts['metrics'] else 'No validation data was given.' + chr(10)}"
+        f"{fingerprints}"
+    )
+
+
+def _origin(facts: dict[str, Any]) -> tuple[str, str, str]:
+    """Title of a model, where it comes from, and the fingerprints of that."""
+    if (mixed := facts.get("interpolation")) is not None:
+        first, second = map(_name, mixed["models"])
+        share = mixed["alpha"]
+        origin = f"Each weight is {1 - share:g} of that of {first} + {share:g} of that of {second}."
+        return f"Between {first} and {second}", origin, ""
+    return (
+        _name(facts),
+        f"Trained with Headrace, exported after step {facts['step']}.",
+        f"\nConfig fingerprint: `{facts['config_fingerprint']}`. "
+        f"Data fingerprint: `{facts['data_fingerprint']}`.\n",
+    )
+
+
+def _name(facts: dict[str, Any]) -> str:
+    return (
+        f"{facts['run']}: {facts['stage']} / {facts['branch']}"
+        if "run" in facts
+        else str(facts["folder"])
     )
 
 
 def _in_a_sentence(title: str) -> str:
     return title[0].lower() + title[1:]
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
