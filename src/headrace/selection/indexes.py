@@ -85,8 +85,8 @@ class IndexSettings:
         return problems
 
 
-def load_faiss() -> Any:
-    """The module ``faiss``.
+def load_faiss(purpose: str = "a neighbour graph") -> Any:
+    """The module ``faiss``; ``purpose`` is what needs it.
 
     Raises:
         MissingExtraError: if neither the CPU's nor the GPU's package is installed.
@@ -94,7 +94,7 @@ def load_faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise MissingExtraError("faiss", "faiss", "a neighbour graph") from error
+        raise MissingExtraError("faiss", "faiss", purpose) from error
     return faiss
 
 

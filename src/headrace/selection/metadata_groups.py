@@ -90,8 +90,11 @@ def groups_by(
 def _value(sample: Sample, field: str) -> str | None:
     """The name of the group of a sample; None if the value names no group."""
     value: Any = sample.metadata.get(field) if "json" in sample.fields else None
-    if value is None:
-        return NO_VALUE
+    return NO_VALUE if value is None else name_of_value(value)
+
+
+def name_of_value(value: object) -> str | None:
+    """A text as it is, a number or a truth value as JSON writes it; None for all else."""
     if isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():

@@ -43,15 +43,19 @@ def project(vectors: Table, chosen: NDArray[np.int64]) -> Map:
     some = np.sort(random.choice(chosen, min(_CHOSEN, len(chosen)), replace=False))
     sample = unit_rows(vectors, rows).double().numpy()
     mean = sample.mean(0)
-    components, variance = _components(sample - mean)
+    components, variance = principal_components(sample - mean)
     others = rows[~np.isin(rows, chosen)]
     shown = np.concatenate([others, some]).astype(np.int64)
     points = (unit_rows(vectors, shown).double().numpy() - mean) @ components
     return Map(points, len(others), variance)
 
 
-def _components(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """``[d, 2]``: the first two principal components, and their share of the variance."""
+def principal_components(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """``[d, 2]``: the first two principal components, and their share of the variance.
+
+    Args:
+        centred: ``[rows, d]``, each column with mean 0.
+    """
     count, dimensions = centred.shape
     wide = dimensions > count  # then the smaller matrix is that of the rows
     gram = centred @ centred.T if wide else centred.T @ centred
