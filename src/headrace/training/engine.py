@@ -84,7 +84,7 @@ def full_precision_state(engine: Any) -> dict[str, torch.Tensor]:
     from deepspeed.utils import safe_get_full_fp32_param
 
     keep = torch.distributed.get_rank() == 0
-    masters = _master_weights(engine.optimizer) if engine.zero_optimization_stage() == 0 else {}
+    masters = master_weights(engine.optimizer) if engine.zero_optimization_stage() == 0 else {}
     state: dict[str, torch.Tensor] = {}
     for name, parameter in engine.module.named_parameters():
         if parameter.requires_grad:
@@ -104,8 +104,8 @@ def full_precision_state(engine: Any) -> dict[str, torch.Tensor]:
     return state
 
 
-def _master_weights(optimizer: Any) -> dict[torch.nn.Parameter, torch.Tensor]:
-    """Return the fp32 copies of 16-bit parameters without ZeRO, by parameter.
+def master_weights(optimizer: Any) -> dict[torch.nn.Parameter, torch.Tensor]:
+    """Return the fp32 copies of 16-bit parameters without ZeRO, by parameter; they are views.
 
     DeepSpeed's accessor for full-precision weights does not know these optimizers.
     """

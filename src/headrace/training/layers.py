@@ -76,27 +76,47 @@ def discover_layers(model: PreTrainedModel) -> Layout:
     lists = _stacks(model.base_model)
     stacks = {name: len(layers) for name, layers in lists.values()}
     _check_counts(model, list(stacks.values()))
-    # a parameter behind the body is the head's, also where the body is the whole network
+    head, embedded = head_parameters(model), _embedded(model)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    places = {}
+    for name in parameter_names(model):
+        if name in head:
+            places[name] = Place("head")
+            continue
+        places[name] = _place(
+            name.removeprefix(prefix),
+            model.base_model,
+            lists,
+            embedded=id(parameters[name]) in embedded,
+        )
+    return Layout(stacks, places)
+
+
+def head_parameters(model: PreTrainedModel) -> frozenset[str]:
+    """Return the names of the parameters of the head, of any network, as `parameter_names` does.
+
+    A parameter behind the body is the head's, also where the body is the whole network.
+    """
+    prefix = _body_prefix(model)
     outputs = model.get_output_embeddings() if not prefix else None
     own = {id(parameter) for parameter in outputs.parameters()} if outputs is not None else set()
-    names = parameter_names(model)
-    embedded = {
+    own -= _embedded(model)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    return frozenset(
+        name
+        for name in parameter_names(model)
+        if not name.startswith(prefix) or id(parameters[name]) in own
+    )
+
+
+def _embedded(model: PreTrainedModel) -> set[int]:
+    """Ids of the parameters of the embeddings in the body."""
+    return {
         id(parameter)
         for module in model.base_model.modules()
         if isinstance(module, torch.nn.Embedding)
         for parameter in module.parameters(recurse=False)
     }
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    places = {}
-    for name in names:
-        number = id(parameters[name])
-        if not name.startswith(prefix) or (number in own and number not in embedded):
-            places[name] = Place("head")
-            continue
-        places[name] = _place(
-            name.removeprefix(prefix), model.base_model, lists, embedded=number in embedded
-        )
-    return Layout(stacks, places)
 
 
 def _place(
