@@ -1,6 +1,7 @@
 """What all tests share: quiet settings, and a small encoded corpus with its tokenizer."""
 
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -199,23 +200,11 @@ def choice_samples(count: int, seed: int) -> list[dict]:
     return samples
 
 
-@pytest.fixture(scope="session")
-def choice_corpus(tmp_path_factory) -> ChoiceCorpus:
+def write_word_tokenizer(words: set[str], folder: Path) -> None:
+    """Write a tokenizer with token types to which each of some words is a piece."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    from headrace.shards import ShardWriter
-    from headrace.shards.sample import make_sample
-
-    folder = tmp_path_factory.mktemp("choice_corpus")
-    words = set(SIGNS) | set(SIGNS.values())
-    for split, count, seed in (("train", 400, 1), ("dev", 60, 2)):
-        with ShardWriter(str(folder / split), samples_per_shard=90) as writer:
-            writer.metadata |= {"language": "en", "choices": 4}
-            for number, sample in enumerate(choice_samples(count, seed)):
-                text = f"{sample['context']} {sample['choices'][sample['label']]}"
-                words |= set(text.split())
-                writer.write(make_sample(f"{split}{number}", text, sample))
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     vocabulary = {word: number for number, word in enumerate([*special, *sorted(words)])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
@@ -232,8 +221,136 @@ def choice_corpus(tmp_path_factory) -> ChoiceCorpus:
         cls_token="[CLS]",
         sep_token="[SEP]",
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    ).save_pretrained(str(folder / "tokenizer"))
+    ).save_pretrained(str(folder))
+
+
+@pytest.fixture(scope="session")
+def choice_corpus(tmp_path_factory) -> ChoiceCorpus:
+    from headrace.shards import ShardWriter
+    from headrace.shards.sample import make_sample
+
+    folder = tmp_path_factory.mktemp("choice_corpus")
+    words = set(SIGNS) | set(SIGNS.values())
+    for split, count, seed in (("train", 400, 1), ("dev", 60, 2)):
+        with ShardWriter(str(folder / split), samples_per_shard=90) as writer:
+            writer.metadata |= {"language": "en", "choices": 4}
+            for number, sample in enumerate(choice_samples(count, seed)):
+                text = f"{sample['context']} {sample['choices'][sample['label']]}"
+                words |= set(text.split())
+                writer.write(make_sample(f"{split}{number}", text, sample))
+    write_word_tokenizer(words, folder / "tokenizer")
     return ChoiceCorpus(folder, folder / "tokenizer")
+
+
+@dataclass(frozen=True)
+class LabelCorpus:
+    """Shards of texts, of pairs and of texts with a score that a small network can learn.
+
+    Sources: ``weather`` (four labels), ``pairs`` (two labels, pairs of texts), ``wetness`` (a
+    score).
+    """
+
+    folder: Path
+    tokenizer: Path
+
+    def source(self, name: str, split: str) -> str:
+        return str(self.folder / name / split)
+
+    def samples(self, name: str, split: str) -> list[dict]:
+        """The samples of a source as they are in the shards."""
+        from headrace.shards import ShardReader
+
+        return [sample.metadata for sample in ShardReader(self.source(name, split))]
+
+    def write_config(self, path: Path, output: Path, **changes) -> Path:
+        """A run config with a head a source and a very small network, one stage a source.
+
+        `changes` have dotted names.
+        """
+        sources = ("weather", "pairs", "wetness")
+        heads = {name: {"sources": [name]} for name in sources}
+        heads["wetness"]["labels"] = "score"
+        stages = [{"name": f"on_{name}", "languages": [name]} for name in sources]
+        for earlier, stage in itertools.pairwise(stages):
+            stage["start_from"] = earlier["name"]
+        config = {
+            "train_batch_size": 16,
+            "optimizer": {"type": "AdamW", "params": {"lr": 3e-3, "weight_decay": 0.0}},
+            "headrace": {
+                "output": str(output),
+                "seed": 3,
+                "task": {"type": "sequence_classification", "max_length": 24, "heads": heads},
+                "model": {
+                    "tokenizer": str(self.tokenizer),
+                    "config": {
+                        "model_type": "bert",
+                        "hidden_size": 32,
+                        "num_hidden_layers": 2,
+                        "num_attention_heads": 2,
+                        "intermediate_size": 64,
+                        "max_position_embeddings": 32,
+                        "initializer_range": 0.1,
+                    },
+                },
+                "data": {
+                    "cache_dir": str(self.folder / "encoded"),
+                    "train": {name: self.source(name, "train") for name in sources},
+                    "validation": {name: self.source(name, "dev") for name in sources},
+                },
+                "batching": {"window_batches": 4},
+                "logging": {"every_steps": 1},
+                "stages": stages,
+            },
+        }
+        for dotted, value in changes.items():
+            node = config
+            *parents, last = dotted.split(".")
+            for part in parents:
+                node = node.setdefault(part, {})
+            node[last] = value
+        path.write_text(json.dumps(config), encoding="utf-8")
+        return path
+
+
+def label_sample(name: str, chance: random.Random) -> dict:
+    """A sample of a source of :class:`LabelCorpus`: what it has follows from words of the text."""
+    fillers = ["the", "old", "river", "mill", "by", "a", "hill", "with", "stones", "and"]
+    words = chance.choices(fillers, k=chance.randint(3, 9))
+    signs = list(SIGNS)
+    if name == "wetness":
+        wet = chance.randint(0, 3)
+        for _ in range(wet):
+            words.insert(chance.randint(0, len(words)), "wet")
+        return {"text": " ".join(words), "score": wet + 0.5}
+    sign = chance.choice(signs)
+    words.insert(chance.randint(0, len(words)), sign)
+    if name == "weather":
+        return {"text": " ".join(words), "label": SIGNS[sign], "subset": chance.choice("ab")}
+    other = sign if chance.random() < 0.5 else chance.choice(signs)
+    second = " ".join([*chance.choices(fillers, k=2), SIGNS[other]])
+    label = "fits" if other == sign else "does not fit"
+    return {"text": " ".join(words), "pair": second, "label": label}
+
+
+@pytest.fixture(scope="session")
+def label_corpus(tmp_path_factory) -> LabelCorpus:
+    from headrace.shards import ShardWriter
+    from headrace.shards.sample import make_sample
+
+    folder = tmp_path_factory.mktemp("label_corpus")
+    words: set[str] = set()
+    for name in ("weather", "pairs", "wetness"):
+        for split, count in (("train", 240), ("dev", 48)):
+            chance = random.Random(f"{name} {split}")
+            with ShardWriter(str(folder / name / split), samples_per_shard=90) as writer:
+                writer.metadata |= {"language": "en"}
+                for number in range(count):
+                    sample = label_sample(name, chance)
+                    text = "\n".join(sample[key] for key in ("text", "pair") if key in sample)
+                    words |= set(text.split())
+                    writer.write(make_sample(f"{split}{number}", text, sample))
+    write_word_tokenizer(words, folder / "tokenizer")
+    return LabelCorpus(folder, folder / "tokenizer")
 
 
 @pytest.fixture(scope="session")
@@ -260,3 +377,12 @@ def small_encoder(small_corpus, tmp_path_factory) -> Path:
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def world():
+    """A process group of one in the process of the tests."""
+    from headrace.training.distributed import process_group
+
+    with process_group() as group:
+        yield group

@@ -9,7 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModelForMultipleChoice
 
 from headrace.encoding.collate import pad_choices
-from headrace.tasks.multiple_choice import MultipleChoice, takes_token_types
+from headrace.tasks.multiple_choice import MultipleChoice
+from headrace.tasks.pair_inputs import takes_token_types
 
 SMALL: dict[str, Any] = {
     "vocab_size": 60,

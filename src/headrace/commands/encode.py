@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--task",
-        choices=("token_classification", "multiple_choice"),
+        choices=("token_classification", "multiple_choice", "sequence_classification"),
         default="token_classification",
         help="what the samples are encoded for (default: token_classification)",
     )
@@ -67,9 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         cache = storage.local_folder(arguments.cache, "--cache")
     except UserError as error:
         problems += error.problems
-    readers = list(
-        open_readers(arguments.sources, problems, shard_cache_of(arguments, problems)).values()
-    )
+    readers = open_readers(arguments.sources, problems, shard_cache_of(arguments, problems))
     tokenizer = task = None
     settings = {}
     if arguments.labels is not None and arguments.task != "token_classification":
@@ -98,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(problems)
 
     rows = []
-    for reader in readers:
+    for reader in readers.values():
         language = str(reader.manifest.metadata.get("language") or "?")
         try:
             source = encode_source(

@@ -10,17 +10,24 @@ from typing import Any
 from pydantic import ValidationError
 
 from headrace.config.deepspeed_keys import OPTIMIZER_PARAMS, TOP_LEVEL_KEYS
+from headrace.config.head_checks import check_heads
 from headrace.config.learning_rate_checks import check_learning_rates
 from headrace.config.messages import did_you_mean
 from headrace.config.mixture import check_mixture
 from headrace.config.schema import HeadraceConfig, StageConfig
 from headrace.config.selection import check_selection
+from headrace.counts import counted
 from headrace.errors import ConfigError, Problem
 
 _FLOATS = ("fp16", "bf16")
 _SECTIONS = ("zero_optimization", "fp16", "bf16", "activation_checkpointing", "checkpoint")
 _RESERVED_NAMES = frozenset({"tensorboard"})
 """Folders of a run that no stage can be called after."""
+_NEVER_PACKED = {
+    "multiple_choice": "the choices of a sample are rows of one table",
+    "sequence_classification": "a network labels a whole row, and a row has one label",
+}
+"""Tasks whose samples each need rows of their own."""
 _BATCH_KEYS = (
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -207,6 +214,7 @@ def check_stages(config: HeadraceConfig) -> list[Problem]:
                 )
             )
     problems += _check_batching(config)
+    problems += check_heads(config)
     problems += check_selection(config)
     problems += check_learning_rates(config)
     seen: dict[str, StageConfig] = {}
@@ -247,10 +255,10 @@ def _check_batching(config: HeadraceConfig) -> list[Problem]:
         for key in ("tokens_per_batch", "pack_length")
         if (getattr(batching, key) or longest) < longest
     ]
-    if batching.type == "packed" and config.task.type == "multiple_choice":
+    if batching.type == "packed" and config.task.type in _NEVER_PACKED:
         problems.append(
             Problem(
-                "the choices of a sample are rows of one table, they cannot be packed",
+                f"{_NEVER_PACKED[config.task.type]}, they cannot be packed",
                 f"{where}.type",
                 "packed",
                 'Set it to "samples" or "tokens"',
@@ -371,7 +379,7 @@ def batch_arithmetic(section: Mapping[str, Any], world_size: int) -> tuple[int, 
         step = world_size
         for key in _BATCH_KEYS[1:]:
             step *= section.get(key) or 1
-        with_what = " and ".join([f"{world_size} ranks", *given])
+        with_what = " and ".join([counted(world_size, "rank"), *given])
         raise ConfigError(
             Problem(
                 f"the global batch is not ranks x micro-batch x accumulation "

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from headrace.config.checks import check_deepspeed_section, check_stages
 from headrace.config.messages import did_you_mean
 from headrace.config.schema import HeadraceConfig
+from headrace.counts import counted
 from headrace.errors import ConfigError, Problem
 
 SECTION = "headrace"
@@ -166,7 +167,7 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]
     for part in parents:
         if isinstance(node, list):
             if not part.isdecimal() or int(part) >= len(node):
-                problems.append(Problem(f"the list has {len(node)} items", where, part))
+                problems.append(Problem(f"the list has {counted(len(node), 'item')}", where, part))
                 return
             node = node[int(part)]
         elif isinstance(node, dict):
@@ -234,7 +235,8 @@ def _fields_at(location: Sequence[int | str]) -> list[str]:
             continue
         tagged = [model for model in models if part == _tag(model)]
         fields = [model.model_fields[part] for model in models if part in model.model_fields]
-        models = tagged or [found for field in fields for found in _models_in(field.annotation)]
+        inner = [found for field in fields for found in _models_in(field.annotation)]
+        models = tagged or inner or models  # a name that the user chose stands between the two
     return list(
         dict.fromkeys(
             field.alias or key for model in models for key, field in model.model_fields.items()

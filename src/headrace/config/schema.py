@@ -12,42 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from headrace.config.learning_rates import ParamGroupsConfig, ScheduleConfig
+from headrace.config.lora import LoraConfig
 from headrace.config.section import Name, Section
 from headrace.config.sizes import bytes_of
-
-
-class TokenClassificationConfig(Section):
-    """Tag every word of a sentence (named entities, IOB2)."""
-
-    type: Literal["token_classification"]
-    """The task."""
-    labels: str = "discover"
-    """A built-in label set (`multiconer_v2`, `multiconer_v1`, `conll2003`, `uner`), the path of a
-    label file, or `discover`: the types found in the training shards."""
-    max_length: int = Field(128, ge=4, le=32767)
-    """Pieces a sentence may have, special tokens included; what is cut off is counted."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Share of the target probability that is spread over all tags in training; validation
-    losses are without it."""
-
-
-class MultipleChoiceConfig(Section):
-    """Choose the text that goes with a context (how a story ends, what a cause leads to)."""
-
-    type: Literal["multiple_choice"]
-    """The task."""
-    max_length: int = Field(128, ge=8, le=32767)
-    """Pieces that a context with one of its choices may have, special tokens included; beyond it
-    the context is cut from the left, and what is cut off is counted."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Share of the target probability that is spread over a sample's choices in training;
-    validation losses are without it."""
-
-
-TaskConfig = Annotated[
-    TokenClassificationConfig | MultipleChoiceConfig, Field(discriminator="type")
-]
-"""One section for each task; its `type` says which."""
+from headrace.config.task_sections import TaskConfig
 
 
 class ModelConfig(Section):
@@ -65,6 +33,8 @@ class ModelConfig(Section):
     attention: Literal["eager", "sdpa", "flex_attention", "flash_attention_2"] | None = None
     """How attention is computed, as `transformers` names it. Default: its own choice, `sdpa` where
     the network has it."""
+    lora: LoraConfig | None = None
+    """Train adapters of low rank in place of the network's weights."""
 
 
 class ShardCacheConfig(Section):

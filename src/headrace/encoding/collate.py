@@ -170,6 +170,50 @@ def pad_choices(
     }
 
 
+def collate_texts(
+    sources: Sequence[EncodedSource], locations: SampleLocations, *, pad_id: int
+) -> dict[str, NDArray[np.int64]]:
+    """The texts, or pairs, at these locations of these sources, padded on the right.
+
+    Returns what :func:`pad_texts` does.
+    """
+    rows = []
+    where = zip(
+        locations.source.tolist(), locations.shard.tolist(), locations.sample.tolist(), strict=True
+    )
+    for source, number, sample in where:
+        shard = sources[source].shards[number]
+        starts, ends = shard.token_bounds
+        part = slice(starts.item(sample), ends.item(sample))
+        rows.append((shard.array("tokens")[part], shard.array("token_types")[part]))
+    return pad_texts(rows, pad_id=pad_id)
+
+
+def pad_texts(
+    rows: Sequence[tuple[Sequence[int] | NDArray[Any], Sequence[int] | NDArray[Any]]],
+    *,
+    pad_id: int,
+) -> dict[str, NDArray[np.int64]]:
+    """Texts, each as its token ids and token types, in one array.
+
+    Returns ``input_ids``, ``attention_mask`` and ``token_type_ids`` (0 on padding), int64
+    ``[texts, tokens]``, padded on the right to the longest.
+    """
+    shape = (len(rows), max((len(tokens) for tokens, _ in rows), default=0))
+    input_ids = np.full(shape, pad_id, dtype=np.int64)
+    attention_mask = np.zeros(shape, dtype=np.int64)
+    token_type_ids = np.zeros(shape, dtype=np.int64)
+    for number, (tokens, types) in enumerate(rows):
+        input_ids[number, : len(tokens)] = tokens
+        attention_mask[number, : len(tokens)] = 1
+        token_type_ids[number, : len(tokens)] = types
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "token_type_ids": token_type_ids,
+    }
+
+
 _Piece = tuple[int, NDArray[Any], NDArray[Any]]
 """The place of a sample in the batch, its tokens and its labels."""
 

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.encoding import store
-from headrace.encoding.report import ChoiceReport, EncodingReport, SentenceReport
+from headrace.encoding.report import ChoiceReport, EncodingReport, SentenceReport, TextReport
 
 _REPORTS: dict[str, type[EncodingReport]] = {
     "token_classification": SentenceReport,
     "multiple_choice": ChoiceReport,
+    "sequence_classification": TextReport,
 }
 """Task -> the counts that are kept of its shards."""
 
@@ -89,8 +90,17 @@ class EncodedShard:
         return self._slice("word_tags", "word_offsets", sample)
 
     def label(self, sample: int) -> int:
-        """The right choice of a sample, counted from 0."""
+        """The right choice of a sample, counted from 0, or the number of the sample's label."""
         return int(self.array("labels")[self._row(sample)])
+
+    def label_name(self, sample: int) -> str | None:
+        """The label of a whole sample; None if it has none."""
+        number = self.label(sample)
+        return None if number < 0 else str(self.meta["labels"][number])
+
+    def score(self, sample: int) -> float:
+        """The score of a whole sample; not a number if it has none."""
+        return float(self.array("scores")[self._row(sample)])
 
     def choice_offsets(self, sample: int) -> NDArray[np.int64]:
         """``[choices + 1]``: where the tokens of each choice of a sample begin and end."""

@@ -8,9 +8,10 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
+from headrace.counts import counted
 from headrace.encoding.alignment import check_max_length
+from headrace.encoding.pairs import copied_backend, has_token_types, pair_template
 from headrace.encoding.report import ChoiceReport
 from headrace.encoding.task_encoder import (
     MAXIMUM_NAMES,
@@ -33,17 +34,12 @@ MAXIMUM_CHOICES = 32_767
 class PairEncoder:
     """Encodes a context with a choice by the tokenizer's own template for pairs.
 
-    The tokenizer's backend is copied, so that nothing that is set here is seen elsewhere.  Special
-    tokens that are spelt out in a text are encoded as text: data cannot inject ``[SEP]``.  Token
-    types are 0 where the tokenizer does not name them among a model's inputs, as for its own users.
+    Token types are 0 where the tokenizer does not name them among a model's inputs, as for its own
+    users.
     """
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
-        backend: Any = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        backend.no_truncation()
-        backend.no_padding()
-        backend.encode_special_tokens = True
-        self._backend = backend
+        self._backend = copied_backend(tokenizer)
         self._has_types = has_token_types(tokenizer)
         self._max_length = max_length
 
@@ -95,7 +91,7 @@ class MultipleChoiceEncoder:
     @cached_property
     def spec(self) -> EncodingSpec:
         """What the arrays depend on besides the text."""
-        template = "pair with token types" if has_token_types(self._tokenizer) else "pair"
+        template = pair_template(self._tokenizer)
         return EncodingSpec.of(self.task, self._tokenizer, self._max_length, template=template)
 
     @property
@@ -208,11 +204,6 @@ def _report(rows: list[tuple[list[int], list[int], int, int]], counts: list[int]
     )
 
 
-def has_token_types(tokenizer: Any) -> bool:
-    """Whether a tokenizer tells the two parts of a pair by token types."""
-    return "token_type_ids" in tokenizer.model_input_names
-
-
 def malformation(content: Mapping[str, Any], *, labelled: bool = True) -> str | None:
     """What is wrong with the content of a sample, or None; without `labelled` its label is not
     looked at."""
@@ -225,7 +216,7 @@ def malformation(content: Mapping[str, Any], *, labelled: bool = True) -> str | 
     if not isinstance(choices, list) or not all(isinstance(item, str) for item in choices):
         return "choices is not a list of strings"
     if len(choices) < 2:
-        return f"{len(choices)} choice{'' if choices else 's'}, there have to be 2 or more"
+        return f"{counted(len(choices), 'choice')}, there have to be 2 or more"
     if len(choices) > MAXIMUM_CHOICES:
         return f"{len(choices)} choices, {MAXIMUM_CHOICES} are the most"
     try:

@@ -110,6 +110,34 @@ class ChoiceReport(EncodingReport):
         return self.samples_truncated == 0
 
 
+@dataclass(frozen=True)
+class TextReport(EncodingReport):
+    """Counts over samples of a text, or of a pair of texts."""
+
+    columns: ClassVar[Mapping[str, str]] = {
+        "samples": "samples",
+        "pairs": "pairs",
+        "tokens": "tokens",
+        "samples_truncated": "samples cut",
+        "tokens_cut": "tokens cut off",
+    }
+    ratio = ("tokens", "samples")
+
+    samples: int = 0
+    pairs: int = 0
+    """Samples that have a second text."""
+    tokens: int = 0
+    """Pieces that are kept, special tokens included."""
+    samples_truncated: int = 0
+    """Samples with more pieces than ``max_length``."""
+    tokens_cut: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every token is kept."""
+        return self.samples_truncated == 0
+
+
 def render_table(rows: Sequence[tuple[str, EncodingReport]]) -> str:
     """A plain text table with one line for each named report, and their sum if there are more.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -14,6 +13,7 @@ from headrace.encoding.collate import SampleLocations, collate_multiple_choice
 from headrace.encoding.multiple_choice import MultipleChoiceEncoder
 from headrace.encoding.sidecar import EncodedSource
 from headrace.tasks.choice_metrics import ChoiceScores
+from headrace.tasks.pair_inputs import pair_inputs
 from headrace.tasks.task import IGNORED, Task
 
 
@@ -69,10 +69,7 @@ class MultipleChoice(Task):
 
         Those of choices that a sample does not have are minus infinity.
         """
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        if takes_token_types(network):
-            inputs["token_type_ids"] = batch["token_type_ids"]
-        logits: torch.Tensor = network(**inputs).logits
+        logits: torch.Tensor = network(**pair_inputs(network, batch)).logits
         return logits.masked_fill(_missing(logits, batch["choice_counts"]), -torch.inf)
 
     def loss_sum(
@@ -123,11 +120,3 @@ class MultipleChoice(Task):
 
 def _missing(logits: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     return torch.arange(logits.shape[1], device=logits.device) >= counts[:, None]
-
-
-def takes_token_types(network: Any) -> bool:
-    """Whether a network, or the engine around one, tells the two parts of a pair by token types."""
-    module = getattr(network, "module", network)
-    if int(getattr(module.config, "type_vocab_size", 0)) < 2:
-        return False
-    return "token_type_ids" in inspect.signature(module.forward).parameters

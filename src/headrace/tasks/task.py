@@ -56,11 +56,17 @@ class Task(ABC):
     """Makes the network: a class of ``transformers`` such as ``AutoModelForMultipleChoice``."""
     pipeline_tag: ClassVar[str]
     """Name of the task on the hub."""
-    scores: ClassVar[Mapping[str, str]]
-    """The scores that tables and curves show, with their titles; fractions, the first one first."""
     new_modules: ClassVar[tuple[str, ...]] = ()
     """Parts of the base network that are trained from new weights where a pretrained folder lacks
     them, as the head is."""
+
+    @property
+    @abstractmethod
+    def scores(self) -> Mapping[str, str]:
+        """The scores that tables and curves show, with titles: fractions, the main one first.
+
+        A source need not have all of them.
+        """
 
     @property
     @abstractmethod
@@ -105,6 +111,24 @@ class Task(ABC):
         by the number of labels of the whole batch.  It is computed in fp32 at least.
         """
 
+    def draw_labels(
+        self, logits: torch.Tensor, batch: Mapping[str, Any], random: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        """Return what a batch has as labels, drawn from what the network predicts.
+
+        Args:
+            logits: of the batch, from :meth:`loss_sum`.
+            batch: says which labels there are: those that have no part in the loss stay.
+            random: a generator of the CPU, so that every device draws the same.
+
+        The loss of what is drawn is minus the logarithm of its probability, but for a constant.
+        This default is for tasks whose logits have one number a class as their last dimension.
+        """
+        labels: torch.Tensor = batch["labels"]
+        probabilities = logits.detach().float().softmax(-1).flatten(0, -2).cpu()
+        drawn = torch.multinomial(probabilities, 1, generator=random).view(labels.shape)
+        return {"labels": torch.where(labels == IGNORED, labels, drawn.to(labels.device))}
+
     @abstractmethod
     def new_scores(self) -> Scores:
         """Return an empty account."""
@@ -126,6 +150,10 @@ class Task(ABC):
     def facts(self) -> dict[str, Any]:
         """Return what has to be known to use an exported model, JSON-able."""
 
-    def problems_of(self, readers: Sequence[ShardReader]) -> list[Problem]:
-        """Return what is wrong with sources, as far as their manifests tell."""
+    def problems_of(self, sources: Mapping[str, ShardReader]) -> list[Problem]:
+        """Return what is wrong with sources, by name, as far as their manifests tell."""
+        return []
+
+    def problems_of_encoded(self, source: EncodedSource) -> list[Problem]:
+        """Return what is wrong with an encoded source for this task's settings."""
         return []

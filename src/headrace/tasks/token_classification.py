@@ -110,14 +110,14 @@ class TokenClassification(Task):
         """Return the name of the label set and the family of each type."""
         return {"label_set": self.label_set.name, "families": dict(self.label_set.coarse)}
 
-    def problems_of(self, readers: Sequence[ShardReader]) -> list[Problem]:
+    def problems_of(self, sources: Mapping[str, ShardReader]) -> list[Problem]:
         """Find the entity types that manifests count and the label set lacks.
 
         Sources whose manifest counts no types are checked tag by tag when they are encoded.
         """
         return [
             self.label_set.unknown_tag(f"B-{name}", reader.url)
-            for reader in readers
+            for reader in sources.values()
             for name in sorted(reader.manifest.metadata.get("entities", {}))
             if name not in self.label_set.types
         ]

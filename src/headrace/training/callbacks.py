@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -72,11 +72,13 @@ class Callbacks:
 class ProgressBar:
     """A bar with loss, learning rate, tokens a second and time left; none where nobody looks."""
 
-    def __init__(self, title: str, score: str, score_title: str) -> None:
-        """Name the score that is printed after a validation, as records have it and for people."""
+    def __init__(self, title: str, scores: Mapping[str, str]) -> None:
+        """``scores`` are as records name them, with titles.
+
+        The first one is printed after a validation; of a source that lacks it, the next it has.
+        """
         self.title = title
-        self.score = score
-        self.score_title = score_title
+        self.scores = scores
         self.bar: tqdm[Any] | None = None
 
     def on_start(self, record: Record, first_step: int) -> None:
@@ -103,11 +105,17 @@ class ProgressBar:
 
     def on_validation(self, record: Record) -> None:
         """Print one line with the loss and the score above the bar."""
-        scores = [scores[self.score] for scores in record["metrics"].values()]
+        means = []
+        left = list(record["metrics"].values())
+        for name, title in self.scores.items():
+            values = [scores[name] for scores in left if name in scores]
+            if values:
+                means.append(f", {title} {sum(values) / len(values):.4f}")
+            left = [scores for scores in left if name not in scores]
         mark = " (best so far)" if record["best"] else ""
         tqdm.write(
-            f"{self.title}: epoch {record['epoch']:g}, validation loss {record['loss']:.4f}, "
-            f"{self.score_title} {sum(scores) / len(scores):.4f}{mark}"
+            f"{self.title}: epoch {record['epoch']:g}, validation loss {record['loss']:.4f}"
+            f"{''.join(means)}{mark}"
         )
 
     def close(self) -> None:

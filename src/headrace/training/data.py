@@ -119,7 +119,7 @@ def open_data(config: RunConfig) -> OpenedData:
     except UserError as error:
         problems.extend(error.problems)
     try:
-        task = task_of_config(headrace.task, None if problems else list(train.values()))
+        task = task_of_config(headrace.task, None if problems else train)
     except UserError as error:
         problems.extend(error.problems)
     if tokenizer is not None and tokenizer.pad_token_id is None:
@@ -132,7 +132,7 @@ def open_data(config: RunConfig) -> OpenedData:
             )
         )
     if task is not None:
-        problems += task.problems_of([*train.values(), *validation.values()])
+        problems += [*task.problems_of(train), *task.problems_of(validation)]
     if problems or tokenizer is None or task is None:
         raise UserError(problems)
     return OpenedData(tokenizer, task, train, validation, chosen, selection)
@@ -176,6 +176,8 @@ def encode_data(
                 )
             except UserError as error:
                 problems.extend(error.problems)
+            else:
+                problems.extend(opened.task.problems_of_encoded(sources[language]))
         return sources
 
     whole = encode(opened.train, config.headrace.data.bad_shards, left_out or {})

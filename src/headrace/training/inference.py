@@ -238,6 +238,8 @@ def encode_for_model(
             )
         except UserError as error:
             problems += error.problems
+        else:
+            problems += model.task.problems_of_encoded(sources[language])
     if problems:
         raise UserError(problems)
     return sources

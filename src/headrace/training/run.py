@@ -231,10 +231,13 @@ def train_branch(
         opened.task,
         opened.tokenizer,
         seed=derive_key("weights", headrace.seed),
+        adapter_seed=derive_key("adapters", headrace.seed, branch.title),
         start_folder=branch.start_folder,
     )
     pack_inputs = PackedInputs(model) if isinstance(plan, PackPlan) else None
     groups = groups_of_branch(model, config, branch)
+    rounds = world.is_main and precision.name != "fp32"
+    frozen = groups.frozen_weights(model) if rounds else {}
     parameters = sum(parameter.numel() for parameter in model.parameters())
     model_class, model_settings = type(model), model.config
 
@@ -273,6 +276,7 @@ def train_branch(
         trainer = BranchTrainer(
             engine=engine,
             groups=groups,
+            frozen=frozen,
             branch=branch,
             task=opened.task,
             world=world,
@@ -358,7 +362,7 @@ def make_callbacks(config: RunConfig, branch: Branch, task: Task) -> list[Callba
     """Return the callbacks of the main rank."""
     members: list[Callback] = [
         MetricsFile(config.output / "metrics.jsonl"),
-        ProgressBar(branch.title, *next(iter(task.scores.items()))),
+        ProgressBar(branch.title, task.scores),
     ]
     if config.headrace.logging.tensorboard:
         members.append(TensorBoard(config.output / "tensorboard" / branch.stage.name / branch.name))

@@ -1,0 +1,92 @@
+"""The sections of a run config about what is learned: one for each task."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from headrace.config.section import Name, Section
+
+DISCOVER = "discover"
+"""Labels that are to be found in the training shards."""
+SCORE = "score"
+"""In place of labels: the samples have a number."""
+
+
+class TokenClassificationConfig(Section):
+    """Tag every word of a sentence (named entities, IOB2)."""
+
+    type: Literal["token_classification"]
+    """The task."""
+    labels: str = "discover"
+    """A built-in label set (`multiconer_v2`, `multiconer_v1`, `conll2003`, `uner`), the path of a
+    label file, or `discover`: the types found in the training shards."""
+    max_length: int = Field(128, ge=4, le=32767)
+    """Pieces a sentence may have, special tokens included; what is cut off is counted."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target probability that is spread over all tags in training; validation
+    losses are without it."""
+
+
+class MultipleChoiceConfig(Section):
+    """Choose the text that goes with a context (how a story ends, what a cause leads to)."""
+
+    type: Literal["multiple_choice"]
+    """The task."""
+    max_length: int = Field(128, ge=8, le=32767)
+    """Pieces that a context with one of its choices may have, special tokens included; beyond it
+    the context is cut from the left, and what is cut off is counted."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target probability that is spread over a sample's choices in training;
+    validation losses are without it."""
+
+
+def _labels(value: Any) -> Any:
+    if value is None or value in (DISCOVER, SCORE):
+        return value
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        if len(set(value)) != len(value):
+            twice = sorted({name for name in value if value.count(name) > 1})
+            raise ValueError(f"a label stands twice: {', '.join(twice)}")
+        if len(value) >= 2 and all(name.strip() for name in value):
+            return value
+    raise ValueError('must be "discover", "score", or a list of two or more names')
+
+
+Labels = Annotated[str | list[str] | None, BeforeValidator(_labels)]
+
+
+class HeadConfig(Section):
+    """A part of the classifier: the labels of some sources, or their score."""
+
+    sources: list[str] = Field(min_length=1)
+    """Sources (languages of `data`) that it answers for; each source has one head."""
+    labels: Labels = None
+    """As `labels` of the task, whose value is the default."""
+
+
+class SequenceClassificationConfig(Section):
+    """Label a text or a pair of texts, or give it a score."""
+
+    type: Literal["sequence_classification"]
+    """The task."""
+    labels: Labels = DISCOVER
+    """The labels in the order of the network's outputs; `discover`: those of the training shards,
+    sorted; `score`: a number in place of labels (regression, by squared error)."""
+    heads: dict[Name, HeadConfig] | None = None
+    """Sources that have labels of their own: a head each, by name, side by side in one classifier.
+    The loss of a sample is that of the head of its source alone. Default: one for all sources."""
+    max_length: int = Field(128, ge=4, le=32767)
+    """Pieces that a text, or a pair, may have, special tokens included; beyond it the longer text
+    is cut on the right, and what is cut off is counted."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target probability that is spread over the labels of a sample's head in
+    training; validation losses are without it, and scores have none."""
+
+
+TaskConfig = Annotated[
+    TokenClassificationConfig | MultipleChoiceConfig | SequenceClassificationConfig,
+    Field(discriminator="type"),
+]
+"""One section for each task; its `type` says which."""
