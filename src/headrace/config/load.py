@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from headrace.config.checks import check_deepspeed_section, check_stages
 from headrace.config.messages import did_you_mean
+from headrace.config.penalty_checks import check_penalties
 from headrace.config.schema import HeadraceConfig
 from headrace.counts import counted
 from headrace.errors import ConfigError, Problem
@@ -89,6 +90,7 @@ def load_run_config(
             problems += _schema_problems(error, section)
     if headrace is not None:
         problems += check_stages(headrace)
+        problems += check_penalties(headrace, data)
     if problems or headrace is None:
         raise ConfigError(problems)
     output = Path(headrace.output or f"runs/{path.stem}")

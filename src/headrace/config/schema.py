@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from headrace.config.learning_rates import ParamGroupsConfig, ScheduleConfig
 from headrace.config.lora import LoraConfig
+from headrace.config.penalty import PenaltyConfig
 from headrace.config.section import Name, Section
 from headrace.config.sizes import bytes_of
 from headrace.config.task_sections import TaskConfig
@@ -309,6 +310,8 @@ class StageConfig(Section):
     """Takes the place of `headrace.schedule` in this stage."""
     param_groups: ParamGroupsConfig | None = None
     """Takes the place of `headrace.param_groups` in this stage."""
+    penalty: PenaltyConfig | None = None
+    """Holds weights near those of an earlier model. Default: they are free."""
     keep_best: Literal["validation_loss", "last"] = "validation_loss"
     """Which model is exported: that of the lowest validation loss, measured after every epoch and,
     with `start_from`, before the first; or the last."""
