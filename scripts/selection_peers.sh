@@ -8,12 +8,14 @@ folder=${1:?usage: scripts/selection_peers.sh FOLDER}
 python=${PYTHON:-python3}
 mkdir -p "$folder"
 failed=0
-for pin in submodlib-py==0.0.3 apricot-select==0.6.1; do
-    environment=$folder/${pin%==*}
+# scikit-learn: apricot imports it without saying that it needs it
+for pins in submodlib-py==0.0.3 "apricot-select==0.6.1 scikit-learn==1.9.1"; do
+    environment=$folder/${pins%%==*}
+    read -ra packages <<< "$pins"
     [ -e "$environment/complete" ] && continue
     rm -rf "$environment"
     if "$python" -m venv "$environment" &&
-        "$environment/bin/pip" install --quiet "$pin" && touch "$environment/complete"; then
+        "$environment/bin/pip" install --quiet "${packages[@]}" && touch "$environment/complete"; then
         echo "ready: $environment"
     else
         echo "could not be set up: $environment" >&2

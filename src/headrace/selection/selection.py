@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -45,13 +46,22 @@ DEFAULT_HINGE = Hinge()
 
 
 @contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """numpy's products are small here; threads for them only get in the way of torch's."""
-    with threadpool_limits(1, user_api="blas"):
-        yield
+def _one_thread() -> Iterator[None]:
+    """Let numpy and torch compute in one thread.
+
+    The operations are many and small: threads win nothing by them, and where something else
+    keeps a core busy they wait for each other most of the time.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
-@_one_blas_thread()
+@_one_thread()
 def select(
     vectors: Table,
     limits: Limits,
