@@ -83,15 +83,6 @@ def read_losses():
     return read
 
 
-@pytest.fixture(scope="session")
-def world():
-    """A process group of one in the process of the tests."""
-    from headrace.training.distributed import process_group
-
-    with process_group() as group:
-        yield group
-
-
 class StopAfter(StopFlag):
     """Asks the run to stop when it has been looked at a number of times."""
 
