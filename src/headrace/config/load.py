@@ -7,13 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import hjson
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from headrace.config.checks import check_deepspeed_section, check_stages
-from headrace.config.messages import did_you_mean
+from headrace.config.object_file import read_object, section_problems
 from headrace.config.penalty_checks import check_penalties
 from headrace.config.schema import HeadraceConfig
 from headrace.counts import counted
@@ -68,7 +68,7 @@ def load_run_config(
         ConfigError: with every problem that was found, each with its JSON path.
     """
     path = Path(path)
-    data = _read_hjson(path)
+    data = read_object(path, "config", "Start from one of ds_configs/")
     problems: list[Problem] = []
     for override in overrides:
         _apply_override(data, override, problems)
@@ -87,7 +87,7 @@ def load_run_config(
         try:
             headrace = HeadraceConfig.model_validate_json(json.dumps(section))
         except ValidationError as error:
-            problems += _schema_problems(error, section)
+            problems += section_problems(error, HeadraceConfig, SECTION)
     if headrace is not None:
         problems += check_stages(headrace)
         problems += check_penalties(headrace, data)
@@ -109,41 +109,6 @@ def load_run_config(
         raise ConfigError(problems)
     name = headrace.name or output.name
     return RunConfig(deepspeed=data, headrace=headrace, name=name, output=output)
-
-
-def _read_hjson(path: Path) -> dict[str, Any]:
-    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
-            raise ConfigError(
-                Problem("a key stands twice in one object", str(path), ", ".join(twice))
-            )
-        return dict(pairs)
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigError(
-            Problem(f"the config cannot be read: {reason}", str(path), remedy="Check the path")
-        ) from None
-    try:
-        data = hjson.loads(text, object_pairs_hook=unique_keys)
-    except hjson.HjsonDecodeError as error:
-        raise ConfigError(
-            Problem(f"not valid Hjson: {error.msg}", f"{path}:{error.lineno}:{error.colno}")
-        ) from None
-    if not isinstance(data, dict) or not data:
-        raise ConfigError(
-            Problem(
-                "a run config is an object with keys",
-                str(path),
-                type(data).__name__ if data else "empty",
-                "Start from one of ds_configs/",
-            )
-        )
-    return cast(dict[str, Any], data)
 
 
 def _local_folder_problems(where: str, text: str) -> list[Problem]:
@@ -197,85 +162,3 @@ def _override_value(text: str) -> Any:
         except hjson.HjsonDecodeError:
             return text
     return float(text) if _LOOSE_NUMBER.fullmatch(text) else text
-
-
-def _schema_problems(error: ValidationError, section: Mapping[str, Any]) -> list[Problem]:
-    problems = []
-    for item in error.errors(include_url=False):
-        location = _without_tags(item["loc"])
-        where = ".".join([SECTION, *(str(part) for part in location)])
-        value: str | None = None
-        remedy: str | None = None
-        if item["type"] == "extra_forbidden":
-            what = "unknown key"
-            allowed = _fields_at(item["loc"][:-1])
-            remedy = did_you_mean(str(location[-1]), allowed)
-        elif item["type"] == "union_tag_invalid":
-            where += ".type"
-            what = "unknown type"
-            value = json.dumps(item["ctx"]["tag"], ensure_ascii=False)[:80]
-            remedy = did_you_mean(str(item["ctx"]["tag"]), _tags_at(location))
-        elif item["type"] == "union_tag_not_found":
-            where += ".type"
-            what = "a required key is missing"
-            remedy = f"Add it: {' or '.join(_tags_at(location))}"
-        elif item["type"] == "missing":
-            what = "a required key is missing"
-            remedy = "Add it"
-        else:
-            what = str(item["msg"])
-            value = json.dumps(item["input"], ensure_ascii=False)[:80]
-        problems.append(Problem(what, where, value, remedy))
-    return problems
-
-
-def _fields_at(location: Sequence[int | str]) -> list[str]:
-    """Return the keys that the schema allows at a place, as pydantic names it."""
-    models: list[type[BaseModel]] = [HeadraceConfig]
-    for part in location:
-        if isinstance(part, int):
-            continue
-        tagged = [model for model in models if part == _tag(model)]
-        fields = [model.model_fields[part] for model in models if part in model.model_fields]
-        inner = [found for field in fields for found in _models_in(field.annotation)]
-        models = tagged or inner or models  # a name that the user chose stands between the two
-    return list(
-        dict.fromkeys(
-            field.alias or key for model in models for key, field in model.model_fields.items()
-        )
-    )
-
-
-def _tags_at(location: Sequence[int | str]) -> list[str]:
-    """Return the values that `type` may have at a place with sections of several types."""
-    field = HeadraceConfig.model_fields[str(location[-1])]
-    return [tag for model in _models_in(field.annotation) if (tag := _tag(model))]
-
-
-def _without_tags(location: Sequence[int | str]) -> list[int | str]:
-    """Return a place as a user writes it: pydantic puts the type of a section behind its name."""
-    return [
-        part
-        for number, part in enumerate(location)
-        if not (number and part in _tags_of(location[number - 1]))
-    ]
-
-
-def _tags_of(name: int | str) -> list[str]:
-    field = HeadraceConfig.model_fields.get(str(name))
-    return _tags_at([name]) if field is not None and field.discriminator else []
-
-
-def _tag(model: type[BaseModel]) -> str | None:
-    """The value of a section's `type`, if it can have one value alone."""
-    field = model.model_fields.get("type")
-    values = get_args(field.annotation) if field is not None else ()
-    return str(values[0]) if len(values) == 1 else None
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [
-        found for argument in getattr(annotation, "__args__", ()) for found in _models_in(argument)
-    ]

@@ -1,0 +1,151 @@
+"""Files that hold one object of settings, and everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import hjson
+from pydantic import BaseModel, ValidationError
+
+from headrace.config.messages import did_you_mean
+from headrace.errors import ConfigError, Problem
+
+
+def read_object(path: Path, what: str, remedy: str) -> dict[str, Any]:
+    """Read an Hjson (or JSON) file that holds an object with keys.
+
+    Args:
+        path: the file.
+        what: what it is called in errors: ``config``.
+        remedy: what to do about a file that holds something else.
+
+    Raises:
+        ConfigError: if it cannot be read, is not Hjson, has a key twice, or holds something else.
+    """
+
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ConfigError(
+                Problem("a key stands twice in one object", str(path), ", ".join(twice))
+            )
+        return dict(pairs)
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(
+            Problem(f"the {what} cannot be read: {reason}", str(path), remedy="Check the path")
+        ) from None
+    try:
+        data = hjson.loads(text, object_pairs_hook=unique_keys)
+    except hjson.HjsonDecodeError as error:
+        raise ConfigError(
+            Problem(f"not valid Hjson: {error.msg}", f"{path}:{error.lineno}:{error.colno}")
+        ) from None
+    if not isinstance(data, dict) or not data:
+        raise ConfigError(
+            Problem(
+                f"a {what} is an object with keys",
+                str(path),
+                type(data).__name__ if data else "empty",
+                remedy,
+            )
+        )
+    return cast(dict[str, Any], data)
+
+
+def section_problems(
+    error: ValidationError, root: type[BaseModel], prefix: str = ""
+) -> list[Problem]:
+    """What pydantic refused, each with its JSON path and what to do about it.
+
+    Args:
+        error: of validating data as ``root``.
+        root: the outermost section.
+        prefix: where that section is in its file.
+    """
+    problems = []
+    for item in error.errors(include_url=False):
+        location = _without_tags(item["loc"], root)
+        where = ".".join([*filter(None, [prefix]), *(str(part) for part in location)])
+        value: str | None = None
+        remedy: str | None = None
+        if item["type"] == "extra_forbidden":
+            what = "unknown key"
+            allowed = _fields_at(item["loc"][:-1], root)
+            remedy = did_you_mean(str(location[-1]), allowed)
+        elif item["type"] == "union_tag_invalid":
+            where += ".type"
+            what = "unknown type"
+            value = json.dumps(item["ctx"]["tag"], ensure_ascii=False)[:80]
+            remedy = did_you_mean(str(item["ctx"]["tag"]), _tags_at(location, root))
+        elif item["type"] == "union_tag_not_found":
+            where += ".type"
+            what = "a required key is missing"
+            remedy = f"Add it: {' or '.join(_tags_at(location, root))}"
+        elif item["type"] == "missing":
+            what = "a required key is missing"
+            remedy = "Add it"
+        else:
+            what = str(item["msg"])
+            value = json.dumps(item["input"], ensure_ascii=False)[:80]
+        problems.append(Problem(what, where, value, remedy))
+    return problems
+
+
+def _fields_at(location: Sequence[int | str], root: type[BaseModel]) -> list[str]:
+    """Return the keys that the schema allows at a place, as pydantic names it."""
+    models: list[type[BaseModel]] = [root]
+    for part in location:
+        if isinstance(part, int):
+            continue
+        tagged = [model for model in models if part == _tag(model)]
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        inner = [found for field in fields for found in _models_in(field.annotation)]
+        models = tagged or inner or models  # a name that the user chose stands between the two
+    return list(
+        dict.fromkeys(
+            field.alias or key for model in models for key, field in model.model_fields.items()
+        )
+    )
+
+
+def _tags_at(location: Sequence[int | str], root: type[BaseModel]) -> list[str]:
+    """Return the values that `type` may have at a place with sections of several types."""
+    field = root.model_fields[str(location[-1])]
+    return [tag for model in _models_in(field.annotation) if (tag := _tag(model))]
+
+
+def _without_tags(location: Sequence[int | str], root: type[BaseModel]) -> list[int | str]:
+    """Return a place as a user writes it: pydantic puts the type of a section behind its name."""
+    return [
+        part
+        for number, part in enumerate(location)
+        if not (number and part in _tags_of(location[number - 1], root))
+    ]
+
+
+def _tags_of(name: int | str, root: type[BaseModel]) -> list[str]:
+    field = root.model_fields.get(str(name))
+    return _tags_at([name], root) if field is not None and field.discriminator else []
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    """The value of a section's `type`, if it can have one value alone."""
+    field = model.model_fields.get("type")
+    values = get_args(field.annotation) if field is not None else ()
+    return str(values[0]) if len(values) == 1 else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [
+        found for argument in getattr(annotation, "__args__", ()) for found in _models_in(argument)
+    ]
