@@ -10,6 +10,7 @@ import xxhash
 from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer
 
+from headrace.encoding.hub_names import folder_or_hub_name
 from headrace.encoding.tokenizer_training import train_tokenizer
 from headrace.errors import EncodingError, Problem
 
@@ -25,15 +26,12 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
 
     Raises :class:`EncodingError` if there is no such tokenizer, or it has no fast version.
     """
-    name = str(name_or_path)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        name = str(folder)
-    elif _is_path(name, folder):
+    name = folder_or_hub_name(name_or_path)
+    if name is None:
         raise EncodingError(
             Problem(
                 "no such tokenizer folder",
-                name,
+                str(name_or_path),
                 remedy="Check the path, or train a tokenizer: headrace tokenizer --help",
             )
         )
@@ -42,7 +40,7 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
     except Exception as error:
         # Transformers reports a missing repository, a broken file, a class that needs remote code
         # and no network as many kinds of exceptions; none of them is worth a traceback.
-        raise EncodingError(_not_loaded(name, folder.is_dir(), error)) from error
+        raise EncodingError(_not_loaded(name, Path(name).is_dir(), error)) from error
     if not getattr(tokenizer, "is_fast", False):
         raise EncodingError(
             Problem(
@@ -56,16 +54,6 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
     tokenizer.backend_tokenizer.no_padding()
     _set_prefix_space(tokenizer)
     return tokenizer
-
-
-def _is_path(name: str, folder: Path) -> bool:
-    """Whether a name that is no folder was meant as one: names on the hub are NAME or OWNER/NAME.
-
-    OWNER/NAME is taken for a path where OWNER is a local folder, or NAME is a local file.
-    """
-    if folder.is_absolute() or name.startswith((".", "~")) or folder.exists():
-        return True
-    return name.count("/") > 1 or ("/" in name and folder.parent.is_dir())
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

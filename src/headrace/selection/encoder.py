@@ -15,6 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 from transformers import AutoModel
 
+from headrace.encoding.hub_names import folder_or_hub_name
 from headrace.encoding.tokenizer import load_tokenizer, tokenizer_fingerprint
 from headrace.errors import EncodingError, Problem, UserError
 from headrace.training.model import usable_positions
@@ -149,13 +150,12 @@ def load_encoder(
         tokenizer = load_tokenizer(name)
     except UserError as error:
         problems += error.problems
-    path = Path(name).expanduser()
+    source = folder_or_hub_name(name)
+    if source is None:  # the tokenizer's problem says so
+        raise EncodingError(problems)
     try:
         network, loading = AutoModel.from_pretrained(
-            str(path) if path.is_dir() else str(name),
-            dtype=torch.float32,
-            trust_remote_code=False,
-            output_loading_info=True,
+            source, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         if not problems:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrain
 
 from headrace.config.messages import did_you_mean
 from headrace.config.schema import ModelConfig
+from headrace.encoding.hub_names import folder_or_hub_name
 from headrace.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def model_config(
     """
     if config.pretrained is not None:
         try:
-            network = AutoConfig.from_pretrained(config.pretrained, **task.model_settings())
+            network = AutoConfig.from_pretrained(
+                _pretrained_source(config.pretrained), **task.model_settings()
+            )
         except _REFUSED as error:
             raise _unknown_model("headrace.model.pretrained", config.pretrained, error) from None
     else:
@@ -156,7 +159,7 @@ def build_model(
     settings = model_config(config, task, tokenizer)
     try:
         network, loading = task.model_class.from_pretrained(
-            config.pretrained,
+            _pretrained_source(config.pretrained),
             config=settings,
             dtype=torch.float32,
             **attention,
@@ -225,6 +228,15 @@ def empty_model(
                 )
             )
     return network
+
+
+def _pretrained_source(name: str) -> str:
+    """The folder or the name on the hub; :class:`ConfigError` for a path without a folder."""
+    source = folder_or_hub_name(name)
+    if source is None:
+        where, remedy = "headrace.model.pretrained", "Check the path, or give a name on the hub"
+        raise ConfigError(Problem("no such model folder", where, name, remedy))
+    return source
 
 
 def _unknown_model(where: str, name: str, error: Exception) -> ConfigError:
