@@ -8,6 +8,7 @@ from filelock import FileLock
 
 from headrace.config import load_run_config
 from headrace.errors import ConfigError, StopRequested, UserError
+from headrace.training.export import write_export
 from headrace.training.run import only_here, train_in_group
 from headrace.training.same_run import check_same_run
 from headrace.training.signals import StopFlag
@@ -60,6 +61,35 @@ def test_a_second_stage_starts_from_the_first_ones_model(finished):
         if line["kind"] == "validation" and line["branch"] == "zh" and line["step"] == 0
     )
     assert start["loss"] == pytest.approx(first["loss_by_language"]["zh"], rel=1e-5)
+
+
+def test_only_a_model_that_may_be_kept_is_exported(small_corpus, world, tmp_path, monkeypatch):
+    """With `last` that after the last step; with `validation_loss` each that is the best so far."""
+    exported = []
+
+    def export_and_count(folder, model, state, tokenizer, facts, task):
+        exported.append((facts["stage"], facts["step"]))
+        write_export(folder, model, state, tokenizer, facts, task)
+
+    monkeypatch.setattr("headrace.training.run.write_export", export_and_count)
+    short = {"languages": ["zh"], "epochs": 3}
+    stages = [
+        {"name": "last", "keep_best": "last", **short},
+        {"name": "best", "start_from": "last", "learning_rate": 1e-4, **short},
+    ]
+    path = small_corpus.write_config(
+        tmp_path / "run.json", tmp_path / "out", **{"headrace.stages": stages}
+    )
+    config = load_run_config(path)
+    train_in_group(config, expand_stages(config), world, StopFlag())
+    lines = (config.output / "metrics.jsonl").read_text().splitlines()
+    validations = [line for line in map(json.loads, lines) if line["kind"] == "validation"]
+    bests = [(line["stage"], line["step"]) for line in validations if line["best"]]
+    steps = [step for stage, step in bests if stage == "last"]
+    assert len(steps) == 3
+    of_best = [found for found in bests if found[0] == "best"]
+    assert len(of_best) > 1
+    assert exported == [("last", steps[-1]), *of_best]
 
 
 def test_the_saved_config_starts_the_same_run(finished):

@@ -216,7 +216,7 @@ class BranchTrainer:
             )
 
     def _end_epoch(self) -> None:
-        """Validate, and export the model if it is the best so far."""
+        """Validate, and export the model if it is the best so far, or the last."""
         progress = self.progress
         result: Validation | None = None
         best = self.branch.stage.keep_best == "last" and progress.step > 0
@@ -237,9 +237,11 @@ class BranchTrainer:
             progress.best_step = progress.step
             progress.best_loss = result.loss if result else None
             progress.best_metrics = dict(result.metrics) if result else {}
-            state = full_precision_state(self.engine)
-            if self.world.is_main:
-                self.export(state, progress)
+            # of a stage that keeps its last model no other is ever read
+            if self.branch.stage.keep_best != "last" or progress.step == self.total_steps:
+                state = full_precision_state(self.engine)
+                if self.world.is_main:
+                    self.export(state, progress)
         if result is None:
             return
         self.callbacks.on_validation(
