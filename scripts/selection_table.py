@@ -6,29 +6,10 @@ it.  ``scripts/selection_results.sh`` measures first.
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Target(NamedTuple):
-    """What a figure has to be."""
-
-    figure: str
-    what: str
-    at_least: float | None = None
-    below: float | None = None
-
-    def met(self, value: float) -> bool:
-        """Whether the figure is what it has to be."""
-        return value >= self.at_least if self.at_least is not None else value < self.below
-
-    @property
-    def bound(self) -> str:
-        """The target in words."""
-        return f"≥ {self.at_least:g}" if self.at_least is not None else f"< {self.below:g}"
-
+from headrace.benchmarks.page import Target, line, write_page
+from headrace.benchmarks.page import number as plain_number
 
 TARGETS = (
     Target("speed_vs_dense", "speed against the dense matrix, times", at_least=30),
@@ -37,7 +18,6 @@ TARGETS = (
     Target("gap", "gap to the bound, largest", below=1e-3),
     Target("million_rows_s", "a million rows, seconds", below=20),
 )
-MISSED, UNMEASURED = "**missed**", "not measured"
 _FACTS = {
     "memory, MiB": "peak_mib", "of the vectors": "of_the_vectors", "f against exact": "f_vs_exact",
     "gap": "gap", "near-copies": "near_copies", "coverage": "coverage", "sent, bytes": "sent_bytes",
@@ -63,17 +43,20 @@ def render(result: dict[str, Any]) -> str:
     ]
     for group in dict.fromkeys(row["group"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["group"] == group]
-        lines += [f"## {group}", "", _line(["", "seconds", *_FACTS])]
+        lines += [f"## {group}", "", line(["", "seconds", *_FACTS])]
         lines.append("|:--|" + "--:|" * (1 + len(_FACTS)))
         for row in rows:
             spread = f"{number(row['median'])} [{number(row['lowest'])} {number(row['highest'])}]"
             facts = [number(row.get(fact)) for fact in _FACTS.values()]
-            lines.append(_line([row["name"], spread, *facts]))
+            lines.append(line([_cell(row["name"]), spread, *facts]))
         lines.append("")
     absent = result.get("tables", {}).get("absent", [])
     if absent:
         lines += ["## Absent", "", "| contestant | vectors | why |", "|:--|:--|:--|"]
-        lines += [_line([one["contestant"], one["vectors"], one["reason"]]) for one in absent]
+        lines += [
+            line([_cell(one[name]) for name in ("contestant", "vectors", "reason")])
+            for one in absent
+        ]
         lines.append("")
     environment = result["environment"]
     lines += [
@@ -92,35 +75,20 @@ def target_table(figures: dict[str, float]) -> list[str]:
     lines = ["| | measured | target | |", "|:--|--:|--:|:--|"]
     for target in TARGETS:
         value = figures.get(target.figure)
-        verdict = UNMEASURED if value is None else "met" if target.met(value) else MISSED
-        lines.append(_line([target.what, number(value), target.bound, verdict]))
+        lines.append(line([target.what, number(value), target.bound, target.verdict(value)]))
     return lines
 
 
 def number(value: float | None) -> str:
     """Return a number with about three digits; shares near 1 with six."""
-    if value is None:
-        return ""
-    if 0.99 < value < 1.01 and value != 1:
+    if value is not None and 0.99 < value < 1.01 and value != 1:
         return f"{value:.6f}"
-    if abs(value) >= 100 or value == int(value):
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return plain_number(value)
 
 
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def main() -> None:
-    """Render, write and show the table of targets."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("result", type=Path, help="selection.json")
-    path = parser.parse_args().result
-    result = json.loads(path.read_text(encoding="utf-8"))
-    path.with_suffix(".md").write_text(render(result), encoding="utf-8")
-    print("\n".join(target_table(result["figures"])))
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 if __name__ == "__main__":
-    main()
+    write_page(__doc__, render, target_table)

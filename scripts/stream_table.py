@@ -6,31 +6,9 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Target(NamedTuple):
-    """What a figure has to be."""
-
-    figure: str
-    what: str
-    at_least: float | None = None
-    below: float | None = None
-    digits: int = 1
-
-    def met(self, value: float) -> bool:
-        """Whether the figure is what it has to be."""
-        return value >= self.at_least if self.at_least is not None else value < self.below
-
-    @property
-    def bound(self) -> str:
-        """The target in words."""
-        return f"≥ {self.at_least:g}" if self.at_least is not None else f"< {self.below:g}"
-
+from headrace.benchmarks.page import Target, line, number, write_page
 
 TARGETS = (
     Target("raw_vs_litdata", "raw samples/s against litData, times", at_least=1, digits=2),
@@ -45,7 +23,6 @@ TARGETS = (
     Target("memory_growth_mib", "growth of memory from 10 % to 100 % of an epoch, MiB", below=16),
 )
 OURS = "headrace"
-MISSED, UNMEASURED = "**missed**", "not measured"
 
 
 def render(result: dict[str, Any]) -> str:
@@ -98,12 +75,8 @@ def target_table(figures: dict[str, float]) -> list[str]:
     lines = ["| | measured | target | |", "|:--|--:|--:|:--|"]
     for target in TARGETS:
         value = figures.get(target.figure)
-        if value is None:
-            shown, verdict = "", UNMEASURED
-        else:
-            shown = f"{value:,.{target.digits}f}"
-            verdict = "met" if target.met(value) else MISSED
-        lines.append(f"| {target.what} | {shown} | {target.bound} | {verdict} |")
+        shown = "" if value is None else f"{value:,.{target.digits}f}"
+        lines.append(line([target.what, shown, target.bound, target.verdict(value)]))
     return lines
 
 
@@ -144,7 +117,7 @@ def _raw(result: dict[str, Any]) -> list[str]:
     lines = _head(["samples/s", *titles])
     for name in names:
         cells = [_spread(rows.get((group, name))) for group in groups]
-        lines.append(_line([name, *cells]))
+        lines.append(line([name, *cells]))
     first = groups[0]
     lines += ["", f"{titles[0]}, further:", ""]
     facts = {"MB/s": "mb_per_s", "CPU µs a sample": "cpu_us_a_sample", "imports, s": "import_s",
@@ -152,7 +125,7 @@ def _raw(result: dict[str, Any]) -> list[str]:
     lines += _head(["", *facts])
     for name in names:
         row = rows.get((first, name), {})
-        lines.append(_line([name, *(number(row.get(fact)) for fact in facts.values())]))
+        lines.append(line([name, *(number(row.get(fact)) for fact in facts.values())]))
     return [*lines, ""]
 
 
@@ -163,7 +136,7 @@ def _grouped(result: dict[str, Any], word: str, unit: str, facts: dict[str, str]
         lines += [f"{group[0].upper()}{group[1:]}:", "", *_head(["", unit, *facts])]
         for row in [row for row in result["rows"] if row["group"] == group]:
             cells = [number(row.get(fact)) for fact in facts.values()]
-            lines.append(_line([row["name"], _spread(row), *cells]))
+            lines.append(line([row["name"], _spread(row), *cells]))
         lines.append("")
     return lines
 
@@ -187,7 +160,7 @@ def _tables(result: dict[str, Any]) -> list[str]:
             lines += _head(list(shape), numbers=False)
             for record in records:
                 if tuple(record) == shape:
-                    lines.append(_line([_cell(value) for value in record.values()]))
+                    lines.append(line([_cell(value) for value in record.values()]))
             lines.append("")
     return lines
 
@@ -197,18 +170,13 @@ def _groups(result: dict[str, Any]) -> list[str]:
 
 
 def _head(titles: list[str], numbers: bool = True) -> list[str]:
-    return [_line(titles), "|:--|" + ("--:|" if numbers else ":--|") * (len(titles) - 1)]
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return [line(titles), "|:--|" + ("--:|" if numbers else ":--|") * (len(titles) - 1)]
 
 
 def _spread(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
-    shown: Callable[[float], str] = number
-    return f"{shown(row['median'])} [{shown(row['lowest'])} {shown(row['highest'])}]"
+    return f"{number(row['median'])} [{number(row['lowest'])} {number(row['highest'])}]"
 
 
 def _cell(value: Any) -> str:
@@ -221,28 +189,9 @@ def _cell(value: Any) -> str:
     return text
 
 
-def number(value: float | None) -> str:
-    """Return a number with about three digits."""
-    if value is None:
-        return ""
-    if abs(value) >= 100 or value == int(value):
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
 def _plural(count: int, noun: str) -> str:
     return noun if count == 1 else f"{noun}s"
 
 
-def main() -> None:
-    """Render, write and say which targets are missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("result", type=Path, help="stream.json")
-    path = parser.parse_args().result
-    result = json.loads(path.read_text(encoding="utf-8"))
-    path.with_suffix(".md").write_text(render(result), encoding="utf-8")
-    print("\n".join(missed_lines(result["figures"])))
-
-
 if __name__ == "__main__":
-    main()
+    write_page(__doc__, render, missed_lines)

@@ -10,6 +10,7 @@ import pytest
 
 from headrace.benchmarks import selection
 from headrace.benchmarks.frame import environment, report
+from headrace.benchmarks.page import MISSED, UNMEASURED
 from headrace.benchmarks.selection_contestants import CONTESTANTS, EXACT, OURS, find, run
 from headrace.benchmarks.selection_data import make_clusters, worth
 
@@ -94,9 +95,7 @@ def test_a_quick_run_has_all_figures_and_a_page(table, monkeypatch):
     for target in table.TARGETS:
         (line,) = [line for line in page.splitlines() if line.startswith(f"| {target.what} |")]
         value = found.figures.get(target.figure)
-        verdict = (
-            table.UNMEASURED if value is None else "met" if target.met(value) else (table.MISSED)
-        )
+        verdict = UNMEASURED if value is None else "met" if target.met(value) else MISSED
         assert line.endswith(f"| {verdict} |")
     for row in found.rows:
         assert f"| {row.name} |" in page

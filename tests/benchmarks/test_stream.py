@@ -14,12 +14,12 @@ import pytest
 
 from headrace.benchmarks import stream
 from headrace.benchmarks.frame import environment
+from headrace.benchmarks.programs import FailedError
 from headrace.benchmarks.stream_contestants import (
     HEADRACE,
     PEERS,
     Contestant,
     Entrants,
-    FailedError,
     find,
     run_program,
 )

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from headrace.benchmarks.frame import Measured, Row, interleave
+from headrace.benchmarks.programs import FailedError
 from headrace.benchmarks.selection_contestants import (
     APRICOT,
     CONTESTANTS,
@@ -27,7 +28,6 @@ from headrace.benchmarks.selection_contestants import (
     TWO_RANKS,
     Contestant,
     Entrants,
-    FailedError,
     find,
     run,
 )

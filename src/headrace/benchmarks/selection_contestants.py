@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,18 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headrace.benchmarks.programs import Task, answer_of, start, version_of
+
 PROGRAMS = Path(__file__).parent / "selection_peers"
-TIME_LIMIT_S = 300
 _THREADS = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS",
 )  # fmt: skip
-_RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-Task = dict[str, Any]
-
-
-class FailedError(Exception):
-    """A contestant ended with an error; the message is the last line that it printed."""
 
 
 @dataclass(frozen=True)
@@ -102,17 +93,12 @@ def find(peers: Path | None) -> Entrants:
             absent[one.name] = "no folder of environments was given (--peers)"
             continue
         interpreter = peers / one.package / "bin" / "python"
-        question = f"import importlib.metadata as m; print(m.version({one.package!r}))"
         try:
-            answer = subprocess.run([interpreter, "-c", question], capture_output=True, text=True)
-        except OSError:
-            absent[one.name] = f"there is no {interpreter}"
-            continue
-        if answer.returncode != 0:
-            absent[one.name] = f"{one.package} is not installed in {interpreter.parents[1]}"
+            versions[one.package] = version_of(one.package, interpreter)
+        except LookupError as error:
+            absent[one.name] = str(error)
             continue
         interpreters[one.name] = str(interpreter)
-        versions[one.package] = answer.stdout.strip()
     return Entrants(interpreters, versions, absent)
 
 
@@ -122,7 +108,8 @@ def run(interpreter: str, contestant: Contestant, task: Task) -> Task:
     Of several ranks the slowest time, the largest memory and the sum of the bytes.
     """
     if contestant.ranks == 1:
-        return _finish(_start(interpreter, contestant, {**contestant.options, **task}, {}))
+        alone: Task = answer_of(_start(interpreter, contestant, task, {}))
+        return alone
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -130,7 +117,7 @@ def run(interpreter: str, contestant: Contestant, task: Task) -> Task:
     started = []
     for rank in range(contestant.ranks):
         part = [task["table_rows"] * (rank + end) // contestant.ranks for end in (0, 1)]
-        own = {**contestant.options, **task, "part": part, "threads": threads}
+        own = {**task, "part": part, "threads": threads}
         if rank:
             del own["chosen"]
         place = {
@@ -138,7 +125,7 @@ def run(interpreter: str, contestant: Contestant, task: Task) -> Task:
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         }  # fmt: skip
         started.append(_start(interpreter, contestant, own, place))
-    found = [_finish(process) for process in started]
+    found = [answer_of(process) for process in started]
     return {
         **found[0],
         "seconds": max(one["seconds"] for one in found),
@@ -150,28 +137,8 @@ def run(interpreter: str, contestant: Contestant, task: Task) -> Task:
 def _start(
     interpreter: str, contestant: Contestant, task: Task, place: Mapping[str, str]
 ) -> subprocess.Popen[str]:
-    outside = {name: value for name, value in os.environ.items() if name not in _RANKS}
     threads = {name: str(task["threads"]) for name in _THREADS}
-    return subprocess.Popen(
-        [interpreter, str(PROGRAMS / "harness.py"), contestant.module, json.dumps(task)],
-        env={**outside, **threads, **place, "PYTHONWARNINGS": "ignore"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
+    words = {**contestant.options, **task}
+    return start(
+        interpreter, PROGRAMS / "harness.py", contestant.module, words, {**threads, **place}
     )
-
-
-def _finish(process: subprocess.Popen[str]) -> Task:
-    with process:
-        try:
-            output, errors = process.communicate(timeout=TIME_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise FailedError(f"no end after {TIME_LIMIT_S} s") from None
-    if process.returncode != 0:
-        lines = [line.strip() for line in errors.splitlines() if line.strip()]
-        raise FailedError(lines[-1] if lines else f"exit code {process.returncode}")
-    found: Task = json.loads(output.splitlines()[-1])
-    return found

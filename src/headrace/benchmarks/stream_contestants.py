@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,15 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headrace.benchmarks.programs import Task, answer_of, start, version_of
+
 PROGRAMS = Path(__file__).parent / "stream_peers"
-TIME_LIMIT_S = 300
-_INHERITED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-Task = dict[str, Any]
-
-
-class FailedError(Exception):
-    """A contestant ended with an error; the message is the last line that it printed."""
 
 
 @dataclass(frozen=True)
@@ -139,16 +130,12 @@ def find(peers: Path | None) -> Entrants:
             continue
         assert peer.environment is not None
         interpreter = peers / peer.environment / "bin" / "python"
-        if not interpreter.exists():
-            absent[peer.name] = f"there is no {interpreter}"
-            continue
-        question = f"import importlib.metadata as m; print(m.version({peer.package!r}))"
-        answer = subprocess.run([interpreter, "-c", question], capture_output=True, text=True)
-        if answer.returncode != 0:
-            absent[peer.name] = f"{peer.package} is not installed in {interpreter.parents[1]}"
+        try:
+            versions[peer.package] = version_of(peer.package, interpreter)
+        except LookupError as error:
+            absent[peer.name] = str(error)
             continue
         interpreters[peer.name] = str(interpreter)
-        versions[peer.package] = answer.stdout.strip()
     return Entrants(interpreters, versions, absent)
 
 
@@ -157,48 +144,9 @@ def run_program(interpreter: str, module: str, task: Task) -> Any:
 
     Raises :class:`FailedError` where it fails.
     """
-    process = start_program(interpreter, module, task)
-    output = finish_program(process, expected=0).strip()
-    if not output:
-        raise FailedError("it ended without a result")
-    return json.loads(output.splitlines()[-1])
+    return answer_of(start_program(interpreter, module, task))
 
 
 def start_program(interpreter: str, module: str, task: Task) -> subprocess.Popen[str]:
     """Start one program with one task, in a process group of its own."""
-    outside = {name: value for name, value in os.environ.items() if name not in _INHERITED}
-    return subprocess.Popen(
-        [interpreter, str(PROGRAMS / "harness.py"), module, json.dumps(task)],
-        env={**outside, **task.get("environment", {}), "PYTHONWARNINGS": "ignore"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-
-
-def finish_program(process: subprocess.Popen[str], expected: int) -> str:
-    """Wait for a program that is to end with the exit code ``expected``; return its output.
-
-    Raises :class:`FailedError` for another exit code, and where it does not end.
-    """
-    with process:
-        try:
-            output, errors = process.communicate(timeout=TIME_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            raise FailedError(f"no end after {TIME_LIMIT_S} s") from None
-        finally:
-            _end_group(process.pid)
-    if process.returncode != expected:
-        lines = [line.strip() for line in errors.splitlines() if line.strip()]
-        raise FailedError(lines[-1] if lines else f"exit code {process.returncode}")
-    return output
-
-
-def _end_group(group: int) -> None:
-    """End the worker processes that a contestant may have left behind."""
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    return start(interpreter, PROGRAMS / "harness.py", module, task, task.get("environment", {}))

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from headrace.benchmarks.frame import Row, interleave
-from headrace.benchmarks.stream_contestants import Task, run_program
+from headrace.benchmarks.programs import Task
+from headrace.benchmarks.stream_contestants import run_program
 from headrace.benchmarks.stream_data import tagged_documents
 from headrace.benchmarks.stream_rounds import BATCH_SIZE, Course
 from headrace.encoding.tokenizer_training import train_tokenizer

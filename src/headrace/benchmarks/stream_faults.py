@@ -15,14 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from headrace.benchmarks.stream_contestants import (
-    HEADRACE,
-    Contestant,
-    FailedError,
-    Task,
-    finish_program,
-    start_program,
-)
+from headrace.benchmarks.programs import FailedError, Task, finish
+from headrace.benchmarks.stream_contestants import HEADRACE, Contestant, start_program
 from headrace.benchmarks.stream_data import DataSet
 from headrace.benchmarks.stream_rounds import (
     AT_ONCE,
@@ -186,7 +180,7 @@ def _run_ranks(
     errors = []
     for process in processes:
         try:
-            finish_program(process, expected)
+            finish(process, expected)
         except FailedError as error:
             errors.append(error)
     if errors:

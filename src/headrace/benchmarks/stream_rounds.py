@@ -17,7 +17,8 @@ from typing import Any
 from tqdm import tqdm
 
 from headrace.benchmarks.frame import Row, interleave
-from headrace.benchmarks.stream_contestants import Contestant, Entrants, FailedError, Task
+from headrace.benchmarks.programs import FailedError, Task
+from headrace.benchmarks.stream_contestants import Contestant, Entrants
 from headrace.benchmarks.stream_data import DataSet, link_tars
 from headrace.benchmarks.stream_server import Line, serve
 
