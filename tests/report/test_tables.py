@@ -93,7 +93,7 @@ def test_a_run_without_validation_says_so(tmp_path: Path) -> None:
     )
     text = write_results_markdown(tmp_path).read_text()
     assert "There are no validation scores yet." in text
-    assert "0 of 1 branches" in text
+    assert "0 of 1 branch has a result" in text
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl", "results.md"]
 
 

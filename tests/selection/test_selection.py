@@ -308,7 +308,7 @@ def test_limits_that_cannot_be_met_say_by_how_much(limits, says):
 def test_rows_that_must_be_in_and_do_not_fit():
     vectors, required = np.eye(10) + 0.1, np.arange(4)
     (found,) = problems_of(vectors, Limits(rows=3), required=required)
-    assert "1 more rows must be in than may be chosen" in found
+    assert "1 more row must be in than may be chosen" in found
     (found,) = problems_of(
         vectors, Limits(budget=6), required=required, costs=np.full(10, 2), trade_off=1.0
     )
@@ -317,7 +317,7 @@ def test_rows_that_must_be_in_and_do_not_fit():
         vectors, Limits(rows=8, maximum={"a": 3}), required=required,
         groups=np.array([0] * 5 + [1] * 5, np.int32), group_names=("a", "b"),
     )  # fmt: skip
-    assert "1 more rows of the group must be in than its quota allows" in found
+    assert "1 more row of the group must be in than its quota allows" in found
 
 
 def test_rows_that_must_be_in_and_cost_more_than_the_quota_of_their_group():

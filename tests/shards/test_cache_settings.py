@@ -45,6 +45,8 @@ def test_encode_keeps_copies_that_the_next_command_reads(
     capsys.readouterr()
     assert main([*command, "--shard-cache-limit", "plenty"]) == 2
     assert "--shard-cache-limit: not a size" in capsys.readouterr().err
+    assert main([*command[:-2], "--shard-cache-limit", "1 GB"]) == 2
+    assert "--shard-cache-limit: it would have no effect" in capsys.readouterr().err
     assert main([*command[:-1], "s3://bucket/x"]) == 2
     assert "--shard-cache: not a folder on this machine" in capsys.readouterr().err
 

@@ -8,10 +8,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from headrace.counts import counted
 from headrace.errors import Problem, UserError
 
 if TYPE_CHECKING:
     from headrace.shards.cache import ShardCache
+
+__all__ = [
+    "add_samples_per_shard",
+    "add_shard_cache",
+    "counted",
+    "named_as_options",
+    "shard_cache_of",
+    "urls_by_language",
+]
+
+_SHARD_CACHE_LIMIT = "50 GB"
 
 
 @contextmanager
@@ -51,10 +63,9 @@ def add_shard_cache(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--shard-cache-limit",
-        default="50 GB",
         metavar="SIZE",
         help="size of that folder, beyond which shards that were used longest ago go "
-        "(default: 50 GB)",
+        f"(default: {_SHARD_CACHE_LIMIT})",
     )
 
 
@@ -63,12 +74,15 @@ def shard_cache_of(arguments: argparse.Namespace, problems: list[Problem]) -> Sh
     from headrace.config.sizes import bytes_of
     from headrace.shards.cache import ShardCache
 
+    text = arguments.shard_cache_limit
     if arguments.shard_cache is None:
+        if text is not None:
+            what, remedy = "it would have no effect", "Give --shard-cache as well, or leave it out"
+            problems.append(Problem(what, "--shard-cache-limit", text, remedy))
         return None
     try:
-        limit = bytes_of(arguments.shard_cache_limit)
+        limit = bytes_of(_SHARD_CACHE_LIMIT if text is None else text)
     except ValueError as error:
-        text = arguments.shard_cache_limit
         problems.append(Problem(str(error), "--shard-cache-limit", text, "Write it as 50 GB"))
         return None
     try:
@@ -92,8 +106,3 @@ def urls_by_language(words: Iterable[str], option: str, problems: list[Problem])
         else:
             urls[language] = url
     return urls
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 shard``, ``2 shards``, ``10,000 sentences``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -171,7 +171,7 @@ def _show_stream(arguments: argparse.Namespace) -> int:
             )
             shown.print(readers[source].shard(shard)[sample])
         start += len(positions)
-    length = f"{per_epoch:,} samples an epoch"
+    length = f"{counted(per_epoch, 'sample')} an epoch"
     if plan.total_positions is not None:
         length += f", {plan.total_positions:,} in all"
     print(f"stage {branch.title}: {length}")

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.counts import counted
 from headrace.errors import (
     EXIT_DONE,
     EXIT_FAULT,
@@ -83,7 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(_overview(sweep).text())
         print(f"first command: {shlex.join(command)}")
-        print(f"{len(sweep.items)} runs (--item 0 to {len(sweep.items) - 1}). Nothing was started.")
+        runs = len(sweep.items)
+        print(f"{counted(runs, 'run')} (--item 0 to {runs - 1}). Nothing was started.")
         return EXIT_DONE
     stopped = False if arguments.report_only else _run_all(sweep, items)
     results = write_sweep_report(sweep)

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from headrace.config.messages import did_you_mean
 from headrace.config.schema import MixtureConfig, PhaseConfig, StageConfig
+from headrace.counts import counted
 from headrace.errors import Problem
 
 ByLanguage = float | Mapping[str, float] | None
@@ -86,7 +87,7 @@ def check_mixture(stage: StageConfig, languages: Sequence[str], where: str) -> l
         if given.from_epoch >= stage.epochs:
             problems.append(
                 Problem(
-                    f"the stage is over after {stage.epochs} epochs",
+                    f"the stage is over after {counted(stage.epochs, 'epoch')}",
                     f"{where}.{phase.where}.from_epoch",
                     f"{given.from_epoch:g}",
                     "Begin the phase earlier, or raise the stage's epochs",

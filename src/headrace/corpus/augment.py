@@ -13,6 +13,7 @@ from headrace.corpus.build import finished_before
 from headrace.corpus.sample_corpus.randomness import fraction, seeded
 from headrace.corpus.statistics import Statistics, is_question
 from headrace.corpus.typos import with_typos
+from headrace.counts import counted
 from headrace.errors import CorpusError, Problem
 from headrace.shards import storage
 from headrace.shards.manifest import Manifest
@@ -127,7 +128,7 @@ def _plan(keys: Sequence[str], share: float, copies: int, seed: int) -> dict[str
     """Number of copies of each sample that is drawn, by key, in the order of the source."""
     added = round(share * len(keys) * copies)
     if added == 0:
-        value = f"{share} of {len(keys)} samples, {copies} times"
+        value = f"{share} of {counted(len(keys), 'sample')}, {counted(copies, 'time')}"
         raise CorpusError(Problem("not a single copy comes of it", "share", value, "Raise it"))
     drawn = sorted(keys, key=lambda key: (fraction("copies", seed, key), key))
     chosen = set(drawn[: -(-added // copies)])

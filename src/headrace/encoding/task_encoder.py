@@ -16,6 +16,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from headrace.counts import counted
 from headrace.encoding.report import EncodingReport
 from headrace.encoding.tokenizer import tokenizer_fingerprint
 from headrace.errors import Problem, ShardError
@@ -134,7 +135,7 @@ class SampleProblems:
 
     def listed(self) -> list[Problem]:
         """At most ``MOST_PROBLEMS``, and then one that counts the rest."""
-        more = [Problem(f"{self._rest:,} more problems", "all shards")] if self._rest else []
+        more = [Problem(counted(self._rest, "more problem"), "all shards")] if self._rest else []
         return self._first + more
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.counts import counted
 from headrace.encoding.alignment import AlignedBatch, WordAligner, check_max_length, join_batches
 from headrace.encoding.report import SentenceReport
 from headrace.encoding.task_encoder import (
@@ -215,7 +216,7 @@ def _malformation(content: dict[str, Any]) -> str | None:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             return f"{name} is not a list of strings"
     if tokens is not None and tags is not None and len(tokens) != len(tags):
-        return f"{len(tokens)} tokens and {len(tags)} tags"
+        return f"{counted(len(tokens), 'token')} and {counted(len(tags), 'tag')}"
     try:
         "".join(content["tokens"]).encode("utf-8")
     except UnicodeEncodeError:

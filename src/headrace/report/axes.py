@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headrace.report import svg
+from headrace.report import numbers, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +46,34 @@ def short_numbers(axes: Axes, steps: int) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=steps, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep="\N{NARROW NO-BREAK SPACE}"))
     axes.grid(visible=False, axis="x")
+
+
+def name_bars(axes: Axes, names: Sequence[str]) -> None:
+    """Write the names of groups of bars beside them, the first at the top; one unit a group."""
+    axes.set_yticks(range(len(names)), [short_label(name) for name in names])
+    axes.tick_params(axis="y", labelcolor=svg.INK)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+
+
+def label_bar(axes: Axes, share: float, place: float, *, letters: float) -> None:
+    """Write a share in percent behind its bar, which ends at ``100 * share``.
+
+    Args:
+        axes: of the bar.
+        share: 0 to 1.
+        place: middle of the bar on the vertical axis.
+        letters: their size in CSS pixels.
+    """
+    axes.annotate(
+        numbers.percent(share, 1),
+        (100 * share, place),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center_baseline",
+        fontsize=letters,
+        color=svg.INK,
+    )
 
 
 def short_label(name: str) -> str:

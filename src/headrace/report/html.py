@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.counts import counted
 from headrace.report import numbers, palette, plots, tables
 from headrace.report.axes import SMALL, WIDE
 from headrace.report.heat_map import heat_map
@@ -230,7 +231,11 @@ def _planned(stage: Stage) -> PlannedStage:
     if settings.start_from:
         origin = f"Starts from {settings.start_from}"
     steps = [item.steps for item in starts if item.steps is not None]
-    total = f"{numbers.count(sum(steps))} in {len(steps)} branches" if fanned else ""
+    total = (
+        f"{numbers.count(sum(steps))} in {counted(len(steps), 'branch', 'branches')}"
+        if fanned
+        else ""
+    )
     epochs = settings.epochs if settings.epochs is not None else start and start.epochs
     facts = (
         ("Languages", f"{len(languages)}: {', '.join(languages)}" if languages else ""),

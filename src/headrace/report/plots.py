@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from headrace.counts import counted
 from headrace.report import numbers, svg
 from headrace.report.axes import (
     WIDE,
     Size,
+    label_bar,
+    name_bars,
     new_figure,
-    short_label,
     short_numbers,
     short_tick,
 )
@@ -121,7 +123,7 @@ def _describe_losses(branch: Branch, curve: _Curve) -> str:
     if curve.means:
         parts.append(
             f"The training loss goes from {numbers.loss(curve.means[0])} "
-            f"to {numbers.loss(curve.means[-1])} in {branch.steps_done:,} steps."
+            f"to {numbers.loss(curve.means[-1])} in {counted(branch.steps_done, 'step')}."
         )
     best = branch.best_validation
     if best:
@@ -165,7 +167,10 @@ def stage_plot(
             figure,
             name=name,
             title=f"{quantity}, stage {stage.name}",
-            description=f"{quantity} over optimizer steps, {len(highest)} branches.{top}",
+            description=(
+                f"{quantity} over optimizer steps, {counted(len(highest), 'branch', 'branches')}."
+                + top
+            ),
             hover=hover,
         )
 
@@ -262,23 +267,12 @@ def score_plot(
                 )
                 bar.set_gid(f"bar-{number}-{row}")
                 hover[f"bar-{number}-{row}"] = f"{language}, {stage}: {numbers.percent(value)}"
-                axes.annotate(
-                    numbers.percent(value, 1),
-                    (100 * value, place),
-                    xytext=(4, 0),
-                    textcoords="offset points",
-                    va="center_baseline",
-                    fontsize=10.5,
-                    color=svg.INK,
-                )
-        axes.set_yticks(range(len(languages)), [short_label(name) for name in languages])
-        axes.tick_params(axis="y", labelcolor=svg.INK)
-        axes.set_ylim(len(languages) - 0.5, -0.5)
+                label_bar(axes, value, place, letters=10.5)
+        name_bars(axes, languages)
         highest = max((value for values in series.values() for value in values.values()), default=1)
         # The axis starts at zero, so that lengths compare; it ends at full tens, plus room for
         # the figures beside the bars.
         axes.set_xlim(0, 108 * max(math.ceil(10 * highest) / 10, 0.1))
-        axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"{score}, percent")
         return svg.to_svg(
             figure,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from headrace.counts import counted
 from headrace.report import numbers, selection_plots
 from headrace.report.page import Tile, render_page, require_page_tools
 from headrace.report.tables import Table
@@ -57,7 +58,8 @@ def render_selection(
         group_note=f"The figure has the {shown} largest groups." if len(groups) > shown else "",
         map_figure=Markup(selection_plots.map_plot(rows)),
         map_note=(
-            f"{len(rows.points) - rows.others:,} chosen samples and {rows.others:,} others, drawn "
+            f"{counted(len(rows.points) - rows.others, 'chosen sample')} and "
+            f"{counted(rows.others, 'other')}, drawn "
             "at random, along the first two principal components of a sample of all, which hold "
             f"{numbers.share(rows.variance)} of the variance."
         ),
@@ -103,8 +105,8 @@ def _tiles(report: Mapping[str, Any]) -> list[Tile]:
 def _measured(report: Mapping[str, Any]) -> str:
     coverage = report["coverage"]
     if coverage is None or coverage["measured"] == report["rows"]:
-        return f"all {report['rows']:,} samples"
-    return f"{coverage['measured']:,} samples at random"
+        return f"all {counted(report['rows'], 'sample')}"
+    return f"{counted(coverage['measured'], 'sample')} at random"
 
 
 def _gain_table(gains: Sequence[float]) -> Table:

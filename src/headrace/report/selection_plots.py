@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.counts import counted
 from headrace.report import numbers, svg
-from headrace.report.axes import WIDE, Size, new_figure, short_label, short_numbers, short_tick
+from headrace.report.axes import (
+    WIDE,
+    Size,
+    label_bar,
+    name_bars,
+    new_figure,
+    short_numbers,
+    short_tick,
+)
 
 if TYPE_CHECKING:
     from headrace.selection.projection import Map
@@ -101,7 +110,9 @@ def coverage_plot(report: Mapping[str, Any]) -> str:
                 )  # fmt: skip
                 dot.set_gid(f"{kind}-{number}")
                 rows = heads["rows"][number]
-                hover[f"{kind}-{number}"] = f"{rows:,} {kind} samples: coverage {value:.4f}"
+                hover[f"{kind}-{number}"] = (
+                    f"{counted(rows, f'{kind} sample')}: coverage {value:.4f}"
+                )
         axes.grid(visible=False, axis="x")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g} %")
         axes.set_xlabel("share of all samples")
@@ -110,9 +121,9 @@ def coverage_plot(report: Mapping[str, Any]) -> str:
             name=name,
             title="Coverage of the chosen samples and of random ones",
             description=(
-                f"With {heads['rows'][-1]:,} samples the chosen ones reach a coverage of "
+                f"With {counted(heads['rows'][-1], 'sample')} the chosen ones reach a coverage of "
                 f"{heads['chosen'][-1]:.3f}, random ones {heads['random'][-1]:.3f}; with "
-                f"{heads['rows'][0]:,} samples {heads['chosen'][0]:.3f} and "
+                f"{counted(heads['rows'][0], 'sample')} {heads['chosen'][0]:.3f} and "
                 f"{heads['random'][0]:.3f}."
             ),
             hover=hover,
@@ -138,21 +149,10 @@ def share_plot(groups: Mapping[str, Mapping[str, float]]) -> str:
                 (bar,) = axes.barh(place, 100 * value, height=0.34, color=svg.SERIES[colour])
                 bar.set_gid(f"{key}-{row}")
                 hover[f"{key}-{row}"] = f"{group}: {numbers.share(value)} {words}"
-                axes.annotate(
-                    numbers.percent(value, 1),
-                    (100 * value, place),
-                    xytext=(4, 0),
-                    textcoords="offset points",
-                    va="center_baseline",
-                    fontsize=10,
-                    color=svg.INK,
-                )
-        axes.set_yticks(range(len(ordered)), [short_label(group) for group, _ in ordered])
-        axes.tick_params(axis="y", labelcolor=svg.INK)
-        axes.set_ylim(len(ordered) - 0.5, -0.5)
+                label_bar(axes, value, place, letters=10)
+        name_bars(axes, [group for group, _ in ordered])
         highest = max(max(f["share_before"], f["share_after"]) for _, f in ordered)
         axes.set_xlim(0, 115 * max(highest, 0.01))
-        axes.grid(visible=False, axis="y")
         axes.set_xlabel("percent of the samples")
         return svg.to_svg(
             figure,
@@ -190,8 +190,8 @@ def map_plot(rows: Map) -> str:
             name=name,
             title="Map of chosen samples and others",
             description=(
-                f"{len(chosen):,} chosen samples among {len(others):,} others; the two "
-                f"dimensions hold {numbers.share(rows.variance)} of the variance."
+                f"{counted(len(chosen), 'chosen sample')} among {counted(len(others), 'other')}; "
+                f"the two dimensions hold {numbers.share(rows.variance)} of the variance."
             ),
             hover={},
         )

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from headrace.counts import counted
 from headrace.report import numbers
 from headrace.report.records import Branch, Scores
 from headrace.report.run_folder import RunFolder
@@ -336,7 +337,9 @@ def comparison_table(runs: Sequence[RunFolder], score: str | None = None) -> Tab
         )
     title = runs[0].terms.scores.get(score, score)
     columns = ("Stage", "Branch", "Language", *labels, "Mean ± standard deviation", "Runs")
-    return Table(f"{title} of {len(runs)} runs", columns, tuple(rows), names=3, totals=totals)
+    return Table(
+        f"{title} of {counted(len(runs), 'run')}", columns, tuple(rows), names=3, totals=totals
+    )
 
 
 def results_markdown(run: RunFolder, others: Sequence[RunFolder] = ()) -> str:
@@ -374,8 +377,10 @@ def notes(run: RunFolder) -> list[str]:
         found.append("No stage has started yet.")
     elif unfinished:
         done = len(run.branches) - len(unfinished)
+        branches = counted(len(run.branches), "branch", "branches")
+        have = "has" if 1 in (done, len(run.branches)) else "have"
         found.append(
-            f"The run is not finished: {done} of {len(run.branches)} branches have a result. "
+            f"The run is not finished: {done} of {branches} {have} a result. "
             "Scores of the others are those of their best validation so far."
         )
     if run.branches and not language_results(run):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.counts import counted
 from headrace.errors import Problem
 from headrace.selection.chosen import METHODS, Method, Objective
 from headrace.selection.limits import Facts, Limits, sum_by_group
@@ -59,7 +60,11 @@ def shape_problems(
     for name, values in (("groups", groups), ("costs", costs)):
         if values is not None and len(values) != len(vectors):
             problems.append(
-                Problem(f"not one for each of the {len(vectors):,} rows", name, f"{len(values):,}")
+                Problem(
+                    f"not one for each of the {counted(len(vectors), 'row')}",
+                    name,
+                    f"{len(values):,}",
+                )
             )
     if costs is not None and len(costs) and int(costs.min()) < 1:
         problems.append(
@@ -137,6 +142,8 @@ def graph_problems(objective: Objective, graph: NeighbourGraph | None, total: in
         remedy = "Make one with neighbour_graph"
         return [Problem(f"{objective} needs a neighbour graph", "graph", None, remedy)]
     if len(graph.indices) != total:
-        found = f"{len(graph.indices):,} rows"
-        return [Problem(f"not a graph of the {total:,} rows", "graph", found, "Make it again")]
+        found = counted(len(graph.indices), "row")
+        return [
+            Problem(f"not a graph of the {counted(total, 'row')}", "graph", found, "Make it again")
+        ]
     return []

@@ -14,6 +14,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from headrace.counts import counted
 from headrace.errors import Problem, SelectionError
 from headrace.selection.doc2vec import Doc2VecSettings, embed_sources, source_fingerprints
 from headrace.selection.embed import embed_source, source_fingerprint
@@ -173,9 +174,9 @@ def from_files(
     if table is not None and names is not None and len(names) != len(table):
         problems.append(
             Problem(
-                f"not one for each of the {len(table):,} rows of --vectors",
+                f"not one for each of the {counted(len(table), 'row')} of --vectors",
                 "ids",
-                f"{len(names):,} ids",
+                counted(len(names), "id"),
             )
         )
     if table is not None and (table.ndim != 2 or table.dtype.kind != "f" or not table.size):

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.counts import counted
+
 
 def knee_warning(report: Mapping[str, Any], setting: str) -> str | None:
     """A warning that lambda, or the hinge, takes too much for the number of rows, or None.
@@ -32,7 +34,7 @@ def knee_warning(report: Mapping[str, Any], setting: str) -> str | None:
         advice.append(f"take {setting} {_down(largest):g}, with which none does")
     return (
         f"from sample {place:,} on, each lowers the objective: lambda {report['trade_off']:g} is "
-        f"too large for {report['chosen']:,} of {report['rows']:,} rows{knee}. "
+        f"too large for {report['chosen']:,} of {counted(report['rows'], 'row')}{knee}. "
         f"To mend it, {', or '.join(advice or ['choose by facility location'])}"
     )
 

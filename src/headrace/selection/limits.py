@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.counts import counted
 from headrace.errors import Problem
 
 
@@ -86,12 +87,13 @@ def room(limits: Limits, facts: Facts) -> tuple[Room | None, list[Problem]]:
         count = max(1, round(limits.fraction * facts.total))
     if count is None or problems:
         return None, problems + group_problems(limits, facts.group_names)
-    if facts.required.sum() > count:
+    required = int(facts.required.sum())
+    if required > count:
         problems.append(
             Problem(
-                f"{int(facts.required.sum()) - count:,} more rows must be in than may be chosen",
+                f"{counted(required - count, 'more row')} must be in than may be chosen",
                 "rows that must be in",
-                f"{int(facts.required.sum()):,} rows, {count:,} to choose",
+                f"{counted(required, 'row')}, {count:,} to choose",
                 "Choose more rows, or require fewer",
             )
         )
@@ -299,7 +301,9 @@ def _quota_problems(
     ):
         if low > size:
             problems.append(
-                _too_few(f"minimum.{name}", f"the group has {size:,} rows", low, low - size)
+                _too_few(
+                    f"minimum.{name}", f"the group has {counted(int(size), 'row')}", low, low - size
+                )
             )
         elif low > high:
             what = f"more than its maximum of {high:,}"
@@ -307,7 +311,8 @@ def _quota_problems(
         if required > high:
             problems.append(
                 Problem(
-                    f"{required - high:,} more rows of the group must be in than its quota allows",
+                    f"{counted(int(required - high), 'more row')} of the group must be in than its "
+                    "quota allows",
                     f"maximum.{name}",
                     f"{high:,}",
                     "Raise it, or require fewer rows",
@@ -318,18 +323,20 @@ def _quota_problems(
     if needed > count:
         problems.append(
             Problem(
-                f"the minimums need {needed:,} rows, {needed - count:,} more than are chosen",
+                f"the minimums need {counted(needed, 'row')}, {needed - count:,} more than are "
+                "chosen",
                 "minimum",
-                f"{count:,} rows to choose",
+                f"{counted(count, 'row')} to choose",
                 "Choose more rows, or lower the minimums",
             )
         )
     if possible < count:
         problems.append(
             Problem(
-                f"the maximums allow {possible:,} rows, {count - possible:,} fewer than are chosen",
+                f"the maximums allow {counted(possible, 'row')}, {count - possible:,} fewer than "
+                "are chosen",
                 "maximum",
-                f"{count:,} rows to choose",
+                f"{counted(count, 'row')} to choose",
                 "Choose fewer rows, or raise the maximums",
             )
         )

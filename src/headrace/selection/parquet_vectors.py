@@ -23,6 +23,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from headrace.counts import counted
 from headrace.encoding.store import writing_problems
 from headrace.errors import Problem, SelectionError
 from headrace.selection.row_files import allocate_rows
@@ -299,7 +300,7 @@ def _wrong(values: Any, width: int) -> dict[int, str]:
         wrong |= dict.fromkeys(np.flatnonzero(compute.is_null(values)).tolist(), "null")
     lengths = compute.list_value_length(values).fill_null(width).to_numpy(zero_copy_only=False)
     for place in np.flatnonzero(lengths != width).tolist():
-        wrong[place] = f"of {int(lengths[place])} numbers"
+        wrong[place] = f"of {counted(int(lengths[place]), 'number')}"
     if values.flatten().null_count:
         for place in range(len(values)):
             if place not in wrong and values[place].values.null_count:

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.counts import counted
 from headrace.errors import ConfigError, EncodingError, Problem
 from headrace.stream.digest import digest
 from headrace.stream.feistel import Int64Array, Permutation, derive_key
@@ -201,7 +202,7 @@ class Batches(ABC):
         if largest_share > micro_batch_size * accumulation:
             raise ConfigError(
                 Problem(
-                    what=f"a batch of {rows} {self.kind} does not fit {world} ranks",
+                    what=f"a batch of {rows} {self.kind} does not fit {counted(world, 'rank')}",
                     where="train_micro_batch_size_per_gpu, gradient_accumulation_steps",
                     value=f"{micro_batch_size} x {accumulation}",
                     remedy=f"Let their product be at least {largest_share}",
@@ -374,8 +375,8 @@ def check_lengths(plan: StagePlan, lengths: Lengths) -> None:
                 Problem(
                     what="the encoded samples do not match the manifest",
                     where=f"{source.url} shard {differing}",
-                    value=f"{sum(found)} encoded samples in {len(found)} shards, "
-                    f"{sum(sizes)} in {len(sizes)} by the manifest",
+                    value=f"{counted(sum(found), 'encoded sample')} in "
+                    f"{counted(len(found), 'shard')}, {sum(sizes)} in {len(sizes)} by the manifest",
                     remedy="Delete the encoded source and encode it anew",
                 )
             )

@@ -9,6 +9,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TypeAlias
 
+from headrace.counts import counted
 from headrace.errors import ConfigError, Problem
 from headrace.stream.mixture import integer_weights, temperature_weights
 
@@ -53,7 +54,7 @@ def sample_limits(
         if not usable or limits[-1] == 0:
             problems.append(
                 Problem(
-                    f"a source of {size} samples cannot be gone through this often",
+                    f"a source of {counted(size, 'sample')} cannot be gone through this often",
                     f"{where}.max_epochs.{name}",
                     repr(epochs),
                     "Use a number that leaves one sample at least, or leave the source out",

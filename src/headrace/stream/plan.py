@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.counts import counted
 from headrace.errors import ConfigError, Problem, ShardError
 from headrace.stream.digest import digest
 from headrace.stream.feistel import Int64Array, UInt64Array, derive_key, derive_keys, permute
@@ -398,7 +399,7 @@ def _check_sources(sources: Sequence[Source]) -> None:
         Problem(
             what="the source has no samples",
             where=source.url,
-            value=f"{len(source.shard_sizes)} shards",
+            value=counted(len(source.shard_sizes), "shard"),
             remedy="Build its shards, or leave it out of the stage",
         )
         for source in sources

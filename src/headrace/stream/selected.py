@@ -18,6 +18,7 @@ import pyarrow
 import pyarrow.parquet
 import xxhash
 
+from headrace.counts import counted
 from headrace.errors import Problem, SelectionError, UserError
 from headrace.shards import storage
 from headrace.shards.reader import ShardReader
@@ -167,7 +168,7 @@ def _read_keys(
     except (OSError, pyarrow.ArrowException, ValueError, KeyError, AttributeError) as error:
         raise _damaged(path, str(error).partition("\n")[0]) from None
     if count != report["chosen"]:
-        raise _damaged(path, f"{count:,} samples, {report['chosen']:,} in {REPORT}")
+        raise _damaged(path, f"{counted(count, 'sample')}, {report['chosen']:,} in {REPORT}")
     problems = []
     if nameless:
         problems.append(

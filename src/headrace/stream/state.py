@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from os.path import commonprefix
 from typing import Any
 
+from headrace.counts import counted
 from headrace.errors import ConfigError, Problem
 from headrace.stream.batching import Batches
 from headrace.stream.digest import digest
@@ -140,7 +141,7 @@ class StreamState:
             settings = plan.settings_until(steps)
             problems.append(
                 Problem(
-                    f"the stage ends after {steps} steps now, fewer than were done",
+                    f"the stage ends after {counted(steps, 'step')} now, fewer than were done",
                     where,
                     f"step {self.next_step}",
                     "Set its phases and epoch limits back, or start it anew in another run folder",

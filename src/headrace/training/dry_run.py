@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 
 from headrace.config import RunConfig
 from headrace.config.checks import batch_arithmetic
+from headrace.counts import counted
 from headrace.errors import Problem, UserError
 from headrace.stream.batching import BatchPlan
 from headrace.stream.plan import StagePlan
@@ -62,15 +63,17 @@ def show_plan(
     print(f"model          {type(model).__name__}, {parameters:,} parameters")
     about, what = opened.task.described
     print(f"{about:<15}{what}")
-    started = "1 rank" if ranks == 1 else f"{ranks} ranks"
     total = sum(map(len, opened.train.values()))
     if opened.chosen:
         samples = sum(sum(chosen.sizes) for chosen in opened.chosen.values())
         folder = config.headrace.data.selection or (opened.selection and opened.selection.folder)
-        print(f"selection      {samples:,} of {total:,} samples: {folder}")
+        print(f"selection      {samples:,} of {counted(total, 'sample')}: {folder}")
     elif opened.selection is not None:
         wanted = describe_limits(opened.selection.limits)
-        print(f"selection      {wanted} of {total:,} samples are chosen when training starts")
+        print(
+            f"selection      {wanted} of {counted(total, 'sample')} are chosen when training starts"
+        )
+    started = counted(ranks, "rank")
     print(f"batch          {batch} = {started} x {micro} x {accumulation} accumulation steps")
     print(f"batching       {_describe_batching(config)}")
     print(f"precision      {precision.name}: {precision.reason}")

@@ -7,6 +7,7 @@ from math import floor
 
 from headrace.config import RunConfig
 from headrace.config.mixture import ByLanguage, numbers_by_language, phases_of
+from headrace.counts import counted
 from headrace.errors import ConfigError, Problem, UserError
 from headrace.stream.batching import position_after
 from headrace.stream.phases import Phase, exact
@@ -108,10 +109,11 @@ def check_enough(branch: Branch, plan: StagePlan, batch_size: int | None) -> Non
     if total is not None and total < wanted:
         raise ConfigError(
             Problem(
-                f"the stage ends after {total / plan.samples_per_epoch:.4g} epochs, since "
+                f"the stage ends after {counted(total / plan.samples_per_epoch, 'epoch')}, since "
                 f"{plan.stage_mixture.end_reason}",
                 f"stage {branch.title}: epochs",
-                f"{branch.stage.epochs} epochs, {wanted:,} samples; {total:,} can be drawn",
+                f"{counted(branch.stage.epochs, 'epoch')}, {counted(wanted, 'sample')}; "
+                f"{total:,} can be drawn",
                 "Lower epochs, or raise mixture.max_epochs",
             )
         )

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from headrace.config import RunConfig
 from headrace.config.selection import WHERE
+from headrace.counts import counted
 from headrace.errors import Problem, StopRequested, UserError
 from headrace.selection import Limits
 from headrace.selection.carry_out import carry_out
@@ -117,7 +118,7 @@ def choose_samples(
     assert opened.selection is not None
     report = opened.selection.report
     if world.is_main and report is not None:
-        counts = f"{report['chosen']:,} of {report['rows']:,} samples"
+        counts = f"{report['chosen']:,} of {counted(report['rows'], 'sample')}"
         logger.info("selection: %s, %s", counts, selection.folder)
         warning = knee_warning(report, place_of("trade_off", config))
         if warning is not None:

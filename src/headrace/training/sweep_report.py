@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from headrace.counts import counted
 from headrace.report import numbers
 from headrace.report.run_folder import RunFolder, read_run_folder
 from headrace.report.summary import Spread, language_results, spread
@@ -143,7 +144,8 @@ def sweep_markdown(results: dict[str, Any]) -> str:
     runs = results["runs"]
     finished = sum(run["status"] == "finished" for run in runs)
     parts = [f"# Sweep of {Path(results['config']).name}\n"]
-    parts.append(f"{finished} of {len(runs)} runs are finished.\n")
+    are = "is" if 1 in (finished, len(runs)) else "are"
+    parts.append(f"{finished} of {counted(len(runs), 'run')} {are} finished.\n")
     parts += [
         f"- `{run['name']}` {run['status']}, exit code {run['exit_code']}: see `{run['log']}`\n"
         for run in runs

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
+from headrace.counts import counted
 from headrace.errors import CorpusError, Problem
 from headrace.shards.sample import key_of
 
@@ -103,7 +104,7 @@ class Findings:
         rest = self.total - len(self._problems)
         if not rest:
             return list(self._problems)
-        more = Problem(f"{rest} more problems in this file", self.url)
+        more = Problem(f"{counted(rest, 'more problem')} in this file", self.url)
         return [*self._problems, more]
 
     def raise_if_any(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from headrace.corpus.readers.conll import check_tags
 from headrace.corpus.readers.findings import Findings
 from headrace.corpus.readers.lines import numbered_lines
+from headrace.counts import counted
 from headrace.shards import storage
 from headrace.shards.sample import Sample, make_sample
 
@@ -93,7 +94,7 @@ def _text(record: dict[str, Any], number: int, findings: Findings) -> str | None
         findings.add(number, "tags is not a list of strings", None, _SHAPE)
         return None
     if len(tokens) != len(tags):
-        value = f"{len(tokens)} tokens, {len(tags)} tags"
+        value = f"{counted(len(tokens), 'token')}, {counted(len(tags), 'tag')}"
         findings.add(number, "tokens and tags have different lengths", value, _SHAPE)
         return None
     record["tags"] = check_tags(tags, [number] * len(tags), findings)

@@ -14,6 +14,7 @@ from headrace.corpus.readers.findings import (
     REPAIRED_LINE_END,
     Findings,
 )
+from headrace.counts import counted
 from headrace.errors import CorpusError, ShardError
 from headrace.shards import storage
 from headrace.shards.filesystems import NO_SUCH_FILE
@@ -78,7 +79,7 @@ def numbered_lines(
     if windows and findings.repair:
         findings.repairs[REPAIRED_LINE_END] += len(windows)
     elif windows:
-        what = f"Windows line ends, from here on in {len(windows)} lines"
+        what = f"Windows line ends, from here on in {counted(len(windows), 'line')}"
         findings.add(windows[0], what, "\\r\\n", _LINE_END_REMEDY)
 
 
