@@ -57,7 +57,8 @@ class SequenceScores:
 
         Of labels ``accuracy``, ``macro_f1``, ``matthews``, ``majority`` (the accuracy of always
         giving the most frequent label) and ``by_label``; of scores ``spearman``, ``pearson`` and
-        ``mean_squared_error``.  A score whose denominator is 0 is 0.
+        ``mean_squared_error``.  A score whose denominator is 0 is 0, and so is a correlation with
+        what is no number.
         """
         result = self._groups[_WHOLE].result()
         result["subsets"] = {
@@ -135,9 +136,10 @@ def _matthews(gold: Mapping[str, int], predicted: Mapping[str, int], correct: in
 
 def _result_of_scores(pairs: list[tuple[float, float]]) -> dict[str, Any]:
     gold, predicted = np.array(pairs, dtype=np.float64).T
+    is_number = bool(np.isfinite(predicted).all())
     return {
-        "spearman": _correlation(_ranks(gold), _ranks(predicted)),
-        "pearson": _correlation(gold, predicted),
+        "spearman": _correlation(_ranks(gold), _ranks(predicted)) if is_number else 0.0,
+        "pearson": _correlation(gold, predicted) if is_number else 0.0,
         "mean_squared_error": math.fsum((predicted - gold) ** 2) / len(pairs),
         "samples": len(pairs),
     }
@@ -151,10 +153,10 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Pearson's correlation; 0 where one side is constant, or a model gave no number."""
+    """Pearson's correlation; 0 where one side is constant."""
     sides = []
     for values in (first, second):
-        if values.min() == values.max() or not np.isfinite(values).all():
+        if values.min() == values.max():
             return 0.0
         centred = values - math.fsum(values) / len(values)
         sides.append(centred / np.abs(centred).max())

@@ -162,6 +162,20 @@ class SequenceClassification(Task):
         losses = losses + errors.masked_fill(~is_score, 0)
         return losses.masked_fill(labels < 0, 0).sum(), logits
 
+    def draw_labels(
+        self, logits: torch.Tensor, batch: Mapping[str, Any], random: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        """Return labels, each with its chance among those of its head, and scores.
+
+        Scores are drawn from the normal distribution whose minus log-probability the squared error
+        is: its mean is what the network says, its variance 1/2.
+        """
+        drawn = super().draw_labels(logits, batch, random)
+        scores: torch.Tensor = batch["scores"]
+        noise = 0.5**0.5 * torch.randn(len(scores), generator=random)
+        said = logits.detach().float().gather(1, drawn["labels"].clamp(min=0)[:, None])[:, 0]
+        return {**drawn, "scores": (said + noise.to(said.device)).where(scores.isfinite(), scores)}
+
     def new_scores(self) -> SequenceScores:
         """Return an empty account."""
         return SequenceScores()
