@@ -20,6 +20,7 @@ COMMANDS = (
     "sample",
     "build",
     "augment",
+    "split",
     "index",
     "verify",
     "preview",
