@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from headrace.config import RunConfig
 from headrace.config.checks import batch_arithmetic
 from headrace.training.distributed import World
+from headrace.training.lora import merged
 from headrace.training.param_groups import ParameterGroups
 from headrace.training.precision import Precision
 
@@ -74,11 +75,18 @@ def open_engine(
         parameter_offload.FWD_MODULE_STACK.clear()
 
 
-def full_precision_state(engine: Any) -> dict[str, torch.Tensor]:
-    """Return the whole model's weights in fp32 on the CPU, at any ZeRO stage.
+def full_precision_state(
+    engine: Any, frozen: Mapping[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """Return the whole model's weights in fp32 on the CPU, at any ZeRO stage, adapters merged.
 
     A collective: every rank calls it, the main rank gets the weights. They are gathered parameter
     by parameter, so that no more than one is whole on a device.
+
+    Args:
+        engine: the DeepSpeed engine.
+        frozen: weights that are not trained, as they were before the engine made them 16-bit
+            numbers; looked at on the main rank.
     """
     from deepspeed.runtime.zero import GatheredParameters
     from deepspeed.utils import safe_get_full_fp32_param
@@ -101,7 +109,10 @@ def full_precision_state(engine: Any) -> dict[str, torch.Tensor]:
         if name in persistent:
             value = buffer.detach().cpu().clone()
             state[name] = value.float() if value.is_floating_point() else value
-    return state
+    if not keep:
+        return state
+    known = frozen or {}
+    return merged({name: known.get(name, state[name]) for name in state}, engine.module)
 
 
 def master_weights(optimizer: Any) -> dict[torch.nn.Parameter, torch.Tensor]:

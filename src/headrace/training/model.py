@@ -15,6 +15,7 @@ from headrace.config.messages import did_you_mean
 from headrace.config.schema import ModelConfig
 from headrace.encoding.hub_names import folder_or_hub_name
 from headrace.errors import ConfigError, Problem
+from headrace.training.lora import add_adapters
 
 if TYPE_CHECKING:
     from headrace.tasks.task import Task
@@ -139,40 +140,59 @@ def build_model(
     tokenizer: PreTrainedTokenizerFast,
     *,
     seed: int,
+    adapter_seed: int = 0,
     start_folder: Path | None = None,
 ) -> PreTrainedModel:
-    """Return the network in fp32, its new weights drawn from ``seed``.
+    """Return the network in fp32, its new weights drawn from ``seed``, with the config's adapters.
 
     Args:
         config: the config's ``model`` section.
         task: gives the model class and the labels.
         tokenizer: gives the vocabulary size of a model from scratch.
         seed: seed of weights that are not loaded, such as a new classification head.
-        start_folder: exported model of an earlier stage, in place of ``config``.
+        adapter_seed: seed of the adapters' weights.
+        start_folder: exported model of an earlier stage, in place of the weights of ``config``.
     """
     torch.manual_seed(seed)
-    attention = _attention(config)
+    new: list[str] = []
     if start_folder is not None:
-        return task.model_class.from_pretrained(str(start_folder), dtype=torch.float32, **attention)
-    if config.pretrained is None:
-        return new_model(config, task, tokenizer)
+        attention = _attention(config)
+        network = task.model_class.from_pretrained(
+            str(start_folder), dtype=torch.float32, **attention
+        )
+    elif config.pretrained is None:
+        network = new_model(config, task, tokenizer)
+    else:
+        network, new = _pretrained_model(config, task, tokenizer)
+    if config.lora is not None:
+        torch.manual_seed(adapter_seed)
+        add_adapters(network, config.lora, new)
+    return network
+
+
+def _pretrained_model(
+    config: ModelConfig, task: Task, tokenizer: PreTrainedTokenizerFast
+) -> tuple[PreTrainedModel, list[str]]:
+    """The network of ``pretrained``, and the parameters that the folder lacks."""
+    name = str(config.pretrained)
     settings = model_config(config, task, tokenizer)
     try:
         network, loading = task.model_class.from_pretrained(
-            _pretrained_source(config.pretrained),
+            _pretrained_source(name),
             config=settings,
             dtype=torch.float32,
-            **attention,
+            **_attention(config),
             ignore_mismatched_sizes=True,  # a head for other labels is replaced by a new one
             output_loading_info=True,
         )
     except _REFUSED as error:
-        raise _unknown_model("headrace.model.pretrained", config.pretrained, error) from None
+        raise _unknown_model("headrace.model.pretrained", name, error) from None
+    new = [key for key, _ in network.named_parameters() if key in loading["missing_keys"]]
     missing = [
-        name
-        for name in loading["missing_keys"]
-        if name.startswith(network.base_model_prefix + ".")
-        and not set(task.new_modules) & set(name.split("."))
+        key
+        for key in loading["missing_keys"]
+        if key.startswith(network.base_model_prefix + ".")
+        and not set(task.new_modules) & set(key.split("."))
     ]
     if missing:
         raise ConfigError(
@@ -183,7 +203,7 @@ def build_model(
                 "Give a folder whose weights belong to its config",
             )
         )
-    return network
+    return network, new
 
 
 def new_model(
@@ -204,7 +224,9 @@ def empty_model(
     """Return the network without memory for its weights, to look at names and sizes.
 
     Raises:
-        ConfigError: if the model cannot be made, or not with the attention that is asked for.
+        ConfigError: if the model cannot be made, or not with the attention or the adapters that
+            are asked for.
+        MissingExtraError: for adapters, without peft.
     """
     settings = model_config(config, task, tokenizer)
     try:
@@ -227,6 +249,8 @@ def empty_model(
                     f"Leave it out ({chosen})",
                 )
             )
+    if config.lora is not None:
+        add_adapters(network, config.lora)
     return network
 
 

@@ -99,6 +99,16 @@ class ParameterGroups:
             for settings, rows in self.merged
         ]
 
+    def frozen_weights(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """Return copies of the frozen parameters on the CPU, by name, as they are now."""
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        return {
+            name: parameters[name].detach().cpu().clone()
+            for row in self.rows
+            if row.settings is None
+            for name in row.parameters
+        }
+
     @property
     def base_rates(self) -> list[float]:
         """Learning rate of each group of the optimizer before the schedule."""
@@ -163,6 +173,11 @@ class ParameterGroups:
                 line += f"{settings.learning_rate:>12.3g}{settings.weight_decay:>14.3g}"
                 line += f"  {describe_schedule(settings.schedule)}"
             lines.append(line)
+        trained = sum(row.size for row in self.rows if row.settings is not None)
+        total = sum(row.size for row in self.rows)
+        if trained < total:
+            share = f"{100 * trained / total:.2g} %"
+            lines.append(f"trained: {trained:,} of {total:,} parameters ({share})")
         if any(row.group for row in self.rows):
             lines.append(f"groups of the optimizer: {len(self.merged)}")
         return "\n".join([*lines, *self.tied])
@@ -225,8 +240,9 @@ def make_groups(
     groups, paths = _groups_of(settings, network, where)
     if groups is None:
         rows = _rows(network, None, list(_trainable(network)), base, settings.no_decay)
+        rows += _untrained(network)
         return ParameterGroups(tuple(rows), _tied(network, rows))
-    members, problems = _deal_out(network, groups, paths)
+    members, problems = _deal_out(network, groups, paths, all_needed=settings.groups is not None)
     taken = {name for names in members for name in names}
     left = [name for name in _trainable(network) if name not in taken]
     if left and settings.unmatched != "base" and not problems:
@@ -251,6 +267,7 @@ def make_groups(
     if left:
         unnamed = GroupConfig(name=BASE, select=SelectConfig(part="rest"))
         rows += _rows(network, unnamed, left, base, settings.no_decay)
+    rows += _untrained(network)
     return ParameterGroups(tuple(rows), _tied(network, rows))
 
 
@@ -278,9 +295,12 @@ def _groups_of(
 
 
 def _deal_out(
-    network: Network, groups: Sequence[GroupConfig], paths: Sequence[str]
+    network: Network, groups: Sequence[GroupConfig], paths: Sequence[str], *, all_needed: bool
 ) -> tuple[list[list[str]], list[Problem]]:
-    """Give each parameter to the first group that selects it."""
+    """Give each parameter that takes gradients to the first group that selects it.
+
+    Unless ``all_needed``, groups may select none of them: they were not written for this network.
+    """
     owner: dict[str, str] = {}
     members: list[list[str]] = []
     problems: list[Problem] = []
@@ -294,7 +314,17 @@ def _deal_out(
             continue
         names = [name for name in _trainable(network) if name in selected]
         members[-1] = [name for name in names if name not in owner]
-        if not members[-1]:
+        if not names:
+            if all_needed:
+                problems.append(
+                    Problem(
+                        f"group {group.name} gets no parameters: beside adapters these are not "
+                        "trained",
+                        where,
+                        remedy="Remove the group, or select layers that have adapters",
+                    )
+                )
+        elif not members[-1]:
             before = ", ".join(dict.fromkeys(owner[name] for name in names if name in owner))
             problems.append(
                 Problem(
@@ -312,6 +342,14 @@ def _trainable(network: Network) -> list[str]:
     """Names of the parameters that take gradients, in the order of the network."""
     parameters = dict(network.model.named_parameters(remove_duplicate=False))
     return [name for name in network.names if parameters[name].requires_grad]
+
+
+def _untrained(network: Network) -> list[Row]:
+    """The line of the parameters that take no gradients whatever the groups say, if there are."""
+    parameters = dict(network.model.named_parameters(remove_duplicate=False))
+    names = [name for name in network.names if not parameters[name].requires_grad]
+    size = sum(parameters[name].numel() for name in names)
+    return [Row("not adapted", None, tuple(names), size, None)] if names else []
 
 
 def _rows(
