@@ -21,10 +21,12 @@ EXAMPLE = "headrace evaluate runs/multiconer_xlmr_large --data hi=data/hi/test b
 _NOTES = {
     "token_classification": "Entities that truncation took words from count as not found.",
     "multiple_choice": "Chance is what guessing would give.",
+    "sequence_classification": "Losses of scores are squared errors.",
 }
 _LOST = {
     "token_classification": ("Entities lost", ("entities_lost", "entities_cut")),
     "multiple_choice": ("Samples cut", ("samples_truncated",)),
+    "sequence_classification": ("Samples cut", ("samples_truncated",)),
 }
 """Task -> title, and the counts of encoding that it sums up."""
 
@@ -55,6 +57,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="tokens of a sequence at most (default: as the model was trained)",
+    )
+    parser.add_argument(
+        "--head",
+        metavar="NAME",
+        help="head of a sequence classifier that answers for all sources (default: each source has "
+        "the head that it was trained with)",
     )
     parser.add_argument("--json", metavar="FILE", help="write all scores to FILE, or - for stdout")
     parser.add_argument(
@@ -93,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     label_sets: dict[str, None] = {}
     tasks: dict[str, None] = {}
     for name, languages in served.items():
-        model = load_model(name, max_length=arguments.max_length)
+        model = load_model(name, max_length=arguments.max_length, head=arguments.head)
         tasks[model.task.name] = None
         if label_set := model.task.facts().get("label_set"):
             label_sets[label_set] = None
@@ -169,7 +177,7 @@ def table(found: dict[str, dict[str, Any]], task: str) -> Table:
     from headrace.report.tables import Table
     from headrace.report.terms import terms_of
 
-    terms = terms_of(task)
+    terms = terms_of(task, {name for entry in found.values() for name in entry["metrics"]})
     parts = [
         (kind, name)
         for kind in ("subsets", "questions")
@@ -181,21 +189,19 @@ def table(found: dict[str, dict[str, Any]], task: str) -> Table:
     rows = []
     for language, entry in found.items():
         metrics = entry["metrics"]
-        main_of_parts = (
-            metrics.get(kind, {}).get(name, {}).get(terms.main) for kind, name in parts
-        )
+        main_of_parts = (terms.main_of(metrics.get(kind, {}).get(name, {})) for kind, name in parts)
         rows.append(
             (
                 language,
                 numbers.count(metrics[terms.samples.lower()]),
-                *(numbers.percent(metrics[name]) for name in titles),
+                *(numbers.percent(metrics.get(name)) for name in titles),
                 *(numbers.percent(value) for value in main_of_parts),
                 numbers.loss(entry["loss"]),
                 numbers.count(sum(entry["encoding"][name] for name in _LOST[task][1])),
             )
         )
     if len(found) > 1:
-        values = [[entry["metrics"][name] for entry in found.values()] for name in titles]
+        values = [[entry["metrics"].get(name) for entry in found.values()] for name in titles]
         rows.append(
             (
                 "Mean",
@@ -206,7 +212,7 @@ def table(found: dict[str, dict[str, Any]], task: str) -> Table:
                 "",
             )
         )
-    short = terms.scores[terms.main].split()[0]
+    short = " or ".join(terms.scores[name].split()[0] for name in terms.mains)
     columns = (
         *("Language", terms.samples, *titles.values()),
         *(f"{short}, {name}" for _, name in parts),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,11 @@ class RunFolder:
     unreadable_lines: tuple[int, ...] = ()
     """Line numbers (from 1) of ``metrics.jsonl`` that are not a JSON object."""
 
-    @property
+    @cached_property
     def terms(self) -> Terms:
         """What the run is measured by."""
-        return terms_of(self.task)
+        scored = (scores for branch in self.branches for scores in branch.scores.values())
+        return terms_of(self.task, {name for scores in scored for name in scores.values})
 
     @property
     def branches(self) -> tuple[Branch, ...]:

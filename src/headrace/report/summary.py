@@ -89,9 +89,9 @@ def language_results(run: RunFolder) -> list[LanguageResult]:
         }
         last = list(by_stage.values())[-1]
         main = {
-            stage: branch.scores[language].values[run.terms.main]
+            stage: value
             for stage, branch in by_stage.items()
-            if run.terms.main in branch.scores[language].values
+            if (value := run.terms.main_of(branch.scores[language].values)) is not None
         }
         found.append(LanguageResult(language, last, last.scores[language], main))
     return found

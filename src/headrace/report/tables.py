@@ -105,11 +105,11 @@ def headline_table(run: RunFolder) -> Table:
     """One row a language: the final scores, and the main one after each stage."""
     results = language_results(run)
     titles = column_titles(run)
-    main = run.terms.main
+    mains = run.terms.mains
     staged = list(dict.fromkeys(stage for result in results for stage in result.by_stage))
     several = len(staged) > 1
-    stage_columns = [f"{run.terms.scores[main]}, {stage}" for stage in staged] if several else []
-    score_names = [name for name in titles if not (several and name == main)]
+    stage_columns = [f"{run.terms.main_title}, {stage}" for stage in staged] if several else []
+    score_names = [name for name in titles if not (several and name in mains)]
     columns = ["Language", *stage_columns]
     if several:
         columns.append("Gain")
@@ -131,7 +131,7 @@ def headline_table(run: RunFolder) -> Table:
         row = ["Mean"]
         if several:
             row += [
-                _mean_cell(main, [result.by_stage.get(stage) for result in results])
+                _mean_cell(mains[0], [result.by_stage.get(stage) for result in results])
                 for stage in staged
             ]
             gains = [result.gain for result in results]
@@ -236,7 +236,7 @@ def _part_table(
         values.append([mean(column) for column in zip(*values, strict=True)])
         for row, of_row in zip(rows, values, strict=True):
             row += [_score(score, value) for value in of_row]
-        if len(parts) == 2 and score == run.terms.main:
+        if len(parts) == 2 and score in run.terms.mains:
             columns.append("Difference")
             for row, (first, second) in zip(rows, values, strict=True):
                 difference = None if first is None or second is None else second - first

@@ -57,14 +57,21 @@ class Head:
 class Heads:
     """All heads of a network, in the order of their outputs."""
 
-    def __init__(self, heads: Iterable[Head]) -> None:
-        """Place heads one behind the other, whatever their ``start`` was."""
+    def __init__(self, heads: Iterable[Head], *, chosen: str | None = None) -> None:
+        """Place heads one behind the other, whatever their ``start`` was.
+
+        The head with the name ``chosen`` is that of all sources, whatever they are called.
+        """
         placed: list[Head] = []
         for head in heads:
             start = placed[-1].stop if placed else 0
             placed.append(Head(head.name, head.sources, head.labels, start))
         self.all: tuple[Head, ...] = tuple(placed)
-        self._by_source = {source: head for head in placed for source in head.sources or ()}
+        by_name = {head.name: head for head in placed}
+        self._of_all = by_name[chosen] if chosen is not None else None
+        if self._of_all is None and (len(placed) == 1 and placed[0].sources is None):
+            self._of_all = placed[0]
+        self._of_source = {source: head for head in placed for source in head.sources or ()}
 
     @property
     def size(self) -> int:
@@ -87,9 +94,15 @@ class Heads:
 
     def of(self, source: str) -> Head:
         """Return the head of a source; ``KeyError`` if it has none."""
-        if self.all[0].sources is None:
-            return self.all[0]
-        return self._by_source[source]
+        return self._of_source[source] if self._of_all is None else self._of_all
+
+    def have(self, source: str) -> bool:
+        """Whether a source has a head."""
+        return self._of_all is not None or source in self._of_source
+
+    def choosing(self, name: str) -> Heads:
+        """Return the same heads, of which the named one answers for all sources."""
+        return Heads(self.all, chosen=name)
 
     def facts(self) -> list[dict[str, Any]]:
         """Return the heads as JSON-able objects, for :meth:`from_facts`."""

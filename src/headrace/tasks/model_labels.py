@@ -1,11 +1,12 @@
-"""The label set of a network that tags words, told from the names of its outputs."""
+"""The labels of a network, told from the names of its outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace.errors import LabelError, Problem
+from headrace.tasks.heads import ONLY, Head, Heads
 from headrace.tasks.labels import LabelSet, built_in_label_sets, load_label_set
 from headrace.tasks.spans import OUTSIDE
 
@@ -58,3 +59,41 @@ def _built_in_families(types: set[str], title: str) -> tuple[Mapping[str, str], 
         if set(known.types) == types:
             return known.coarse, name
     return {}, title
+
+
+def heads_of_model(
+    id2label: Mapping[int, str], problem_type: str | None, facts: Mapping[str, Any], where: str
+) -> Heads:
+    """Return the heads of a network that labels texts.
+
+    They are those that Headrace wrote beside the model; a model of another origin has one, which
+    gives a score if it has a single output.
+
+    Raises:
+        LabelError: if what is beside the model does not fit it, or a text may have several labels.
+    """
+    names = [id2label[number] for number in sorted(id2label)]
+    if "heads" in facts:
+        return _written_heads(facts["heads"], names, where)
+    if problem_type == "multi_label_classification":
+        what, remedy = "the model gives a text several labels", "Give a model with one label a text"
+        raise LabelError(Problem(what, where, remedy=remedy))
+    if len(set(names)) != len(names):
+        remedy = "Give each output of id2label a name of its own"
+        raise LabelError(Problem("the model has a label twice", where, remedy=remedy))
+    is_score = len(names) == 1 or problem_type == "regression"
+    return Heads([Head(ONLY, None, None if is_score else tuple(names))])
+
+
+def _written_heads(facts: Sequence[Mapping[str, Any]], names: list[str], where: str) -> Heads:
+    heads = Heads.from_facts(facts)
+    if heads.names_of_outputs != names:
+        raise LabelError(
+            Problem(
+                "headrace.json and config.json do not belong together: their labels differ",
+                where,
+                f"{len(heads.names_of_outputs)} outputs, and {len(names)}",
+                "Copy the folder again, with all of its files",
+            )
+        )
+    return heads

@@ -206,17 +206,26 @@ class SequenceClassification(Task):
         return {"heads": self.heads.facts()}
 
     def problems_of(self, sources: Mapping[str, ShardReader]) -> list[Problem]:
-        """Find the labels that manifests count and the heads lack.
+        """Find sources without a head, and labels that manifests count and the head lacks.
 
         Sources whose manifest counts none are checked sample by sample when they are encoded.
         """
-        return [
-            _unknown_label(head, label, reader.url)
-            for name, reader in sources.items()
-            if (head := self.heads.of(name)).labels is not None
-            for label in sorted(reader.manifest.metadata.get("labels", {}))
-            if label not in head.numbers
-        ]
+        problems = []
+        for name, reader in sources.items():
+            if not self.heads.have(name):
+                named = {source for head in self.heads.all for source in head.sources or ()}
+                what = "no head answers for a source of this name"
+                remedy = f"{did_you_mean(name, named)} Or choose the head"
+                problems.append(Problem(what, reader.url, name, remedy))
+                continue
+            head = self.heads.of(name)
+            counts = reader.manifest.metadata.get("labels", {}) if head.labels else {}
+            problems += [
+                _unknown_label(head, label, reader.url)
+                for label in sorted(counts)
+                if label not in head.numbers
+            ]
+        return problems
 
     def problems_of_encoded(self, source: EncodedSource) -> list[Problem]:
         """Find labels that the head of a source lacks, and samples without what it learns."""

@@ -1,7 +1,8 @@
 """Models after training: load an exported folder, and score it on shards.
 
 The folder may be an export of Headrace or another model in Hugging Face format: one for multiple
-choice, or one for token classification whose ``id2label`` names IOB2 tags.
+choice or sequence classification, or one for token classification whose ``id2label`` names IOB2
+tags.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import torch
 from tqdm import tqdm
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from headrace.config.messages import did_you_mean
 from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import ConfigError, Problem, UserError
 from headrace.shards.reader import ShardReader
-from headrace.tasks.model_labels import label_set_of_model
+from headrace.tasks.model_labels import heads_of_model, label_set_of_model
 from headrace.tasks.multiple_choice import MultipleChoice
 from headrace.tasks.registry import TASKS
+from headrace.tasks.sequence_classification import SequenceClassification
 from headrace.tasks.task import Task
 from headrace.tasks.token_classification import TokenClassification
 from headrace.training.distributed import World
@@ -34,6 +37,12 @@ from headrace.training.validation import Validation, validate
 _HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 _LONGEST = 512
 """Tokens of a sentence where neither the export, the tokenizer nor the network sets a limit."""
+
+_TASK_OF_CLASS: Mapping[str, type[Task]] = {
+    "ForMultipleChoice": MultipleChoice,
+    "ForSequenceClassification": SequenceClassification,
+}
+"""How the name of a network's class ends -> its task; of all others token classification."""
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 
@@ -63,7 +72,11 @@ class TrainedModel:
 
 
 def load_model(
-    name: str | Path, *, max_length: int | None = None, device: torch.device | None = None
+    name: str | Path,
+    *,
+    max_length: int | None = None,
+    head: str | None = None,
+    device: torch.device | None = None,
 ) -> TrainedModel:
     """Load a model from a folder in Hugging Face format, or from the hub.
 
@@ -71,6 +84,7 @@ def load_model(
         name: folder (an ``export`` folder of a run, say) or name on the hub. Code that comes with
             a model is never run.
         max_length: tokens of a sentence at most. Default: what the model was trained with.
+        head: of sequence classification, answers for all sources. Default: the head of each source.
         device: default: the first GPU, or the CPU where there is none.
 
     Raises:
@@ -78,11 +92,7 @@ def load_model(
     """
     name = str(name)
     source, settings, facts = _described(name)
-    task: Task = MultipleChoice()
-    order: list[int] = []
-    if _task_name(settings, facts) == TokenClassification.name:
-        label_set, order = label_set_of_model(settings.id2label, facts, name)
-        task = TokenClassification(label_set)
+    task, order = _task_of(settings, facts, name, head)
     tokenizer = load_tokenizer(source)
     if max_length is not None and max_length > usable_positions(settings):
         raise ConfigError(
@@ -171,9 +181,32 @@ def _task_name(settings: Any, facts: Mapping[str, Any]) -> str:
     """The task by what Headrace wrote, else by the name of the network's class."""
     if facts.get("task") in TASKS:
         return str(facts["task"])
-    names = settings.architectures or ()
-    is_choice = any(str(name).endswith("ForMultipleChoice") for name in names)
-    return MultipleChoice.name if is_choice else TokenClassification.name
+    for ending, task in _TASK_OF_CLASS.items():
+        if any(str(name).endswith(ending) for name in settings.architectures or ()):
+            return task.name
+    return TokenClassification.name
+
+
+def _task_of(
+    settings: Any, facts: Mapping[str, Any], where: str, head: str | None
+) -> tuple[Task, list[int]]:
+    """The task of a model, and where its outputs are to be put in another order, that order."""
+    kind = _task_name(settings, facts)
+    if head is not None and kind != SequenceClassification.name:
+        what = f"a model for {kind.replace('_', ' ')} has no heads to choose from"
+        raise ConfigError(Problem(what, where, head, "Leave the head out"))
+    if kind == TokenClassification.name:
+        label_set, order = label_set_of_model(settings.id2label, facts, where)
+        return TokenClassification(label_set), order
+    if kind == MultipleChoice.name:
+        return MultipleChoice(), []
+    heads = heads_of_model(settings.id2label, settings.problem_type, facts, where)
+    names = [one.name for one in heads.all]
+    if head is not None and head not in names:
+        raise ConfigError(
+            Problem("the model has no such head", where, head, did_you_mean(head, names))
+        )
+    return SequenceClassification(heads if head is None else heads.choosing(head)), []
 
 
 def _reorder_logits(network: PreTrainedModel, order: Sequence[int]) -> None:
@@ -230,8 +263,12 @@ def encode_for_model(
     problems: list[Problem] = []
     for language, url in urls.items():
         try:
+            reader = ShardReader(url)
+            if found := model.task.problems_of({language: reader}):
+                problems += found
+                continue
             sources[language] = encode_source(
-                ShardReader(url),
+                reader,
                 model.task.encoder(model.tokenizer, model.max_length),
                 cache_dir=cache_dir,
                 language=language,

@@ -13,7 +13,7 @@ from headrace.report import numbers
 from headrace.report.run_folder import RunFolder, read_run_folder
 from headrace.report.summary import Spread, language_results, spread
 from headrace.report.tables import Table
-from headrace.report.terms import terms_of
+from headrace.report.terms import Terms, terms_of
 from headrace.shards import storage
 from headrace.training.sweep import LOG_FILE, Item, Sweep
 
@@ -161,7 +161,7 @@ def sweep_markdown(results: dict[str, Any]) -> str:
     parts += [f"## {table.title}\n\n{table.markdown()}" for table in tables if table.rows]
     parts.append(
         "Scores are final scores in percent, losses in nats per "
-        f"{terms_of(results['task']).loss_unit}; mean ± sample standard deviation over the seeds "
+        f"{_terms(results).loss_unit}; mean ± sample standard deviation over the seeds "
         "that are finished.\n"
     )
     return "\n".join(parts)
@@ -170,7 +170,7 @@ def sweep_markdown(results: dict[str, Any]) -> str:
 def sweep_tables(results: dict[str, Any]) -> list[Table]:
     """Return the tables of a sweep: methods, scores by language, the best method by branch."""
     methods = results["methods"]
-    titles = terms_of(results["task"]).scores
+    titles = _terms(results).scores
     best = results["best"]["overall"]
     overview = tuple(
         (
@@ -209,6 +209,12 @@ def sweep_tables(results: dict[str, Any]) -> list[Table]:
         ),
         Table("Best method by branch", ("Branch", "Method", "Validation loss"), choices, names=2),
     ]
+
+
+def _terms(results: dict[str, Any]) -> Terms:
+    """The terms of the sweep's task, of the kinds of scores that its runs have."""
+    own = (own for entry in results["methods"].values() for own in entry["languages"].values())
+    return terms_of(results["task"], {name for scores in own for name in scores})
 
 
 def _runs(scores: dict[str, Any]) -> int:
