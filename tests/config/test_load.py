@@ -105,6 +105,8 @@ def test_all_mistakes_are_reported_at_once_with_their_path_and_a_hint(load):
         (lambda d: d.update(scheduler={"type": "WarmupLR"}), "scheduler", "headrace.schedule"),
         (lambda d: d.update(fp16={"enabled": True}, bf16={"enabled": True}),
          "fp16.enabled", "exclude"),
+        (lambda d: d.update(zero_optimization={"stage": 2, "round_robin_gradients": True}),
+         "zero_optimization.round_robin_gradients", "exports would be scrambled"),
         (lambda d: d["optimizer"]["params"].update(max_grad_norm=1.0),
          "optimizer.params.max_grad_norm", "gradient_clipping"),
         (lambda d: d.pop("train_batch_size"), "train_batch_size", "missing"),

@@ -46,6 +46,17 @@ class Launcher:
             timeout=500,
         )
 
+    def run_alone(self, worker: str, *arguments: str) -> subprocess.CompletedProcess:
+        """Run a worker that starts its ranks itself."""
+        return subprocess.run(
+            [sys.executable, str(ROOT / "tests" / "training" / "workers" / worker), *arguments],
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+
     def start(self, script: Path, *arguments: str, log: Path) -> subprocess.Popen:
         with log.open("w") as stream:
             return subprocess.Popen(

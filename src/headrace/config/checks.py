@@ -66,6 +66,21 @@ def check_deepspeed_section(section: Mapping[str, Any], *, thorough: bool = True
                 remedy="Use headrace.schedule instead",
             )
         )
+    zero = section.get("zero_optimization")
+    if (
+        isinstance(zero, Mapping)
+        and zero.get("stage") in (1, 2)
+        and zero.get("round_robin_gradients")
+    ):
+        problems.append(
+            Problem(
+                "with it DeepSpeed takes weights for those of other parameters, and exports would "
+                "be scrambled",
+                "zero_optimization.round_robin_gradients",
+                "true",
+                "Remove it",
+            )
+        )
     enabled = [
         key
         for key in _FLOATS
@@ -386,7 +401,8 @@ def batch_arithmetic(section: Mapping[str, Any], world_size: int) -> tuple[int, 
                 f"({world_size} x {micro} x {accumulation} = {world_size * micro * accumulation})",
                 "train_batch_size",
                 str(batch),
-                f"With {with_what}, make train_batch_size a multiple of {step}",
+                f"With {with_what}, make train_batch_size a multiple of {step}; in a run that has "
+                "begun it stays as it is: start with another number of ranks",
             )
         )
     return batch, int(micro), int(accumulation)

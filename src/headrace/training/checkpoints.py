@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,30 +132,61 @@ class Checkpoints:
     def load(self, engine: Any, path: Path) -> dict[str, Any]:
         """Load a checkpoint into the engine and return the state that was saved with it.
 
+        The number of ranks may be another one than that of the checkpoint, and so may the ZeRO
+        stage if both are 1, 2 or 3.
+
         Raises:
-            UserError: if it was written by another number of ranks, at another ZeRO stage or in
-                another precision.
+            UserError: if it was written in another precision, or if only one of the checkpoint and
+                this run is without ZeRO.
         """
         marker = json.loads((path / MARKER).read_text(encoding="utf-8"))
         here = self._layout(engine)
+        different = [key for key, value in here.items() if marker.get(key) != value]
+        divided = marker.get("zero_stage", 0) > 0 and here["zero_stage"] > 0
+        may_differ = ("world_size", "zero_stage") if divided else ("world_size",)
         with failing_together(self.world):
             problems = [
                 Problem(
                     f"the checkpoint was written with {key} {marker.get(key)}, "
-                    f"this run has {value}",
+                    f"this run has {here[key]}",
                     str(path),
                     remedy=f"Start with {key} {marker.get(key)}, or use another headrace.output",
                 )
-                for key, value in here.items()
-                if marker.get(key) != value
+                for key in different
+                if key not in may_differ
             ]
             if problems:
                 raise UserError(problems)
-        loaded, client_state = engine.load_checkpoint(str(path), tag="state")
-        if loaded is None:
-            raise HeadraceError(f"DeepSpeed could not load the checkpoint {path}")
+        if different and divided:
+            client_state = self._load_resharded(engine, path, marker)
+        else:  # without ZeRO the checkpoint holds all there is, for any number of ranks
+            loaded, client_state = engine.load_checkpoint(str(path), tag="state")
+            if loaded is None:
+                raise HeadraceError(f"DeepSpeed could not load the checkpoint {path}")
+        if self.world.is_main and "world_size" in different:
+            logger.info(
+                "checkpoint %s of %s ranks goes on with %s: the same samples in the same order; "
+                "dropout, which depends on the rank, is another",
+                path,
+                marker["world_size"],
+                self.world.size,
+            )
         state: dict[str, Any] = json.loads(client_state["headrace"])
         return state
+
+    def _load_resharded(
+        self, engine: Any, path: Path, marker: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Load what was divided over other ranks, or in another way."""
+        from headrace.training.resharding import load_resharded
+
+        return load_resharded(
+            engine,
+            path / "state",
+            self.world,
+            ranks=marker["world_size"],
+            stage=marker["zero_stage"],
+        )
 
     def agree_on_newest(self) -> Path | None:
         """Return the newest complete checkpoint, the same on every rank."""

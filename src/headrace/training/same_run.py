@@ -12,12 +12,17 @@ from headrace.errors import ConfigError, Problem
 
 _MAY_CHANGE = ("checkpoint", "logging")
 """Sections that a run may change between two starts: they do not touch what is learned."""
+_LAYOUT = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+"""Keys of DeepSpeed that say how a batch is divided: another number of ranks may need others."""
 _CHECKED_LATER = ("phases", "max_epochs")
 """Of the mixture of a stage that is under way: its checkpoint knows which of them have begun."""
 
 
 def check_same_run(config: RunConfig) -> None:
     """Refuse to go on in a run folder that another config made.
+
+    The batch may be divided otherwise, over ranks, micro-batches and accumulation, and so may what
+    ZeRO divides: the ZeRO stage is compared with that of the checkpoint when it is loaded.
 
     Stages that have not begun may be changed, added or removed.  Of a stage that has begun only
     the phases and the epoch limits may be edited: the state in its checkpoint refuses those that
@@ -47,6 +52,9 @@ def check_same_run(config: RunConfig) -> None:
         # A run folder may be moved, or named in another way.
         for key in (*_MAY_CHANGE, "name", "output"):
             side["headrace"].pop(key, None)
+        for key in _LAYOUT:
+            side.pop(key, None)
+        side["zero_optimization"] = {**(side.get("zero_optimization") or {}), "stage": None}
     different = [
         *_differences(before, now, ""),
         *_stage_differences(config.output, stages_before, stages_now),
