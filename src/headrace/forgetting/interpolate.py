@@ -118,8 +118,8 @@ def interpolate(
             trials.append(Trial(share, deciding, found.loss, found.metrics))
     best = _best(trials)
     if alpha is None and best is None:
-        what = "no mixture has a score that is a number"
-        raise ConfigError(Problem(what, "validation", ", ".join(validation), "Give more data"))
+        what = "no mixture has a loss and a score that are numbers"
+        raise ConfigError(Problem(what, "validation", ", ".join(validation), "Check the models"))
     chosen = best.alpha if alpha is None and best is not None else shares[0]
     measured = next((trial for trial in trials if trial.alpha == chosen), None)
     finish_interrupted_export(output)
@@ -248,7 +248,9 @@ def _deciding(
 
 def _best(trials: Sequence[Trial]) -> Trial | None:
     """The trial with the highest score, at equal scores that nearest to the second model."""
-    numbers = [trial for trial in trials if math.isfinite(trial.score)]
+    numbers = [
+        trial for trial in trials if math.isfinite(trial.score) and math.isfinite(trial.loss)
+    ]
     return max(numbers, key=lambda trial: (trial.score, trial.alpha), default=None)
 
 
