@@ -1,0 +1,227 @@
+"""The study file: what is searched, on which tasks, and how many trials it takes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import hjson
+from pydantic import BeforeValidator, Field, ValidationError
+
+from headrace.config.learning_rates import Select
+from headrace.config.messages import did_you_mean
+from headrace.config.section import Name, Section
+from headrace.errors import ConfigError, Problem
+
+FLAT = "flat"
+"""Behind the name of a pair: its search with one rate for all parameters."""
+TRIALS_OF_A_BRACKET = 10
+"""Hyperband has nothing to choose from with fewer."""
+
+
+class PrunerConfig(Section):
+    """When a trial ends early.
+
+    A rung is a whole run with fewer epochs of the stages behind the first, so that every value
+    that trials are compared by is p_s + p_o of a finished schedule.
+    """
+
+    type: Literal["none", "successive_halving", "hyperband"] = "none"
+    """`successive_halving`: at each rung only the best go on. `hyperband`: several brackets, each
+    with a first rung of its own. `none`: all trials are run whole."""
+    min_epochs: int = Field(1, ge=1)
+    """Epochs of the first rung."""
+    reduction: int = Field(2, ge=2)
+    """Each rung has this many times the epochs of the one before, and the best of this many
+    trials goes on."""
+
+
+class TaskFolders(Section):
+    """The shards of a task. Test data is no part of a search."""
+
+    train: str
+    """Source that is trained on."""
+    validation: str
+    """Source that p_s and p_o are measured on."""
+
+
+class SearchGroup(Section):
+    """Parameters that share a learning rate."""
+
+    name: Name
+    """Name of the group."""
+    select: Select
+    """Its parameters, as in the section `param_groups` of a run config."""
+
+
+def _groups(value: Any) -> Any:
+    if value in ("paper-text", "paper-code", "layers") or isinstance(value, list):
+        return value
+    raise ValueError('must be "paper-text", "paper-code", "layers", or a list of groups')
+
+
+def _range(value: Any) -> Any:
+    numbers = value if isinstance(value, list) else []
+    if len(numbers) == 2 and all(type(number) in (int, float) for number in numbers):
+        low, high = map(float, numbers)
+        if 0 < low < high < math.inf:
+            return [low, high]
+    raise ValueError("must be two positive numbers, the smaller one first")
+
+
+class StudyFile(Section):
+    """A study file, checked."""
+
+    name: Name
+    """Name of the study in reports and in the saved distribution."""
+    output: str = Field(min_length=1)
+    """Folder of the study, which all workers share."""
+    base: str
+    """Run config with one stage, the model of the stages of all tasks."""
+    tasks: dict[Name, TaskFolders] = Field(min_length=2)
+    """Tasks by name."""
+    pairs: list[list[Name]] = Field(min_length=1)
+    """Tasks that are trained one after the other; each pair is searched by itself."""
+    groups: Annotated[
+        Literal["paper-text", "paper-code", "layers"] | list[SearchGroup], BeforeValidator(_groups)
+    ] = "layers"
+    """Groups with a learning rate each: the ten of the paper in one of its two splits, which need
+    12 layers; `layers`, one for the embeddings, each layer, and the rest; or a list."""
+    range: Annotated[list[float], BeforeValidator(_range)] = Field([1e-7, 1e-3])
+    """Smallest and largest learning rate; the logarithm is searched."""
+    trials: int = Field(50, ge=1)
+    """Finished trials of each pair; may be raised later."""
+    flat: bool = True
+    """Search each pair with one rate for all parameters too, with as many trials: the control
+    that says what the shape is worth."""
+    sampler: Literal["gp", "tpe", "random"] = "gp"
+    """How trials are chosen: Gaussian process, tree-structured Parzen estimator, or by chance."""
+    sampler_seed: int = Field(0, ge=0)
+    """Seed of the sampler."""
+    pruner: PrunerConfig = Field(default_factory=PrunerConfig)
+    """When a trial ends early."""
+    seeds: list[int] = Field([1], min_length=1)
+    """Seeds of the runs of a trial: its value is the mean over them."""
+    score: str | None = None
+    """Score that p_s and p_o are made of. Default: the first that the kind of task has."""
+    beat_seconds: float = Field(30.0, gt=0)
+    """Time between two signs of life of a worker."""
+    stale_seconds: float = Field(600.0, gt=0)
+    """A trial whose worker has given no sign of life for so long is taken for dead."""
+
+    def pair_names(self) -> list[str]:
+        """Names of the pairs: their tasks, joined by ``-``."""
+        return ["-".join(pair) for pair in self.pairs]
+
+
+MAY_CHANGE = ("trials", "beat_seconds", "stale_seconds", "output", "base")
+"""Keys that a study may be continued with other values of; of the base the content counts."""
+
+
+def load_study_file(path: Path) -> StudyFile:
+    """Read and check a study file.
+
+    Raises:
+        ConfigError: with everything that is wrong with it, each with its JSON path.
+    """
+    data = read_object(path, "the study file")
+    try:
+        study = StudyFile.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise ConfigError([_problem(item) for item in error.errors(include_url=False)]) from None
+    problems = _problems(study)
+    if problems:
+        raise ConfigError(problems)
+    return study
+
+
+def read_object(path: Path, what: str) -> dict[str, Any]:
+    """Read a file of Hjson (or JSON) that holds one object.
+
+    Raises:
+        ConfigError: if it is not there, or is something else.
+    """
+    try:
+        data = hjson.loads(path.read_text(encoding="utf-8"), object_pairs_hook=dict)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(
+            Problem(f"{what} cannot be read: {reason}", str(path), remedy="Check the path")
+        ) from None
+    except hjson.HjsonDecodeError as error:
+        where = f"{path}:{error.lineno}:{error.colno}"
+        raise ConfigError(Problem(f"not valid Hjson: {error.msg}", where)) from None
+    if not isinstance(data, dict):
+        raise ConfigError(Problem(f"{what} is no object with keys", str(path)))
+    return data
+
+
+def _problem(item: Mapping[str, Any]) -> Problem:
+    where = ".".join(map(str, item["loc"]))
+    value = json.dumps(item["input"], default=str, ensure_ascii=False)[:80]
+    if item["type"] == "missing":
+        return Problem("a required key is missing", where, remedy="Add it")
+    if item["type"] == "extra_forbidden":
+        key = str(item["loc"][-1])
+        sections: dict[Any, type[Section]] = {
+            "pruner": PrunerConfig, "tasks": TaskFolders, "groups": SearchGroup,
+        }  # fmt: skip
+        allowed = sections.get(item["loc"][0], StudyFile) if len(item["loc"]) > 1 else StudyFile
+        return Problem("unknown key", where, remedy=did_you_mean(key, allowed.model_fields))
+    return Problem(str(item["msg"]), where, value)
+
+
+def _problems(study: StudyFile) -> list[Problem]:
+    problems = []
+    for number, pair in enumerate(study.pairs):
+        where = f"pairs.{number}"
+        if len(pair) < 2:
+            problems.append(
+                Problem("a pair has two tasks, or more", where, ", ".join(pair), "Add a task")
+            )
+        problems += [
+            Problem("no such task", where, task, did_you_mean(task, study.tasks))
+            for task in pair
+            if task not in study.tasks
+        ]
+        if len(set(pair)) < len(pair):
+            problems.append(
+                Problem("a task is trained twice", where, ", ".join(pair), "Name each task once")
+            )
+    problems += _twice(study.pair_names(), "pairs", "two pairs have the same tasks in one order")
+    problems += _twice(study.seeds, "seeds", "a seed is given twice")
+    if isinstance(study.groups, list):
+        names = [group.name for group in study.groups]
+        problems += _twice(names, "groups", "two groups have the same name")
+        if not names:
+            problems.append(Problem("there are no groups", "groups", remedy="Add one"))
+    if study.sampler == "gp" and study.pruner.type != "none":
+        problems.append(
+            Problem(
+                "the Gaussian process learns nothing from trials that end early",
+                "pruner.type",
+                study.pruner.type,
+                'Set it to "none", or sampler to "tpe"',
+            )
+        )
+    if study.stale_seconds < 3 * study.beat_seconds:
+        problems.append(
+            Problem(
+                "a worker that misses a single beat would be taken for dead",
+                "stale_seconds",
+                f"{study.stale_seconds:g}",
+                f"Set it to three times beat_seconds or more: {3 * study.beat_seconds:g}",
+            )
+        )
+    return problems
+
+
+def _twice(values: list[Any], where: str, what: str) -> list[Problem]:
+    return [
+        Problem(what, where, str(value), "Keep one")
+        for value in dict.fromkeys(values)
+        if values.count(value) > 1
+    ]
