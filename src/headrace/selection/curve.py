@@ -88,13 +88,11 @@ def with_curve(
     """The chosen rows at some positions, with the gain of each over those before it."""
     gains, scores = np.empty(len(order)), np.empty(len(order))
     before = np.zeros(rows.dimensions)
-    gather = rows.ranks.gather
     size = max(_CURVE_ROWS, int(_CURVE_SHARE * rows.total))
     for start in range(0, len(order), size):
         part = order[start : start + size]
-        own = rows.local(part)
-        sorter = np.argsort(gather(own + rows.offset))
-        unit = gather(rows.unit(own))[sorter][np.argsort(np.argsort(part))]
+        copies, _ = rows.gather(rows.local(part), by_position=True)
+        unit = copies.unit(np.argsort(np.argsort(part)))
         sums = np.cumsum(unit, axis=0)
         along = unit @ cut.everything
         taken = np.einsum("ij,ij->i", unit, before + sums - unit)

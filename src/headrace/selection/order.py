@@ -11,9 +11,12 @@ from headrace.selection.greedy import greedy
 from headrace.selection.limits import Room
 from headrace.selection.objective import GraphCut
 from headrace.selection.permitted import Permitted
+from headrace.selection.rows import Rows
 
 _READS = 128
 """The greedy that orders many rows trusts its pool so far that it reads them all this often."""
+_MOST_COPIED = 1 << 28
+"""Bytes of chosen rows that each of several ranks gets copies of, rather than parts."""
 
 
 def greedy_order(
@@ -29,7 +32,9 @@ def greedy_order(
     """
     rows, must = permitted.rows, permitted.required
     others = np.setdiff1d(chosen, must)
-    part = rows.subset(others)
+    part = _copies(rows, others) if rows.ranks.size > 1 else None
+    if part is None:
+        part = rows.subset(others)
     sizes = np.full(len(permitted.room.minimum), part.total)
     picks = greedy(
         part,
@@ -41,3 +46,13 @@ def greedy_order(
     )
     positions = rows.ranks.gather(others + rows.offset)[picks.positions]
     return np.concatenate([by_score(cut.everything, rows, must), positions])
+
+
+def _copies(rows: Rows, some: NDArray[np.int64]) -> Rows | None:
+    """Some rows of all ranks on each of them, in the order of their positions; None if too large.
+
+    A greedy on them picks the same rows, and asks no other rank on the way.
+    """
+    row_bytes = rows.dimensions * rows.matrix.dtype.itemsize
+    size = int(rows.ranks.sum(np.array([len(some)]))[0]) * row_bytes
+    return None if size > _MOST_COPIED else rows.gather(some, by_position=True)[0]

@@ -172,12 +172,15 @@ class Rows:
         """``[d]`` fp64: a fixed-point sum as numbers."""
         return fixed / self._scale
 
-    def gather(self, rows: NDArray[np.int64]) -> tuple[Rows, NDArray[np.int64]]:
-        """Copies of some rows of each rank on every rank, by their ties, and their positions.
+    def gather(
+        self, rows: NDArray[np.int64], *, by_position: bool = False
+    ) -> tuple[Rows, NDArray[np.int64]]:
+        """Copies of some rows of each rank on every rank, and their positions.
 
-        Positions count through the rows of all ranks.
+        They are in the order of their ties, or of their positions, which count through the rows of
+        all ranks.
         """
-        rows = rows[np.argsort(self.ties[rows])]
+        rows = np.sort(rows) if by_position else rows[np.argsort(self.ties[rows])]
         parts: tuple[Any, ...] = (
             self.matrix[rows],
             self.ties[rows],
@@ -187,9 +190,10 @@ class Rows:
         positions = rows + self.offset
         if self.ranks.size > 1:
             gather = self.ranks.gather
-            order = np.argsort(gather(parts[1]))
+            positions = gather(positions)
+            order = np.argsort(positions if by_position else gather(parts[1]))
             parts = tuple(gather(part)[order] for part in parts)
-            positions = gather(positions)[order]
+            positions = positions[order]
         matrix, ties, groups, inverse = parts
         if matrix.dtype == np.float16:
             matrix = matrix.astype(np.float32)  # copies are few, and read often
