@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,16 @@ settings.register_profile("headrace", deadline=None)
 settings.load_profile("headrace")
 
 ROOT = Path(__file__).parents[1]
+
+
+def set_dotted(config: dict, changes: dict) -> None:
+    """Set keys of a config that have dotted names, as ``headrace.stages.0.epochs``."""
+    for dotted, value in changes.items():
+        node = config
+        *parents, last = dotted.split(".")
+        for part in parents:
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        node[last] = value
 
 
 @dataclass(frozen=True)
@@ -79,12 +90,7 @@ class SmallCorpus:
                 ],
             },
         }
-        for dotted, value in changes.items():
-            node = base
-            *parents, last = dotted.split(".")
-            for part in parents:
-                node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-            node[last] = value
+        set_dotted(base, changes)
         return base
 
     def write_config(self, path: Path, output: Path, **changes) -> Path:
@@ -162,12 +168,7 @@ class ChoiceCorpus:
                 "stages": [{"name": "choices", "epochs": 8}],
             },
         }
-        for dotted, value in changes.items():
-            node = config
-            *parents, last = dotted.split(".")
-            for part in parents:
-                node = node.setdefault(part, {})
-            node[last] = value
+        set_dotted(config, changes)
         path.write_text(json.dumps(config), encoding="utf-8")
         return path
 
@@ -302,12 +303,7 @@ class LabelCorpus:
                 "stages": stages,
             },
         }
-        for dotted, value in changes.items():
-            node = config
-            *parents, last = dotted.split(".")
-            for part in parents:
-                node = node.setdefault(part, {})
-            node[last] = value
+        set_dotted(config, changes)
         path.write_text(json.dumps(config), encoding="utf-8")
         return path
 
@@ -351,6 +347,25 @@ def label_corpus(tmp_path_factory) -> LabelCorpus:
                     writer.write(make_sample(f"{split}{number}", text, sample))
     write_word_tokenizer(words, folder / "tokenizer")
     return LabelCorpus(folder, folder / "tokenizer")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes command prefixes: what runs behind one finds so much disk at ``tmp_path/small``.
+
+    When it has ended, the files there are listed on its standard error.
+    """
+
+    def prefix(size: str) -> list[str]:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        mount = f"mount -t tmpfs -o size={size} tmpfs {folder}"
+        own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+        if subprocess.run([*own, mount], capture_output=True, check=False).returncode:
+            pytest.skip("this machine lets nobody mount a small disk")
+        return [*own, f'{mount} && "$@" && du -a {folder} >&2', "sh"]
+
+    return prefix
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -150,29 +147,12 @@ def test_copies_of_a_source_with_copies(questions: str, tmp_path: Path) -> None:
         augment_source(str(tmp_path / "nowhere"), str(tmp_path / "out"))
 
 
-def test_kill_9_and_start_again(questions: str, tmp_path: Path) -> None:
-    killer = (
-        "import os, signal, sys\n"
-        "from headrace.cli import main\n"
-        "from headrace.shards import ShardWriter\n"
-        "write, written = ShardWriter.write, 0\n"
-        "def deadly(self, sample):\n"
-        "    global written\n"
-        "    written += 1\n"
-        "    if written == 400: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    write(self, sample)\n"
-        "ShardWriter.write = deadly\n"
-        "main(sys.argv[1:])\n"
-    )
+def test_kill_9_and_start_again(
+    questions: str, tmp_path: Path, kill_at_sample: Callable[[int, Sequence[str]], None]
+) -> None:
     options = ["--share", "0.05", "--copies", "20", "--noise", "0.2", "--samples-per-shard", "90"]
     command = ["augment", questions, "--output", str(tmp_path / "killed"), *options]
-    process = subprocess.run(
-        [sys.executable, "-c", killer, *command],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        check=False,
-    )
-    assert process.returncode == -signal.SIGKILL
+    kill_at_sample(400, command)
     with pytest.raises(ShardError, match="interrupted"):
         ShardReader(str(tmp_path / "killed"))
     assert main(command) == 0

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -217,32 +214,16 @@ def test_another_language_in_the_headers_is_noted(
 
 
 def test_kill_9_and_start_again(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kill_at_sample: Callable[[int, Sequence[str]], None],
 ) -> None:
     """The command, killed in its third shard, then started again, then with other input."""
-    killer = (
-        "import os, signal, sys\n"
-        "from headrace.cli import main\n"
-        "from headrace.shards import ShardWriter\n"
-        "write, written = ShardWriter.write, 0\n"
-        "def deadly(self, sample):\n"
-        "    global written\n"
-        "    written += 1\n"
-        "    if written == 75: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    write(self, sample)\n"
-        "ShardWriter.write = deadly\n"
-        "main(sys.argv[1:])\n"
-    )
     output = tmp_path / "killed"
     arguments = ["build", str(corpus), "--output", str(output), "--language", "en"]
     arguments += ["--samples-per-shard", "30"]
-    process = subprocess.run(
-        [sys.executable, "-c", killer, *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        check=False,
-    )
-    assert process.returncode == -signal.SIGKILL
+    kill_at_sample(75, arguments)
     left = sorted(files(output))
     assert [name for name in left if name.endswith(".tar")] == [
         "shard-000000.tar",

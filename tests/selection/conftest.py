@@ -127,6 +127,25 @@ def run_ranks(start_ranks):
 
 
 @pytest.fixture(scope="session")
+def rank_folder(clusters, tmp_path_factory):
+    """Makes a folder for the ranks of a worker: the same 4,000 rows each time, and the cases."""
+
+    def make(cases: list[dict]) -> Path:
+        folder = tmp_path_factory.mktemp("ranks")
+        random = np.random.default_rng(0)
+        n = 4000
+        np.savez(
+            folder / "data.npz", vectors=clusters(n, 16, 7, dtype=np.float16),
+            ties=random.permutation(n), groups=random.integers(0, 2, n).astype(np.int32),
+            costs=random.integers(5, 60, n), required=np.sort(random.permutation(n)[:12]),
+        )  # fmt: skip
+        (folder / "cases.json").write_text(json.dumps(cases))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def die_writing():
     """Code for a program: ``die_writing(N)`` kills it when half the vectors of shard N are written.
 

@@ -1,11 +1,9 @@
 """The same graph, and the same choice on it, on 1, 2, 3 and 4 ranks; and after one was killed."""
 
-import json
 import shutil
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -24,17 +22,8 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def folder(clusters, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    random = np.random.default_rng(0)
-    n = 4000
-    np.savez(
-        folder / "data.npz", vectors=clusters(n, 16, 7, dtype=np.float16),
-        ties=random.permutation(n), groups=random.integers(0, 2, n).astype(np.int32),
-        costs=random.integers(5, 60, n), required=np.sort(random.permutation(n)[:12]),
-    )  # fmt: skip
-    (folder / "cases.json").write_text(json.dumps(CASES))
-    return folder
+def folder(rank_folder):
+    return rank_folder(CASES)
 
 
 @pytest.fixture(scope="module")

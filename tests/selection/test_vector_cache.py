@@ -38,18 +38,6 @@ SCRIPT = textwrap.dedent("""
 """)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A command prefix: what runs behind it finds 8 KB of disk at ``tmp_path/small``."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = f"mount -t tmpfs -o size=8k tmpfs {folder}"
-    prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    if subprocess.run([*prefix, mount], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a small disk")
-    return [*prefix, f'{mount} && "$@"', "sh"]
-
-
 @pytest.mark.slow
 def test_a_full_disk_is_a_message_and_leaves_nothing_half_written(
     small_corpus, small_encoder, small_disk, tmp_path
@@ -59,7 +47,7 @@ def test_a_full_disk_is_a_message_and_leaves_nothing_half_written(
     pyarrow.parquet.write_table(table, tmp_path / "v.parquet")
     done = subprocess.run(
         [
-            *small_disk, sys.executable, "-c", SCRIPT, tmp_path / "small",
+            *small_disk("8k"), sys.executable, "-c", SCRIPT, tmp_path / "small",
             small_corpus.source("en", "train"), small_encoder, tmp_path / "v.parquet",
         ],
         capture_output=True, text=True, check=False,

@@ -23,6 +23,7 @@ from headrace.shards import Manifest, RetryPolicy, Sample, ShardCache, ShardRead
 from headrace.shards.reader import _LEASED_SHARDS
 
 WriteSource = Callable[..., Manifest]
+SmallDisk = Callable[[str], list[str]]
 QUICK = RetryPolicy(first_wait=0.01, longest_wait=0.05, stall_timeout=5)
 
 READ_ALL = """
@@ -411,23 +412,11 @@ def test_a_folder_that_cannot_be_used(url: str, tmp_path: Path) -> None:
         ShardReader(url, cache=cache).shard(0)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> list[str]:
-    """A command prefix: what runs behind it finds 100 KB of disk at ``tmp_path/small``."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = f"mount -t tmpfs -o size=100k tmpfs {folder}"
-    prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    if subprocess.run([*prefix, mount], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a small disk")
-    return [*prefix, f'{mount} && "$@" && du -a {folder} >&2', "sh"]
-
-
 def test_a_disk_that_fills_up(
     web: Any,
     tmp_path: Path,
     write_source: WriteSource,
-    small_disk: list[str],
+    small_disk: SmallDisk,
 ) -> None:
     """Shards that are not in use make room; nothing half-written is ever served."""
     write_source(tmp_path / "many", 150, 15)
@@ -438,9 +427,10 @@ def test_a_disk_that_fills_up(
         "print(*(sample.key for sample in reader))",
         "for n in range(10):\n    print(*reader.shard(n).keys)\n    reader.close_shard(n)",
     ).replace("reader.prefetch(range(3))", "")
+    prefix = small_disk("100k")
     for _ in range(2):
         done = subprocess.run(
-            [*small_disk, sys.executable, "-c", code, f"{web.url}/many", tmp_path / "small", "0"],
+            [*prefix, sys.executable, "-c", code, f"{web.url}/many", tmp_path / "small", "0"],
             capture_output=True,
             text=True,
             check=False,
@@ -454,11 +444,19 @@ def test_a_disk_that_fills_up(
 
 
 def test_a_disk_that_is_full_of_shards_in_use(
-    web: Any, tmp_path: Path, write_source: WriteSource, small_disk: list[str]
+    web: Any, tmp_path: Path, write_source: WriteSource, small_disk: SmallDisk
 ) -> None:
     write_source(tmp_path / "many", 150, 15)
     done = subprocess.run(
-        [*small_disk, sys.executable, "-c", READ_ALL, f"{web.url}/many", tmp_path / "small", "0"],
+        [
+            *small_disk("100k"),
+            sys.executable,
+            "-c",
+            READ_ALL,
+            f"{web.url}/many",
+            tmp_path / "small",
+            "0",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -470,13 +468,21 @@ def test_a_disk_that_is_full_of_shards_in_use(
 
 
 def test_verify_where_no_shard_fits_on_the_temporary_disk(
-    web: Any, tmp_path: Path, write_source: WriteSource, small_disk: list[str]
+    web: Any, tmp_path: Path, write_source: WriteSource, small_disk: SmallDisk
 ) -> None:
     write_source(tmp_path / "large", 60, 60)
     code = "import sys; from headrace.cli import main; sys.exit(main(['verify', sys.argv[1]]))"
     folder = tmp_path / "small"
     done = subprocess.run(
-        [*small_disk, "env", f"TMPDIR={folder}", sys.executable, "-c", code, f"{web.url}/large"],
+        [
+            *small_disk("100k"),
+            "env",
+            f"TMPDIR={folder}",
+            sys.executable,
+            "-c",
+            code,
+            f"{web.url}/large",
+        ],
         capture_output=True,
         text=True,
         check=False,
