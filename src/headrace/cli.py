@@ -30,6 +30,7 @@ COMMANDS = (
     "plan",
     "train",
     "sweep",
+    "forgetting",
     "evaluate",
     "predict",
     "interpolate",

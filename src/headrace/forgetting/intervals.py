@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from headrace.forgetting.matrix import Matrix, measure_weights
 Runs = Mapping[tuple[str, int], Matrix]
 """The matrices of a method, by name of the sequence and seed."""
 
-RESAMPLES = 10_000
+RESAMPLES = 5_000
 LEVEL = 0.95
 _BLOCK = 1_000
 """Resamples that are computed at once."""
@@ -103,22 +105,33 @@ def _drawn(
     noise = _sample_terms(runs, other, measure, sequences, seeds)
     if len(seeds) == 1 and noise is None:
         return None
-    generator = np.random.default_rng(0)  # methods are drawn alike
-    means = []
+    by_seed = _counts("seeds", len(seeds), resamples) / len(seeds)
+    if noise is None:
+        drawn: NDArray[np.float64] = by_seed @ values.mean(axis=1)
+        return drawn
+    total = np.zeros(resamples)
+    for task, terms in noise.items():
+        count = terms.shape[1]
+        for first in range(0, resamples, _BLOCK):
+            part = slice(first, first + _BLOCK)
+            by_sample = _counts(task, count, resamples)[part].astype(np.float32)
+            means = by_sample @ terms.T.astype(np.float32) / count
+            total[part] += (by_seed[part] * means).sum(axis=1)
+    return total
+
+
+@lru_cache(maxsize=64)
+def _counts(what: str, count: int, resamples: int) -> NDArray[np.uint16]:
+    """How often each of ``count`` things is drawn, (resamples, count).
+
+    The same for everything that is estimated: methods are compared on the same draws.
+    """
+    generator = np.random.default_rng([crc32(what.encode()), count])
+    drawn = np.empty((resamples, count), dtype=np.uint16)
     for first in range(0, resamples, _BLOCK):
         size = min(_BLOCK, resamples - first)
-        shares = generator.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size)
-        by_seed = shares / len(seeds)
-        if noise is None:
-            means.append(by_seed @ values.mean(axis=1))
-            continue
-        total = np.zeros(size)
-        for terms in noise:  # one a task: its samples are the same ones wherever it takes part
-            count = terms.shape[1]
-            by_sample = generator.multinomial(count, np.full(count, 1 / count), size) / count
-            total += np.einsum("bs,sn,bn->b", by_seed, terms, by_sample, optimize=True)
-        means.append(total)
-    return np.concatenate(means)
+        drawn[first : first + size] = generator.multinomial(count, np.full(count, 1 / count), size)
+    return drawn
 
 
 def _sample_terms(
@@ -127,8 +140,8 @@ def _sample_terms(
     measure: str,
     sequences: Sequence[str],
     seeds: Sequence[int],
-) -> list[NDArray[np.float64]] | None:
-    """What each test sample adds to the mean measure: for each task (seeds, samples).
+) -> dict[str, NDArray[np.float64]] | None:
+    """What each test sample adds to the mean measure: by task (seeds, samples).
 
     None where that is not known of every entry of R that counts.
     """
@@ -151,4 +164,4 @@ def _sample_terms(
                     if terms.shape[1] != len(answers):
                         return None
                     terms[row] += sign * weights[stage, task] * answers / len(sequences)
-    return list(by_task.values())
+    return by_task

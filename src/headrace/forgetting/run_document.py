@@ -30,12 +30,24 @@ class TaskData:
     train: str
     validation: str
     """What stages keep their best model by, and what values are chosen on."""
-    test: str
-    """What scores are reported on, and nothing is chosen on."""
+    test: str | None = None
+    """What scores are reported on, and nothing is chosen on.  None: it is not looked at yet."""
 
     def of(self, splits: Splits) -> str:
-        """The folder of one of the two that models are scored on."""
-        return self.test if splits == "test" else self.validation
+        """The folder of one of the two that models are scored on.
+
+        Raises:
+            ConfigError: if it is not known.
+        """
+        folder = self.test if splits == "test" else self.validation
+        if folder is None:
+            raise ConfigError(Problem("the task has no test data", "tasks", remedy="Name its test"))
+        return folder
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """All that there are."""
+        return (self.train, self.validation, *([] if self.test is None else [self.test]))
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,7 @@ def run_document(
             stages.append({"name": task, "languages": [task], **stage})
     section["stages"] = stages
     section["seed"] = seed
+    _keep_heads(section, order)
     data = section["data"] = {**section.get("data", {}), "validation": {}}
     data["train"] = {task: tasks[task].train for task in order}
     if any(stage.get("keep_best", "validation_loss") == "validation_loss" for stage in stages):
@@ -160,6 +173,22 @@ def other_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
             ]
         )
     return others
+
+
+def _keep_heads(section: dict[str, Any], order: Sequence[str]) -> None:
+    """Leave the heads of other tasks out of the section ``task``."""
+    task = section.get("task")
+    heads = task.get("heads") if isinstance(task, dict) else None
+    if not isinstance(task, dict) or not isinstance(heads, dict):
+        return
+    task["heads"] = {
+        name: head
+        for name, head in heads.items()
+        if not isinstance(head, dict) or set(head.get("sources", ())) & set(order)
+    }
+    for head in task["heads"].values():
+        if isinstance(head, dict):
+            head["sources"] = [name for name in head.get("sources", ()) if name in order]
 
 
 def _merge(stage: dict[str, Any], values: Mapping[str, Any]) -> None:

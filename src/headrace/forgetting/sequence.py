@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import xxhash
 
 from headrace.config import RunConfig, load_run_config
 from headrace.config.messages import did_you_mean
-from headrace.errors import ConfigError, Problem, StopRequested, UserError
+from headrace.errors import ConfigError, Problem, UserError
 from headrace.forgetting.interpolate import interpolate
 from headrace.forgetting.matrix import Matrix
 from headrace.forgetting.run_document import (
@@ -204,7 +204,7 @@ def plan_sequence(
     config = load_run_config(path, [f"{key}={json.dumps(value)}" for key, value in others.items()])
     deciding = [
         *what_decides(config),
-        {task: [manifests[url].fingerprint for url in astuple(tasks[task])] for task in order},
+        {task: [manifests[url].fingerprint for url in tasks[task].folders] for task in order},
         treatment.interpolation,
         score,
     ]
@@ -240,7 +240,7 @@ def read_manifests(tasks: Iterable[TaskData]) -> dict[str, Manifest]:
     """
     manifests: dict[str, Manifest] = {}
     problems: list[Problem] = []
-    for url in dict.fromkeys(url for task in tasks for url in astuple(task)):
+    for url in dict.fromkeys(url for task in tasks for url in task.folders):
         try:
             manifests[url] = ShardReader(url).manifest
         except UserError as error:
@@ -271,7 +271,7 @@ def carry_out(
     found: list[Any] = []
     with failing_together(world):
         if world.is_main:  # the others wait: a model is scored in seconds
-            matrix = _scored(plan, splits, group.stop_flag)
+            matrix = _scored(plan, splits)
             _write_matrix(plan, splits, matrix)
             if shared is not None:
                 shared.give(config)
@@ -313,11 +313,9 @@ def score_start(plan: SequencePlan, splits: Splits) -> list[float]:
     return [scores[task].value for task in plan.order]
 
 
-def _scored(plan: SequencePlan, splits: Splits, stop_flag: StopFlag) -> Matrix:
+def _scored(plan: SequencePlan, splits: Splits) -> Matrix:
     values, answers = [], []
     for folder in _models(plan):
-        if stop_flag.received is not None:
-            raise StopRequested("stopped by a signal, start the same command again to go on")
         scores = _scores(load_model(folder), plan, splits)
         values.append([scores[task].value for task in plan.order])
         answers.append(tuple(scores[task].answers for task in plan.order))
