@@ -1,5 +1,6 @@
 """Adapters in networks of several kinds: where they are, what is trained, what is exported."""
 
+import re
 import sys
 
 import pytest
@@ -158,12 +159,13 @@ def test_a_group_of_layers_takes_their_adapters_and_the_table_counts_what_is_tra
     trained = sum(one["params"][n].numel() for one in groups.for_optimizer(network)
                   for n in range(len(one["params"])))  # fmt: skip
     total = sum(parameter.numel() for parameter in network.parameters())
-    assert sum(row.size for row in groups.rows) == total
+    (rest,) = groups.fixed
+    assert sum(row.size for row in groups.rows) + rest.size == total
     assert f"trained: {trained:,} of {total:,} parameters ({100 * trained / total:.2g} %)" in (
         groups.describe()
     )
-    assert rows["not adapted"].settings is None
-    assert not any(".lora_" in name for name in rows["not adapted"].parameters)
+    assert rest.settings is None
+    assert not any(".lora_" in name for name in rest.parameters)
 
 
 @pytest.mark.parametrize("settings", [
@@ -294,6 +296,25 @@ def test_a_dry_run_shows_how_few_parameters_are_trained(small_corpus, tmp_path, 
     head = 32 * 67 + 67
     assert f"trained: {2 * 2 * 64 + head:,} of " in text
     assert "not adapted" in text
+
+
+def test_frozen_weights_need_no_memory_for_gradients_and_states(small_corpus, tmp_path, capsys):
+    wide = {
+        "model_type": "bert", "hidden_size": 1024, "num_hidden_layers": 4,
+        "num_attention_heads": 8, "intermediate_size": 2048, "max_position_embeddings": 64,
+    }  # fmt: skip
+    path = small_corpus.write_config(
+        tmp_path / "run.json",
+        tmp_path / "run",
+        **{"headrace.model.config": wide, "headrace.model.lora": {"rank": 64}},
+    )
+    assert main(["train", "--ds_config", str(path), "--dry-run", "--ranks", "2"]) == 0
+    text = capsys.readouterr().out
+    trained, total = re.search(r"trained: ([\d,]+) of ([\d,]+)", text).groups()
+    trained, total = (int(number.replace(",", "")) for number in (trained, total))
+    assert f"ZeRO 0: {(4 * total + 12 * trained) / 2**30:9.3f}" in text
+    assert f"ZeRO 1: {(4 * total + 8 * trained) / 2**30:9.3f}" in text
+    assert f"ZeRO 3: {(2 * total + 6 * trained) / 2**30:9.3f}" in text
 
 
 def test_without_peft_the_extra_is_named(small_corpus, tmp_path, capsys, monkeypatch):

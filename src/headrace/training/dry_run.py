@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from transformers import PreTrainedModel
 
 from headrace.config import RunConfig
 from headrace.config.checks import batch_arithmetic
@@ -13,7 +12,7 @@ from headrace.stream.batching import BatchPlan
 from headrace.stream.plan import StagePlan
 from headrace.training.data import OpenedData
 from headrace.training.distributed import environment_world_size
-from headrace.training.param_groups import groups_of_branch
+from headrace.training.param_groups import ParameterGroups, groups_of_branch
 from headrace.training.precision import choose_precision
 from headrace.training.run import check_run, total_steps
 from headrace.training.selection import describe_limits
@@ -77,21 +76,19 @@ def show_plan(
     print(f"batch          {batch} = {started} x {micro} x {accumulation} accumulation steps")
     print(f"batching       {_describe_batching(config)}")
     print(f"precision      {precision.name}: {precision.reason}")
-    for title, table in _group_tables(config, branches, model):
+    groups = [(branch.stage.name, groups_of_branch(model, config, branch)) for branch in branches]
+    for title, table in _group_tables(groups):
         print(f"\nparameter groups{title}\n{table}")
     print(f"\nstage plan\n{_stage_table(config, branches, opened, batch)}")
     print("\nmodel states a rank with Adam, in GiB (without activations)\n")
-    print(_memory_table(parameters, ranks, precision.name, config.zero_stage))
+    trained = max(one.trained for _, one in groups)
+    print(_memory_table(parameters, trained, ranks, precision.name, config.zero_stage))
     print("\nThe config is sound. Nothing was trained.")
 
 
-def _group_tables(
-    config: RunConfig, branches: list[Branch], model: PreTrainedModel
-) -> list[tuple[str, str]]:
+def _group_tables(groups: list[tuple[str, ParameterGroups]]) -> list[tuple[str, str]]:
     """The group table of each stage, with its title; only one if all are the same."""
-    tables = {
-        branch.stage.name: groups_of_branch(model, config, branch).describe() for branch in branches
-    }
+    tables = {stage: one.describe() for stage, one in groups}
     if len(set(tables.values())) == 1:
         return [("", next(iter(tables.values())))]
     return [(f" of {stage}", table) for stage, table in tables.items()]
@@ -137,19 +134,20 @@ def _stage_line(branch: Branch, plan: StagePlan, batch_size: int, *, by_count: b
     )
 
 
-def _memory_table(parameters: int, ranks: int, precision: str, configured: int) -> str:
+def _memory_table(
+    parameters: int, trained: int, ranks: int, precision: str, configured: int
+) -> str:
     """Bytes of weights, gradients and Adam's states by ZeRO stage (Rajbhandari et al. 2020).
 
-    fp32: 4 + 4 + 8 bytes a parameter; fp16 and bf16: 2 + 2 + 12 (fp32 copy and two moments).
+    fp32: 4 + 4 + 8 bytes a parameter; fp16 and bf16: 2 + 2 + 12 (fp32 copy and two moments);
+    those that are not trained have the first of the three alone.
     ZeRO 1 divides the states by the ranks, 2 the gradients too, 3 the weights too.
     """
     weight, gradient, states = (4, 4, 8) if precision == "fp32" else (2, 2, 12)
     lines = []
     for stage in range(4):
-        size = parameters * (
-            weight / (ranks if stage >= 3 else 1)
-            + gradient / (ranks if stage >= 2 else 1)
-            + states / (ranks if stage >= 1 else 1)
+        size = parameters * weight / (ranks if stage >= 3 else 1) + trained * (
+            gradient / (ranks if stage >= 2 else 1) + states / (ranks if stage >= 1 else 1)
         )
         mark = "  <- configured" if stage == configured else ""
         lines.append(f"ZeRO {stage}: {size / _GIBIBYTE:9.3f}{mark}")

@@ -67,6 +67,8 @@ class ParameterGroups:
     rows: tuple[Row, ...]
     tied: tuple[str, ...] = ()
     """Sentences on parameters with several names."""
+    fixed: tuple[Row, ...] = ()
+    """Parameters that take no gradients whatever the groups say: those beside adapters."""
 
     @cached_property
     def merged(self) -> tuple[tuple[Settings, tuple[Row, ...]], ...]:
@@ -104,10 +106,15 @@ class ParameterGroups:
         parameters = dict(model.named_parameters(remove_duplicate=False))
         return {
             name: parameters[name].detach().cpu().clone()
-            for row in self.rows
+            for row in (*self.rows, *self.fixed)
             if row.settings is None
             for name in row.parameters
         }
+
+    @property
+    def trained(self) -> int:
+        """Numbers in the parameters that are trained."""
+        return sum(row.size for row in self.rows if row.settings is not None)
 
     @property
     def base_rates(self) -> list[float]:
@@ -159,12 +166,13 @@ class ParameterGroups:
 
     def describe(self) -> str:
         """Return the group table that is shown at the start of a stage and by a dry run."""
-        width = max(12, *(len(row.name) + 2 for row in self.rows))
+        rows = (*self.rows, *self.fixed)
+        width = max(12, *(len(row.name) + 2 for row in rows))
         lines = [
             f"{'group':<{width}}{'tensors':>9}{'parameters':>14}{'lr':>12}{'weight decay':>14}"
             "  schedule"
         ]
-        for row in self.rows:
+        for row in rows:
             line = f"{row.name:<{width}}{len(row.parameters):>9}{row.size:>14,}"
             settings = row.settings
             if settings is None:
@@ -173,11 +181,10 @@ class ParameterGroups:
                 line += f"{settings.learning_rate:>12.3g}{settings.weight_decay:>14.3g}"
                 line += f"  {describe_schedule(settings.schedule)}"
             lines.append(line)
-        trained = sum(row.size for row in self.rows if row.settings is not None)
-        total = sum(row.size for row in self.rows)
-        if trained < total:
-            share = f"{100 * trained / total:.2g} %"
-            lines.append(f"trained: {trained:,} of {total:,} parameters ({share})")
+        total = sum(row.size for row in rows)
+        if self.trained < total:
+            share = f"{100 * self.trained / total:.2g} %"
+            lines.append(f"trained: {self.trained:,} of {total:,} parameters ({share})")
         if any(row.group for row in self.rows):
             lines.append(f"groups of the optimizer: {len(self.merged)}")
         return "\n".join([*lines, *self.tied])
@@ -240,8 +247,7 @@ def make_groups(
     groups, paths = _groups_of(settings, network, where)
     if groups is None:
         rows = _rows(network, None, list(_trainable(network)), base, settings.no_decay)
-        rows += _untrained(network)
-        return ParameterGroups(tuple(rows), _tied(network, rows))
+        return ParameterGroups(tuple(rows), _tied(network, rows), _fixed(network))
     members, problems = _deal_out(network, groups, paths, all_needed=settings.groups is not None)
     taken = {name for names in members for name in names}
     left = [name for name in _trainable(network) if name not in taken]
@@ -267,8 +273,7 @@ def make_groups(
     if left:
         unnamed = GroupConfig(name=BASE, select=SelectConfig(part="rest"))
         rows += _rows(network, unnamed, left, base, settings.no_decay)
-    rows += _untrained(network)
-    return ParameterGroups(tuple(rows), _tied(network, rows))
+    return ParameterGroups(tuple(rows), _tied(network, rows), _fixed(network))
 
 
 def _groups_of(
@@ -344,12 +349,12 @@ def _trainable(network: Network) -> list[str]:
     return [name for name in network.names if parameters[name].requires_grad]
 
 
-def _untrained(network: Network) -> list[Row]:
+def _fixed(network: Network) -> tuple[Row, ...]:
     """The line of the parameters that take no gradients whatever the groups say, if there are."""
     parameters = dict(network.model.named_parameters(remove_duplicate=False))
     names = [name for name in network.names if not parameters[name].requires_grad]
     size = sum(parameters[name].numel() for name in names)
-    return [Row("not adapted", None, tuple(names), size, None)] if names else []
+    return (Row("not adapted", None, tuple(names), size, None),) if names else ()
 
 
 def _rows(
