@@ -113,6 +113,10 @@ class MissingExtraError(UserError):
         )
 
 
+class DivergedError(HeadraceError):
+    """The loss of a training is no number: the same run would end in the same way again."""
+
+
 class StopRequested(HeadraceError):  # noqa: N818 - a request, not an error
     """A signal asked the run to stop; a checkpoint has been saved."""
 
