@@ -20,7 +20,7 @@ from headrace.selection.projection import principal_components
 from headrace.selection.vectors import Table
 
 PURPOSE = "a split by clusters"
-_STARTS = 8
+STARTS = 8
 """Draws of first centroids; the one with the smallest error is kept."""
 _STEPS = 30
 """Steps that FAISS takes from each."""
@@ -73,7 +73,7 @@ def kmeans(
         rows = np.sort(random.choice(total, _TRAINED_ON, replace=False))
     unit = unit_rows(vectors, rows).numpy()
     best, least = None, np.inf
-    for start in range(_STARTS):
+    for start in range(STARTS):
         first = _plus_plus(unit, count, np.random.default_rng([seed, start]))
         steps = faiss.Kmeans(
             unit.shape[1],

@@ -191,7 +191,7 @@ class ByClusters:
         labels = self._labels(rows)  # first, as embedding takes long and this may be refused
         vectors = self._vectors(rows)
         _refuse_bad_vectors(vectors, rows)
-        with tqdm(total=None, desc="clustering", unit=" starts", disable=None) as bar:
+        with tqdm(total=kmeans.STARTS, desc="clustering", unit=" starts", disable=None) as bar:
             found = kmeans.kmeans(vectors, self.clusters, rows.seed, bar.update)
         parts = found.numbers[rows.first]
         facts: dict[str, Any] = {"mean_squared_distance": round(found.error, 6)}
