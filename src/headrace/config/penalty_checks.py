@@ -21,7 +21,7 @@ def check_penalties(config: HeadraceConfig, deepspeed: Mapping[str, Any]) -> lis
         for problem in _check(config, stage, stage.penalty, f"headrace.stages.{number}.penalty")
     ]
     if any(stage.penalty is not None for stage in config.stages):
-        problems += _check_deepspeed(deepspeed)
+        problems += check_room_for_penalties(deepspeed)
         if config.model.lora is not None:
             problems.append(
                 Problem(
@@ -96,8 +96,8 @@ def _only_with(kind: str, key: str, penalty: EwcConfig, where: str) -> Problem:
     )
 
 
-def _check_deepspeed(section: Mapping[str, Any]) -> Iterator[Problem]:
-    """Find settings with which gradients cannot be changed before DeepSpeed's step.
+def check_room_for_penalties(section: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find settings of DeepSpeed with which gradients cannot be changed before its step.
 
     The gradient of a penalty is added between the last backward pass and the step, where
     DeepSpeed measures the norm of the gradients, clips them and looks for overflows.
@@ -119,6 +119,14 @@ def _check_deepspeed(section: Mapping[str, Any]) -> Iterator[Problem]:
                 f"zero_optimization.{key}",
                 remedy="Remove it, or the penalties of the stages",
             )
+    if zero.get("stage", 0) == 0 and _section(section, "fp16").get("enabled"):
+        yield Problem(
+            "with fp16 and without ZeRO, DeepSpeed divides gradients by a loss scale that it has "
+            "not multiplied the loss by: they would vanish beside those of a penalty",
+            "zero_optimization.stage",
+            "0",
+            "Set it to 1",
+        )
     accumulated = _section(section, "data_types").get("grad_accum_dtype")
     if (
         zero.get("stage", 0) == 1

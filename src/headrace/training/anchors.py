@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from headrace.config import RunConfig
 from headrace.config.penalty import EwcConfig, L2SpConfig
+from headrace.config.penalty_checks import check_room_for_penalties
 from headrace.errors import ConfigError, Problem, UserError
 from headrace.stream.digest import digest
 from headrace.stream.feistel import derive_key
@@ -27,6 +28,7 @@ from headrace.training.masked_lm import MaskedLanguageModel
 from headrace.training.model import build_model
 from headrace.training.param_groups import groups_of_branch
 from headrace.training.penalty import Held
+from headrace.training.precision import Precision
 from headrace.training.stages import Branch, expand_stages
 
 
@@ -62,6 +64,18 @@ def check_held(
                 problems.update(dict.fromkeys(error.problems))
     if problems:
         raise ConfigError(list(problems))
+
+
+def check_precision(branches: Sequence[Branch], config: RunConfig, precision: Precision) -> None:
+    """Check that there is room for a penalty in the precision that was chosen for the device.
+
+    Raises:
+        ConfigError: as the check of a config does for a precision that it names.
+    """
+    if any(branch.stage.penalty is not None for branch in branches):
+        problems = list(check_room_for_penalties({**config.deepspeed, **precision.sections}))
+        if problems:
+            raise ConfigError(problems)
 
 
 def path_of_penalty(config: RunConfig, branch: Branch) -> str:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed
 
 from headrace.encoding.sidecar import EncodedSource
-from headrace.errors import HeadraceError, StopRequested
+from headrace.errors import DivergedError, StopRequested
 from headrace.stream.batching import Batches
 from headrace.stream.feistel import derive_key
 from headrace.stream.loader import Prefetcher
@@ -25,6 +25,7 @@ from headrace.training.distributed import World
 from headrace.training.engine import full_precision_state
 from headrace.training.packed_inputs import PackedInputs
 from headrace.training.param_groups import ParameterGroups
+from headrace.training.penalty import Penalty
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch
 from headrace.training.validation import Validation, validate
@@ -54,6 +55,8 @@ class StepSums:
     loss: float
     computed_tokens: int
     stop: bool
+    penalty: float
+    """0 without one."""
 
 
 @dataclass(kw_only=True)
@@ -64,6 +67,9 @@ class BranchTrainer:
     """DeepSpeed engine."""
     groups: ParameterGroups
     """What the engine trains, and at which learning rates."""
+    frozen: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """On the main rank: weights that are not trained, where the engine has 16-bit copies of them
+    alone."""
     branch: Branch
     task: Task
     world: World
@@ -83,6 +89,8 @@ class BranchTrainer:
     """Writes the weights of the best model so far; called on the main rank."""
     pack_inputs: PackedInputs | None = None
     """Makes the network's arguments of packed rows; None: batches are not packed."""
+    penalty: Penalty | None = None
+    """Holds weights near earlier ones; None: they are free."""
     progress: Progress = field(default_factory=Progress)
 
     def fit(self, start_record: Record) -> Progress:
@@ -134,6 +142,8 @@ class BranchTrainer:
                 inputs = self.pack_inputs(inputs)
             loss_sum, _ = self.task.loss_sum(self.engine, inputs, training=True)
             self.engine.backward(loss_sum * scale)
+            if self.penalty is not None:
+                self.penalty.add_to_gradients()
             self.engine.step()
             total += loss_sum.detach()
         return total
@@ -153,12 +163,18 @@ class BranchTrainer:
         """Add up loss, work and stop requests in the one collective that every step makes."""
         stop = self.stop_flag.received is not None
         sums = torch.stack(
-            [loss_sum, loss_sum.new_tensor(batch.computed_tokens), loss_sum.new_tensor(float(stop))]
+            [
+                loss_sum,
+                loss_sum.new_tensor(batch.computed_tokens),
+                loss_sum.new_tensor(float(stop)),
+                torch.zeros_like(loss_sum) if self.penalty is None else self.penalty.value,
+            ]
         )
         if self.world.size > 1:
             torch.distributed.all_reduce(sums)
-        loss, computed_tokens, stops = sums.tolist()
-        return StepSums(loss / max(1, batch.labelled_tokens), int(computed_tokens), stops > 0)
+        loss, computed_tokens, stops, penalty = sums.tolist()
+        loss /= max(1, batch.labelled_tokens)
+        return StepSums(loss, int(computed_tokens), stops > 0, penalty)
 
     def _account(
         self, batch: RankBatch, sums: StepSums, learning_rate: float, seconds: float
@@ -179,6 +195,7 @@ class BranchTrainer:
             "step": progress.step,
             "epoch": self.plan.epochs_done(progress.step),
             "loss": sums.loss,
+            "penalty": None if self.penalty is None else sums.penalty,
             "learning_rate": learning_rate,
             "learning_rates": self.groups.by_name(self.engine.optimizer),
             "gradient_norm": None if gradient_norm is None else float(gradient_norm),
@@ -196,7 +213,7 @@ class BranchTrainer:
         """End a run whose loss is no number; in fp16 the loss scaler skips such steps instead."""
         progress = self.progress
         if not math.isfinite(sums.loss) and not self.engine.fp16_enabled():
-            raise HeadraceError(
+            raise DivergedError(
                 f"{self.branch.title}: the loss of step {progress.step} is {sums.loss}. "
                 "Lower the learning rate or set gradient_clipping"
             )
@@ -239,7 +256,7 @@ class BranchTrainer:
             progress.best_metrics = dict(result.metrics) if result else {}
             # of a stage that keeps its last model no other is ever read
             if self.branch.stage.keep_best != "last" or progress.step == self.total_steps:
-                state = full_precision_state(self.engine)
+                state = full_precision_state(self.engine, self.frozen)
                 if self.world.is_main:
                     self.export(state, progress)
         if result is None:
@@ -254,7 +271,7 @@ class BranchTrainer:
                 "loss": result.loss,
                 "loss_by_language": dict(result.loss_by_language),
                 "metrics": {
-                    language: {name: scores[name] for name in self.task.scores}
+                    language: {name: scores[name] for name in self.task.scores if name in scores}
                     for language, scores in result.metrics.items()
                 },
                 "best": best,

@@ -22,6 +22,7 @@ from headrace.stream.batching import Batches
 from headrace.stream.feistel import derive_key
 from headrace.stream.grouping import PackPlan
 from headrace.tasks.task import Task
+from headrace.training.anchors import check_held, check_precision, what_is_held
 from headrace.training.callbacks import Callback, Callbacks, MetricsFile, ProgressBar, TensorBoard
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import (
@@ -46,6 +47,7 @@ from headrace.training.model import build_model, check_attention, check_length, 
 from headrace.training.order import problems_of_orders
 from headrace.training.packed_inputs import PackedInputs, check_packing
 from headrace.training.param_groups import check_groups, groups_of_branch
+from headrace.training.penalty import Penalty
 from headrace.training.precision import Precision, choose_precision
 from headrace.training.quarantine import agree_on_quarantine, read_quarantine
 from headrace.training.results import collect_results, environment, write_json
@@ -85,6 +87,8 @@ def train_in_group(
         if config.headrace.batching.type == "packed" and world.is_main:
             check_packing(config.headrace, opened.task, opened.tokenizer)
     precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
+    with failing_together(world):
+        check_precision(chosen, config, precision)
     opened = choose_samples(config, chosen, opened, world, stop_flag)
     with failing_together(world):
         left_out = read_quarantine(config.output)
@@ -159,6 +163,7 @@ def check_run(
     if config.headrace.batching.type == "packed":
         PackedInputs(network)
     check_groups(network, config, chosen)
+    check_held(network, config, opened, chosen)
     return opened, network
 
 
@@ -206,7 +211,7 @@ def train_branch(
     stop_flag: StopFlag,
 ) -> None:
     """Train one branch and write its export and its result."""
-    data = data.of(branch)
+    whole, data = data, data.of(branch)
     headrace = config.headrace
     opened = data.opened
     section = deepspeed_section(config, world, precision)
@@ -234,6 +239,7 @@ def train_branch(
         adapter_seed=derive_key("adapters", headrace.seed, branch.title),
         start_folder=branch.start_folder,
     )
+    held = what_is_held(config, branch, whole, model, world)
     pack_inputs = PackedInputs(model) if isinstance(plan, PackPlan) else None
     groups = groups_of_branch(model, config, branch)
     rounds = world.is_main and precision.name != "fp32"
@@ -296,6 +302,7 @@ def train_branch(
             stop_flag=stop_flag,
             export=export,
             pack_inputs=pack_inputs,
+            penalty=None if held is None else Penalty(engine, held),
         )
         progress = trainer.fit(start_record)
     if world.is_main:

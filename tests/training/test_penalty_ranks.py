@@ -1,0 +1,212 @@
+"""Penalties on two ranks, at every ZeRO stage and precision, against plain PyTorch."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from headrace.config import load_run_config
+from headrace.training.data import BatchMaker, encode_data, open_data, plan_batches
+from headrace.training.layers import head_parameters
+from headrace.training.model import build_model
+from headrace.training.stages import expand_stages
+
+WORKER = Path(__file__).parent / "workers" / "penalised_steps.py"
+
+pytestmark = pytest.mark.slow
+
+STEPS = 4
+WEIGHT = 3.0
+RATE = 0.05
+CLIP = 0.25
+"""Below the norm of the gradients: every step is clipped."""
+NETWORK = {
+    "model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 64, "max_position_embeddings": 64, "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}  # fmt: skip
+SGD = {"type": "SGD", "params": {"lr": RATE, "momentum": 0.9, "weight_decay": 0.01}}
+PLAIN_SGD = {"type": "SGD", "params": {"lr": RATE, "weight_decay": 0.0}}
+ADAM = {"type": "AdamW", "params": {"lr": 1e-3, "weight_decay": 0.01}}
+PRECISIONS = {
+    "bf16": {"bf16.enabled": True},
+    "bf16-fp32": {"bf16.enabled": True, "data_types.grad_accum_dtype": "fp32"},
+    "fp16": {"fp16.enabled": True, "fp16.loss_scale": 0, "fp16.initial_scale_power": 10},
+}
+SIXTEEN = [f"bf16-zero{zero}" for zero in range(4)]
+SIXTEEN += ["bf16-fp32-zero2", "bf16-fp32-zero3", "fp16-zero1", "fp16-zero2", "fp16-zero3"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("penalties")
+
+
+@pytest.fixture(scope="module")
+def plain(small_corpus, folder):
+    """The config in fp32 with its data, and what is held: other weights than those of the start."""
+    path = write_config(small_corpus, folder, "plain")
+    config = load_run_config(path)
+    data = encode_data(open_data(config), config)
+    model = fresh_model(config, data)
+    random = torch.Generator().manual_seed(5)
+    held, head = {}, head_parameters(model)
+    for name, value in model.named_parameters():
+        if name not in head:
+            noise = torch.randn(value.shape, generator=random)
+            held[f"anchor.{name}"] = value.detach() + 0.02 * noise
+            held[f"importance.{name}"] = torch.rand(value.shape, generator=random) ** 2
+    save_file(held, folder / "ewc.safetensors")
+    save_file(
+        {name: value for name, value in held.items() if name.startswith("anchor.")},
+        folder / "l2_sp.safetensors",
+    )
+    return config, data
+
+
+def write_config(small_corpus, folder, name, **changes):
+    return small_corpus.write_config(
+        folder / f"{name}.json", folder / name,
+        **{"optimizer": SGD, "gradient_clipping": CLIP, "zero_allow_untested_optimizer": True,
+           "headrace.model.config": NETWORK, "headrace.schedule": {"type": "constant"},
+           "train_micro_batch_size_per_gpu": 4, **changes},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(small_corpus, plain, folder, launcher):
+    """Weights after the steps, and the logs of both ranks, by name of the run."""
+    jobs = []
+
+    def add(name, held, steps=STEPS, **changes):
+        path = write_config(small_corpus, folder, name, **changes)
+        held = held and str(folder / f"{held}.safetensors")
+        jobs.append(
+            {"config": str(path), "held": held, "weight": WEIGHT, "steps": steps,
+             "output": str(folder / name)}
+        )  # fmt: skip
+
+    for zero in range(4):
+        stage = {"zero_optimization.stage": zero}
+        add(f"ewc-zero{zero}", "ewc", **stage)
+    add("l2_sp-zero1", "l2_sp", **{"zero_optimization.stage": 1})
+    add("adam-zero3", "ewc", **{"zero_optimization.stage": 3, "optimizer": ADAM})
+    for name in SIXTEEN:
+        precision, _, zero = name.rpartition("-zero")
+        changes = {**PRECISIONS[precision], "zero_optimization.stage": int(zero)}
+        changes |= {"gradient_clipping": 0.0, "optimizer": PLAIN_SGD}
+        add(name, "ewc", steps=1, **changes)
+        add(f"{name}-free", None, steps=1, **changes)
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    done = launcher.run(WORKER, str(folder / "jobs.json"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return {
+        Path(job["output"]).name: (
+            load_file(f"{job['output']}.safetensors"),
+            [json.loads(Path(f"{job['output']}-rank{n}.json").read_text()) for n in range(2)],
+        )
+        for job in jobs
+    }
+
+
+def fresh_model(config, data):
+    opened = data.opened
+    return build_model(config.headrace.model, opened.task, opened.tokenizer, seed=11)
+
+
+def bare_loop(config, data, held, optimizer):
+    """What anybody would write: one process, the penalty in the loss, the mean loss of the batch.
+
+    Returns the weights after the steps, and of each step the penalty and the norm.
+    """
+    branch = expand_stages(config)[0]
+    batches = BatchMaker(
+        data, plan_batches(config, branch, data), branch,
+        rank=0, world_size=1, micro_batch_size=16, accumulation=1,
+    )  # fmt: skip
+    model = fresh_model(config, data).train()
+    named = dict(model.named_parameters())
+    plain = [p for n, p in named.items() if "bias" not in n and "norm" not in n.lower()]
+    exempt = [p for n, p in named.items() if "bias" in n or "norm" in n.lower()]
+    groups = [{"params": plain}, {"params": exempt, "weight_decay": 0.0}]
+    settings = dict(optimizer["params"])
+    make = {"SGD": torch.optim.SGD, "AdamW": torch.optim.AdamW}[optimizer["type"]]
+    stepper = make(groups, **settings)
+    log = []
+    for step in range(STEPS):
+        (batch,) = batches.make(step).micro_batches
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
+        penalty = 0.0
+        for name, value in named.items():
+            if f"anchor.{name}" in held:
+                importance = held.get(f"importance.{name}", torch.ones(()))
+                distance = value - held[f"anchor.{name}"]
+                penalty = penalty + 0.5 * WEIGHT * (importance * distance**2).sum()
+        (loss + penalty).backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        stepper.step()
+        stepper.zero_grad()
+        log.append({"penalty": penalty.item(), "norm": norm.item()})
+    return {name: value.detach() for name, value in named.items()}, log
+
+
+def furthest(one, other):
+    return max((one[name] - other[name]).abs().max().item() for name in other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "zero"), [("ewc", 0), ("ewc", 1), ("ewc", 2), ("ewc", 3), ("l2_sp", 1)]
+)
+def test_steps_equal_those_of_plain_pytorch_with_the_penalty_in_the_loss(
+    runs, plain, folder, kind, zero
+):
+    """SGD moves by the gradient: weights differ by rounding where gradients do."""
+    config, data = plain
+    held = load_file(folder / f"{kind}.safetensors")
+    expected, log = bare_loop(config, data, held, SGD)
+    found, (main, second) = runs[f"{kind}-zero{zero}"]
+    start = {name: value.detach() for name, value in fresh_model(config, data).named_parameters()}
+    assert furthest(start, expected) > 1e-3
+    assert furthest(found, expected) < 1e-6
+    for step in range(STEPS):
+        together = main[step]["penalty"] + second[step]["penalty"]
+        assert together == pytest.approx(log[step]["penalty"], rel=1e-5)
+        assert log[step]["norm"] > 2 * CLIP
+        if zero:
+            assert main[step]["norm"] == pytest.approx(log[step]["norm"], rel=1e-5)
+
+
+def test_steps_of_adamw_equal_those_of_plain_pytorch(runs, plain, folder):
+    config, data = plain
+    expected, _ = bare_loop(config, data, load_file(folder / "ewc.safetensors"), ADAM)
+    assert furthest(runs["adam-zero3"][0], expected) < 2e-5
+
+
+@pytest.mark.parametrize("name", SIXTEEN)
+def test_in_16_bits_the_penalty_moves_the_full_precision_weights(runs, plain, folder, name):
+    """One step with it and one without: the difference is its gradient, but for rounding.
+
+    The sum of both gradients is rounded to 16 bits, unless they are accumulated in 32.
+    """
+    config, data = plain
+    held = load_file(folder / "ewc.safetensors")
+    found, logs = runs[name]
+    free, _ = runs[f"{name}-free"]
+    assert all(step["skipped"] == 0 for log in logs for step in log)
+    digits = {"bf16": 2**-8, "fp16": 2**-10, "bf16-fp32": 1e-6}[name.rpartition("-zero")[0]]
+    dtype = torch.float16 if name.startswith("fp16") else torch.bfloat16
+    for parameter, value in fresh_model(config, data).named_parameters():
+        value = value.detach().to(dtype).float()  # where the engine starts
+        moved = free[parameter] - found[parameter]
+        if f"anchor.{parameter}" not in held:
+            assert not moved.any()
+            continue
+        gradient = (value - free[parameter]).abs() / RATE
+        force = WEIGHT * held[f"importance.{parameter}"] * (
+            value - held[f"anchor.{parameter}"]
+        )  # fmt: skip
+        allowed = digits * (gradient + 2 * force.abs()) + 2e-6 / RATE
+        assert ((moved / RATE - force).abs() <= allowed).all(), parameter
