@@ -30,6 +30,7 @@ COMMANDS = (
     "plan",
     "train",
     "sweep",
+    "search",
     "forgetting",
     "evaluate",
     "predict",

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from headrace.errors import HeadraceError, StopRequested, UserError
+from headrace.errors import DivergedError, HeadraceError, StopRequested, UserError
 from headrace.search import claims
 from headrace.search.claims import REPEATS, Outcome, finished, reap
 from headrace.search.processes import this_process
 from headrace.search.storage import JOURNAL_FILE, JournalLock
-from headrace.search.worker import Diverged, is_full, work
+from headrace.search.worker import is_full, work
 
 from .analytic import BEST, open_analytic, value_of
 
@@ -304,7 +304,7 @@ def test_errors_are_tried_again_and_divergence_is_a_result(tmp_path):
         calls.append(claim.trial.number)
         if len(calls) <= 3:
             raise HeadraceError("the disk is full")
-        raise Diverged("the loss is nan")
+        raise DivergedError("the loss is nan")
 
     assert work(study, objective) == 2
     first, second = finished(part)

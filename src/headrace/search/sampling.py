@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from typing import Any, Literal
+from zlib import crc32
 
 import numpy as np
 import optuna
@@ -16,7 +17,7 @@ from headrace.search.study_file import TRIALS_OF_A_BRACKET, PrunerConfig
 
 
 class SamplerByNumber(BaseSampler):  # type: ignore[misc]  # Optuna has no types here
-    """A sampler whose draws for a trial follow from the seed and the number of the trial.
+    """A sampler whose draws for a trial follow from the seed, the pair and its number.
 
     Samplers of several workers with one seed would all draw the same; with none, a search by one
     worker could not be repeated.
@@ -29,7 +30,8 @@ class SamplerByNumber(BaseSampler):  # type: ignore[misc]  # Optuna has no types
 
     def before_trial(self, study: Any, trial: Any) -> None:
         """Make the sampler of a trial; called before anything is drawn for it."""
-        state = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)
+        part = crc32(study.study_name.encode())  # pairs do not begin with the same rates
+        state = np.random.SeedSequence([self._seed, part, trial.number]).generate_state(1)
         self._sampler = _sampler(self._kind, int(state[0]))
         self._sampler.before_trial(study, trial)
 

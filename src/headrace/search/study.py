@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,9 @@ class Study:
     parts: tuple[Part, ...]
 
 
-def open_study(file: StudyFile, base: Mapping[str, Any], epochs: int, find_space: Any) -> Study:
+def open_study(
+    file: StudyFile, base: Mapping[str, Any], epochs: int, find_space: Callable[[], Space]
+) -> Study:
     """Open the study of a study file, made where there is none.
 
     Args:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import hjson
 from pydantic import BeforeValidator, Field, ValidationError
 
 from headrace.config.learning_rates import Select
 from headrace.config.messages import did_you_mean
+from headrace.config.object_file import read_object, section_problems
 from headrace.config.section import Name, Section
 from headrace.errors import ConfigError, Problem
 
 FLAT = "flat"
 """Behind the name of a pair: its search with one rate for all parameters."""
+_SAME_NAME = "two groups have the same name"
 TRIALS_OF_A_BRACKET = 10
 """Hyperband has nothing to choose from with fewer."""
 
@@ -57,12 +57,6 @@ class SearchGroup(Section):
     """Its parameters, as in the section `param_groups` of a run config."""
 
 
-def _groups(value: Any) -> Any:
-    if value in ("paper-text", "paper-code", "layers") or isinstance(value, list):
-        return value
-    raise ValueError('must be "paper-text", "paper-code", "layers", or a list of groups')
-
-
 def _range(value: Any) -> Any:
     numbers = value if isinstance(value, list) else []
     if len(numbers) == 2 and all(type(number) in (int, float) for number in numbers):
@@ -79,17 +73,18 @@ class StudyFile(Section):
     """Name of the study in reports and in the saved distribution."""
     output: str = Field(min_length=1)
     """Folder of the study, which all workers share."""
-    base: str
-    """Run config with one stage, the model of the stages of all tasks."""
+    base: str | dict[str, Any]
+    """Run config with one stage, the model of the stages of all tasks; or a file that has it."""
     tasks: dict[Name, TaskFolders] = Field(min_length=2)
     """Tasks by name."""
     pairs: list[list[Name]] = Field(min_length=1)
     """Tasks that are trained one after the other; each pair is searched by itself."""
-    groups: Annotated[
-        Literal["paper-text", "paper-code", "layers"] | list[SearchGroup], BeforeValidator(_groups)
-    ] = "layers"
-    """Groups with a learning rate each: the ten of the paper in one of its two splits, which need
-    12 layers; `layers`, one for the embeddings, each layer, and the rest; or a list."""
+    split: Literal["paper-text", "paper-code"] | None = None
+    """Ten groups as in the paper: embeddings, eight runs of layers, the rest. Needs a network of
+    12 layers."""
+    groups: list[SearchGroup] | None = Field(None, min_length=1)
+    """Groups of one's own; a parameter belongs to the first that selects it. Default, without
+    `split`: embeddings, each layer, the rest."""
     range: Annotated[list[float], BeforeValidator(_range)] = Field([1e-7, 1e-3])
     """Smallest and largest learning rate; the logarithm is searched."""
     trials: int = Field(50, ge=1)
@@ -121,57 +116,30 @@ MAY_CHANGE = ("trials", "beat_seconds", "stale_seconds", "output", "base")
 """Keys that a study may be continued with other values of; of the base the content counts."""
 
 
-def load_study_file(path: Path) -> StudyFile:
-    """Read and check a study file.
+def load_study_file(path: Path) -> tuple[StudyFile, dict[str, Any]]:
+    """Read and check a study file, and the base config that it names.
+
+    Returns:
+        The study file, and the base config as plain data.
 
     Raises:
-        ConfigError: with everything that is wrong with it, each with its JSON path.
+        ConfigError: with everything that is wrong, each with its JSON path.
     """
-    data = read_object(path, "the study file")
+    data = read_object(path, "study", "Start from the example in docs/search.md")
     try:
         study = StudyFile.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        raise ConfigError([_problem(item) for item in error.errors(include_url=False)]) from None
+        raise ConfigError(section_problems(error, StudyFile)) from None
     problems = _problems(study)
-    if problems:
+    base = study.base
+    if isinstance(base, str):
+        try:
+            base = read_object(Path(base), "config", "Start from one of ds_configs/")
+        except ConfigError as error:
+            problems += error.problems
+    if problems or isinstance(base, str):
         raise ConfigError(problems)
-    return study
-
-
-def read_object(path: Path, what: str) -> dict[str, Any]:
-    """Read a file of Hjson (or JSON) that holds one object.
-
-    Raises:
-        ConfigError: if it is not there, or is something else.
-    """
-    try:
-        data = hjson.loads(path.read_text(encoding="utf-8"), object_pairs_hook=dict)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigError(
-            Problem(f"{what} cannot be read: {reason}", str(path), remedy="Check the path")
-        ) from None
-    except hjson.HjsonDecodeError as error:
-        where = f"{path}:{error.lineno}:{error.colno}"
-        raise ConfigError(Problem(f"not valid Hjson: {error.msg}", where)) from None
-    if not isinstance(data, dict):
-        raise ConfigError(Problem(f"{what} is no object with keys", str(path)))
-    return data
-
-
-def _problem(item: Mapping[str, Any]) -> Problem:
-    where = ".".join(map(str, item["loc"]))
-    value = json.dumps(item["input"], default=str, ensure_ascii=False)[:80]
-    if item["type"] == "missing":
-        return Problem("a required key is missing", where, remedy="Add it")
-    if item["type"] == "extra_forbidden":
-        key = str(item["loc"][-1])
-        sections: dict[Any, type[Section]] = {
-            "pruner": PrunerConfig, "tasks": TaskFolders, "groups": SearchGroup,
-        }  # fmt: skip
-        allowed = sections.get(item["loc"][0], StudyFile) if len(item["loc"]) > 1 else StudyFile
-        return Problem("unknown key", where, remedy=did_you_mean(key, allowed.model_fields))
-    return Problem(str(item["msg"]), where, value)
+    return study, base
 
 
 def _problems(study: StudyFile) -> list[Problem]:
@@ -193,11 +161,10 @@ def _problems(study: StudyFile) -> list[Problem]:
             )
     problems += _twice(study.pair_names(), "pairs", "two pairs have the same tasks in one order")
     problems += _twice(study.seeds, "seeds", "a seed is given twice")
-    if isinstance(study.groups, list):
-        names = [group.name for group in study.groups]
-        problems += _twice(names, "groups", "two groups have the same name")
-        if not names:
-            problems.append(Problem("there are no groups", "groups", remedy="Add one"))
+    problems += _twice([group.name for group in study.groups or ()], "groups", _SAME_NAME)
+    if study.groups is not None and study.split is not None:
+        what = "split makes groups of its own"
+        problems.append(Problem(what, "split", study.split, "Leave out groups or split"))
     if study.sampler == "gp" and study.pruner.type != "none":
         problems.append(
             Problem(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from headrace.errors import HeadraceError, StopRequested, UserError
+from headrace.errors import DivergedError, HeadraceError, StopRequested, UserError
 from headrace.search.claims import (
     Beats,
     Claim,
@@ -32,13 +32,6 @@ LONGEST_WAIT = 5.0
 _log = logging.getLogger(__name__)
 
 
-class Diverged(HeadraceError):  # noqa: N818 - a result, not an error
-    """The learning rates of a trial are too large: it has the value of a model that knows nothing.
-
-    Not an error, since it would end in the same way again.
-    """
-
-
 class Objective(Protocol):
     """What a search makes large."""
 
@@ -48,7 +41,7 @@ class Objective(Protocol):
         Called for each rung with more epochs, in the folder of the claim.
 
         Raises:
-            Diverged: to give the trial the value of a model that knows nothing.
+            DivergedError: to give the trial the value of a model that knows nothing.
             StopRequested: after a stop signal, if a later call can go on.
             UserError: ends the search.
             HeadraceError: the trial is tried again, ``ATTEMPTS`` times in all.
@@ -61,6 +54,7 @@ def work(
     *,
     wait: bool = True,
     stop_requested: Callable[[], bool] = lambda: False,
+    on_end: Callable[[Claim], None] = lambda _: None,
 ) -> int:
     """Take trials until the study is full, and return how many this process has finished.
 
@@ -69,6 +63,7 @@ def work(
         objective: gives the value of a trial.
         wait: while others work on the last trials, wait for them, to take over if they die.
         stop_requested: asked between trials.
+        on_end: called when a trial has its result: what it keeps for another rung can go.
 
     Raises:
         StopRequested: after a stop signal; the trial in hand will go on where it was.
@@ -85,7 +80,7 @@ def work(
                 _log.warning("%s", line)
         claimed = _claim_any(study)
         if claimed is not None:
-            done += _run(study, claimed, objective)
+            done += _run(study, claimed, objective, on_end)
             pause = 0.1
         elif not wait:
             break
@@ -109,14 +104,16 @@ def _claim_any(study: Study) -> Claim | None:
     return None
 
 
-def _run(study: Study, claimed: Claim, objective: Objective) -> bool:
+def _run(
+    study: Study, claimed: Claim, objective: Objective, on_end: Callable[[Claim], None]
+) -> bool:
     """Carry out a trial; whether it is finished, and by this process."""
     part, trial = claimed.part, claimed.trial
     claimed.folder.mkdir(parents=True, exist_ok=True)
     with Beats(study, claimed):
         try:
             outcome = _earlier_result(claimed) or _value(study, claimed, objective)
-        except Diverged as error:
+        except DivergedError as error:
             outcome = Outcome(FAILURE_VALUE, pruned=False, error=str(error))
         except (StopRequested, KeyboardInterrupt):
             give_back(study, claimed, goes_on=True)
@@ -135,6 +132,7 @@ def _run(study: Study, claimed: Claim, objective: Objective) -> bool:
             give_back(study, claimed)
             raise
     kept = end(study, claimed, outcome)
+    on_end(claimed)
     if not kept:
         _log.warning("%s %d: another worker has taken it over", part.name, trial.number)
     return kept
