@@ -10,8 +10,11 @@ from headrace.commands.options import add_samples_per_shard, counted, named_as_o
 from headrace.corpus.readers import FORMATS
 from headrace.shards.manifest import Manifest
 
-HELP = "build a source of shards from corpus files (CoNLL, IOB2, JSON lines, Story Cloze)"
+HELP = "build a source of shards from corpus files (CoNLL, IOB2, JSON lines, GLUE, Story Cloze)"
 EXAMPLE = "headrace build en_train.conll.gz --output data/en/train --language en --split-name train"
+
+_MOST_LABELS = 20
+"""Labels that are printed; the manifest has all."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +34,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="NAME", help="label set or file that tags must be in")
     parser.add_argument("--limit", type=int, metavar="N", help="take the first N sentences")
     parser.add_argument("--subset", metavar="NAME", help="subset of all sentences: clean, noisy")
+    for role, what in (
+        ("text", "the text"),
+        ("pair", "the second text"),
+        ("label", "the label"),
+        ("score", "the score: a number in place of a label"),
+    ):
+        parser.add_argument(
+            f"--{role}-column", metavar="NAME", help=f"column of {what} (default: by usual names)"
+        )
+    parser.add_argument(
+        "--label-names",
+        metavar="NAME,NAME,...",
+        help="names of labels that the file has as numbers from 0 on",
+    )
     parser.add_argument(
         "--repair",
         action="store_true",
@@ -42,9 +59,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Build the source and print what is in it."""
     from headrace.corpus.build import build_source
+    from headrace.corpus.readers import Columns
 
     with named_as_options(
-        ("output", "language", "format", "split_name", "samples_per_shard", "limit", "subset")
+        (
+            *("output", "language", "format", "split_name", "samples_per_shard", "limit", "subset"),
+            *("pair_column", "label_names"),
+        )
     ):
         manifest = build_source(
             arguments.inputs,
@@ -56,6 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
             labels=arguments.labels,
             limit=arguments.limit,
             subset=arguments.subset,
+            columns=Columns(
+                arguments.text_column,
+                arguments.pair_column,
+                arguments.label_column,
+                arguments.score_column,
+                tuple(arguments.label_names.split(",")) if arguments.label_names else (),
+            ),
             repair=arguments.repair,
             overwrite=arguments.overwrite,
         )
@@ -72,7 +100,7 @@ def _summary(url: str, manifest: Manifest) -> list[str]:
         ("bytes", sum(shard.bytes for shard in manifest.shards)),
         ("sentences", metadata["sentences"]),
         ("tokens", metadata["tokens"]),
-        *(_questions(metadata) if "choices" in metadata else _entities(metadata["entities"])),
+        *_kind(metadata),
         *((f"repaired {name}", count) for name, count in metadata["repairs"].items()),
         ("fingerprint", manifest.fingerprint),
     ]
@@ -86,6 +114,30 @@ def _summary(url: str, manifest: Manifest) -> list[str]:
         *_repeated(metadata["repeated_ids"]),
         *_other_languages(metadata.get("domains", {}), metadata["language"]),
     ]
+
+
+def _kind(metadata: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """What the samples hold: questions, labels and scores, or entities."""
+    if "choices" in metadata:
+        return _questions(metadata)
+    if "labels" in metadata or "scores" in metadata:
+        return _labels(metadata)
+    return _entities(metadata["entities"])
+
+
+def _labels(metadata: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """How many samples have each label, the most frequent one first, and the range of scores."""
+    labels = sorted(metadata.get("labels", {}).items(), key=lambda item: -item[1])
+    rows: list[tuple[str, object]] = []
+    if labels:
+        shown, rest = labels[:_MOST_LABELS], labels[_MOST_LABELS:]
+        rows = [("labels", len(labels)), *((f"  {name}", count) for name, count in shown)]
+        if rest:
+            rows.append((f"  {len(rest):,} more", sum(count for _, count in rest)))
+    if scores := metadata.get("scores"):
+        rows.append(("scores", scores["samples"]))
+        rows.append(("  range", f"{scores['least']:g} to {scores['greatest']:g}"))
+    return rows
 
 
 def _entities(entities: dict[str, int]) -> list[tuple[str, object]]:

@@ -14,7 +14,15 @@ import xxhash
 from tqdm import tqdm
 
 from headrace.corpus.language import language_problems
-from headrace.corpus.readers import CHOICE_FORMATS, FORMATS, Findings, detect_format, read
+from headrace.corpus.readers import (
+    CHOICE_FORMATS,
+    FORMATS,
+    LABELLED_FORMATS,
+    Columns,
+    Findings,
+    detect_format,
+    read,
+)
 from headrace.corpus.readers.findings import MOST_PROBLEMS
 from headrace.corpus.statistics import Statistics
 from headrace.errors import CorpusError, Problem, ShardError
@@ -55,6 +63,7 @@ def build_source(
     labels: str | None = None,
     limit: int | None = None,
     subset: str | None = None,
+    columns: Columns | None = None,
     repair: bool = False,
     overwrite: bool = False,
 ) -> Manifest:
@@ -74,6 +83,7 @@ def build_source(
         labels: Label set (name or file) that every tag must be in.
         limit: Take only the first samples of all inputs together.
         subset: Name of the subset, written into each sample.
+        columns: Columns of texts and labels, where they do not have their usual names.
         repair: Mend byte order marks, Windows line ends and I- tags without B-; the counts go
             into the manifest.
         overwrite: Replace the source or the interrupted build in the folder.
@@ -82,14 +92,19 @@ def build_source(
     ``tokens``, ``repairs``, ``repeated_ids``, ``inputs`` (name, bytes, xxh3-128) and ``build``
     (fingerprint of inputs and options); of multiple-choice questions also ``choices`` (the most
     that one has), ``answers`` (by position) and ``questions`` (by what is asked), of all others
-    ``entities`` (by type) and ``domains``.
+    ``entities`` (by type) and ``domains``, and where there are any ``labels`` (samples by label)
+    and ``scores`` (how many, the least and the greatest).
 
     Raises :class:`CorpusError` for all problems of all inputs, :class:`LabelError` for the label
     set, :class:`ShardError` for the output.
     """
-    _check_options(inputs, output_url, language, format, split, samples_per_shard, limit, subset)
+    if columns is not None and columns.is_empty:
+        columns = None
+    _check_options(
+        inputs, output_url, language, format, split, samples_per_shard, limit, subset, columns
+    )
     label_set = _load_labels(labels)
-    checked = _check_inputs(inputs, format, language, subset, repair, label_set, limit)
+    checked = _check_inputs(inputs, format, language, subset, columns, repair, label_set, limit)
     options = {
         "recipe": _RECIPE,
         "formats": checked.formats,
@@ -100,6 +115,7 @@ def build_source(
         "subset": subset,
         "repair": repair,
         "inputs": checked.identities,
+        **({"columns": vars(columns)} if columns is not None else {}),
     }
     fingerprint = xxhash.xxh3_128_hexdigest(json.dumps(options, sort_keys=True).encode())
     if not overwrite:
@@ -114,7 +130,7 @@ def build_source(
         overwrite=overwrite,
     ) as writer:
         writer.metadata.update(_metadata(checked, language, split, subset, fingerprint))
-        samples = _samples(inputs, checked.formats, language, subset, repair, limit)
+        samples = _samples(inputs, checked.formats, language, subset, columns, repair, limit)
         total = checked.counts.sentences
         for sample in tqdm(samples, "write", total, unit=" sentences", disable=None):
             writer.write(sample)
@@ -130,6 +146,7 @@ def _check_options(
     samples_per_shard: int,
     limit: int | None,
     subset: str | None,
+    columns: Columns | None,
 ) -> None:
     problems = []
     if not inputs:
@@ -148,8 +165,34 @@ def _check_options(
         if name is not None and not _NAME.fullmatch(name):
             remedy = "Use letters, digits, _ and -, at most 40"
             problems.append(Problem("not a plain name", option, repr(name)[:80], remedy))
+    if columns is not None:
+        problems += _column_problems(columns, format)
     if problems:
         raise CorpusError(problems)
+
+
+def _column_problems(columns: Columns, format: str) -> list[Problem]:
+    """What is wrong with the columns that are named, before a file is opened."""
+    problems = []
+    names = ", ".join(columns.named.values()) or ", ".join(columns.label_names)
+    if format not in (*LABELLED_FORMATS, "auto"):
+        what = f"columns are named for {' and '.join(LABELLED_FORMATS)}"
+        problems.append(Problem(what, "format", format, "Change it, or name no columns"))
+    if columns.pair is not None and columns.text is None:
+        remedy = "Name the column of the first text too"
+        problems.append(Problem("the first text is not named", "pair_column", columns.pair, remedy))
+    if len(set(columns.named.values())) < len(columns.named):
+        what = "a column is named for two things"
+        problems.append(Problem(what, "columns", names, "Name each once"))
+    labels = columns.label_names
+    if labels and (
+        len(labels) < 2 or len(set(labels)) < len(labels) or not all(map(str.strip, labels))
+    ):
+        remedy = "Give two or more different names, the first of them for 0"
+        problems.append(
+            Problem("not names of labels", "label_names", ",".join(labels)[:80], remedy)
+        )
+    return problems
 
 
 def _named_twice(inputs: Sequence[str]) -> list[Problem]:
@@ -182,6 +225,7 @@ def _check_inputs(
     format: str,
     language: str,
     subset: str | None,
+    columns: Columns | None,
     repair: bool,
     label_set: LabelSet | None,
     limit: int | None,
@@ -195,10 +239,15 @@ def _check_inputs(
         for url in inputs:
             findings = Findings(url, repair=repair, label_set=label_set)
             try:
-                chosen = detect_format(url) if format == "auto" else format
+                chosen = detect_format(url, columns) if format == "auto" else format
                 checked.formats.append(chosen)
                 for sample in read(
-                    url, chosen, language=language, subset=subset, findings=findings
+                    url,
+                    chosen,
+                    language=language,
+                    subset=subset,
+                    findings=findings,
+                    columns=columns,
                 ):
                     bar.update()
                     first = origins.setdefault(sample.key, sample.origin)
@@ -226,13 +275,15 @@ def _check_inputs(
 
 
 def _mixed_kinds(inputs: Sequence[str], formats: Sequence[str]) -> list[Problem]:
-    """A problem if some inputs are multiple-choice questions and others are not."""
-    if len({format in CHOICE_FORMATS for format in formats}) < 2:
+    """A problem if some inputs are multiple-choice questions or labelled texts, others not."""
+    if len({(format in CHOICE_FORMATS, format in LABELLED_FORMATS) for format in formats}) < 2:
         return []
     named = ", ".join(
         f"{storage.name_of(url)} {format}" for url, format in zip(inputs, formats, strict=True)
     )
-    what = "multiple-choice questions and other samples cannot be one source"
+    choice = any(format in CHOICE_FORMATS for format in formats)
+    kind = "multiple-choice questions" if choice else "labelled texts"
+    what = f"{kind} and other samples cannot be one source"
     return [Problem(what, "inputs", named, "Build a source of each kind")]
 
 
@@ -261,13 +312,16 @@ def _samples(
     formats: Sequence[str],
     language: str,
     subset: str | None,
+    columns: Columns | None,
     repair: bool,
     limit: int | None,
 ) -> Iterator[Sample]:
     count = 0
     for url, format in zip(inputs, formats, strict=True):
         findings = Findings(url, repair=repair)
-        for sample in read(url, format, language=language, subset=subset, findings=findings):
+        for sample in read(
+            url, format, language=language, subset=subset, findings=findings, columns=columns
+        ):
             if count == limit:
                 return
             count += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,12 @@ class Statistics:
     """Multiple-choice questions by the position of the right choice."""
     questions: Counter[str] = field(default_factory=Counter)
     """The same by what is asked (``cause``, ``effect``)."""
+    labels: Counter[str] = field(default_factory=Counter)
+    """Samples by the label of the whole text."""
+    scored: int = 0
+    """Samples with a score."""
+    scores: tuple[float, float] = (math.inf, -math.inf)
+    """The least and the greatest score."""
 
     def count(self, sample: Sample) -> None:
         """Count one sample."""
@@ -42,11 +49,20 @@ class Statistics:
                 self.questions[str(metadata["question"])] += 1
         if "tokens" not in metadata:
             self.tokens += len(sample.text.split())
+            self._count_label(metadata)
             return
         self.tokens += len(metadata["tokens"])
         self.entities.update(tag[2:] for tag in metadata["tags"] if tag.startswith("B-"))
         if "domain" in metadata:
             self.domains[str(metadata["domain"])] += 1
+
+    def _count_label(self, metadata: Mapping[str, Any]) -> None:
+        label, score = metadata.get("label"), metadata.get("score")
+        if isinstance(label, str):
+            self.labels[label] += 1
+        if isinstance(score, int | float) and not isinstance(score, bool):
+            self.scored += 1
+            self.scores = min(self.scores[0], score), max(self.scores[1], score)
 
     def to_metadata(self) -> dict[str, Any]:
         """The counts as the manifest has them."""
@@ -57,6 +73,11 @@ class Statistics:
             if self.questions:
                 counts["questions"] = dict(sorted(self.questions.items()))
             return counts
+        if self.labels:
+            counts["labels"] = dict(sorted(self.labels.items()))
+        if self.scored:
+            low, high = self.scores
+            counts["scores"] = {"samples": self.scored, "least": low, "greatest": high}
         return {
             **counts,
             "entities": dict(sorted(self.entities.items())),

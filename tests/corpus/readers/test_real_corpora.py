@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.corpus.readers import detect_format, read
+from headrace.corpus.readers import Columns, detect_format, read
 
 DATA = Path(os.environ.get("HEADRACE_DATA", "/nonexistent"))
 FOLDERS = ("multiconer_v2", "multiconer_v1", "uner")
@@ -53,3 +53,32 @@ def test_counts(name: str, counts: dict[str, object]) -> None:
     assert entities.total() == counts["entities"]
     types = counts["types"]
     assert (entities if isinstance(types, dict) else len(entities)) == types
+
+
+LABELLED = {
+    "qnli/qnli_dev_a.tsv": (True, 2),
+    "med_nli/med.tsv": (True, 2),
+    "banking77/train.tsv": (False, 77),
+    "clinc150/train.tsv": (False, 150),
+    "clinc150/oos_val.tsv": (False, 1),
+    "afrisenti/hau_dev.tsv": (False, 3),
+    "afrisenti/por_train.tsv": (False, 3),
+    "jglue/jsts_train.jsonl.gz": (True, None),
+}
+"""File -> whether it has pairs, and its labels; None: scores."""
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_labelled_texts(name: str) -> None:
+    is_pair, labels = LABELLED[name]
+    columns = Columns(score="label") if labels is None else None
+    table = (DATA / "README.md").read_text(encoding="utf-8")
+    rows = re.search(rf"^\| {re.escape(name)} \| (\d+) rows", table, re.MULTILINE)
+    samples = [sample.metadata for sample in read(str(DATA / name), columns=columns)]
+    assert rows is not None
+    assert len(samples) == int(rows[1])
+    assert all(("pair" in sample) == is_pair for sample in samples)
+    if labels is None:
+        assert all(0 <= sample["score"] <= 5 for sample in samples)
+    else:
+        assert len({sample["label"] for sample in samples}) == labels

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from headrace.corpus.readers.conll import LAYOUTS, read_conll
 from headrace.corpus.readers.detect import detect_format
 from headrace.corpus.readers.findings import Findings
 from headrace.corpus.readers.jsonl import read_jsonl
+from headrace.corpus.readers.labelled import LABELLED_FORMATS, Columns, read_labelled
 from headrace.corpus.readers.multiple_choice import CHOICE_LAYOUTS, read_questions
 from headrace.corpus.readers.story_cloze import read_story_cloze
 from headrace.errors import CorpusError, Problem
@@ -15,7 +17,7 @@ from headrace.shards.sample import Sample
 
 CHOICE_FORMATS = (*CHOICE_LAYOUTS, "story_cloze")
 """The formats whose samples are multiple-choice questions."""
-FORMATS = (*LAYOUTS, "jsonl", *CHOICE_FORMATS)
+FORMATS = (*LAYOUTS, "jsonl", *LABELLED_FORMATS, *CHOICE_FORMATS)
 """The formats :func:`read` knows, beside ``auto``."""
 
 
@@ -26,6 +28,7 @@ def read(
     language: str = "und",
     subset: str | None = None,
     findings: Findings | None = None,
+    columns: Columns | None = None,
 ) -> Iterator[Sample]:
     """Yield the samples of one corpus file in their order.
 
@@ -36,6 +39,7 @@ def read(
         subset: Name of the subset that goes into each sample (``clean``, ``noisy``).
         findings: Collects problems, repairs and repeated ids; give one to have the repairs made
             (``Findings(url, repair=True)``) or to see what was found.
+        columns: Which columns hold the texts and the labels, of one of ``LABELLED_FORMATS``.
 
     A damaged sentence does not stop the reading: :class:`CorpusError` with all problems of the
     file is raised behind the last sample.  Nothing that was yielded before it should be kept.
@@ -45,9 +49,9 @@ def read(
             Problem("no such format", "format", format, f"Use one of auto, {', '.join(FORMATS)}")
         )
     found = findings if findings is not None else Findings(url)
-    chosen = detect_format(url) if format == "auto" else format
+    chosen = detect_format(url, columns) if format == "auto" else format
     count = 0
-    for sample in _reader(chosen)(url, chosen, language, subset, found):
+    for sample in _reader(chosen, columns)(url, chosen, language, subset, found):
         count += 1
         yield sample
     if count == 0 and not found.total:
@@ -55,12 +59,24 @@ def read(
     found.raise_if_any()
 
 
-def _reader(format: str) -> Callable[[str, str, str, str | None, Findings], Iterator[Sample]]:
+def _reader(
+    format: str, columns: Columns | None
+) -> Callable[[str, str, str, str | None, Findings], Iterator[Sample]]:
     if format in LAYOUTS:
         return read_conll
+    if format in LABELLED_FORMATS:
+        return partial(read_labelled, columns=columns)
     if format in CHOICE_LAYOUTS:
         return read_questions
     return read_story_cloze if format == "story_cloze" else read_jsonl
 
 
-__all__ = ["CHOICE_FORMATS", "FORMATS", "Findings", "detect_format", "read"]
+__all__ = [
+    "CHOICE_FORMATS",
+    "FORMATS",
+    "LABELLED_FORMATS",
+    "Columns",
+    "Findings",
+    "detect_format",
+    "read",
+]

@@ -7,7 +7,9 @@ import json
 import re
 import zlib
 from itertools import islice
+from typing import Any
 
+from headrace.corpus.readers.labelled import Columns, is_labelled
 from headrace.corpus.readers.lines import open_text
 from headrace.corpus.readers.multiple_choice import layout_of
 from headrace.corpus.readers.story_cloze import is_story_cloze
@@ -22,16 +24,18 @@ _BY_NAME = {
     ".jsonl": "jsonl",
     ".json": "jsonl",
     ".ndjson": "jsonl",
+    ".tsv": "glue_tsv",
 }
 _MULTICONER_HEADER = re.compile(r"# id \S+")
 _IOB2_COMMENT = re.compile(r"# (sent_id|newdoc|text)\b")
 _TAG = re.compile(r"O|[BIESLU]-\S+")
 
 
-def detect_format(url: str) -> str:
+def detect_format(url: str, columns: Columns | None = None) -> str:
     """The name of a format that :func:`headrace.corpus.readers.read` knows.
 
-    The content decides; where it is not clear (a damaged file) the ending of the name does.
+    The content decides; where it is not clear (a damaged file) the ending of the name does.  With
+    ``columns`` it is a file that has columns with names.
     :class:`CorpusError` if neither does, or if the file is not there.
     """
     with open_text(url) as stream:
@@ -41,12 +45,14 @@ def detect_format(url: str) -> str:
             raw = []
     lines = [line.decode("utf-8", "replace").lstrip("\ufeff").rstrip("\r\n") for line in raw]
     lines = [line for line in lines if line.strip()]
+    if columns is not None and lines:
+        return "glue_jsonl" if lines[0].lstrip().startswith("{") else "glue_tsv"
     name = storage.name_of(url).removesuffix(".gz")
     found = _from_lines(lines) or _BY_NAME.get(name[name.rfind(".") :])
     if found is None:
         what = "the format cannot be told" if lines else "the file is empty: no sentence in it"
         remedy = (
-            "Name it: --format multiconer, conll, iob2, jsonl, story_cloze, ... Plain text is read "
+            "Name it: --format multiconer, conll, iob2, jsonl, glue_tsv, ... Plain text is read "
             'as jsonl: {"text": "..."}, one object a line'
         )
         raise CorpusError(Problem(what, f"{url}:1", None, remedy if lines else "Check the path"))
@@ -60,6 +66,8 @@ def _from_lines(lines: list[str]) -> str | None:
         return _of_objects(lines)
     if is_story_cloze(lines[0]):
         return "story_cloze"
+    if "\t" in lines[0] and is_labelled(lines[0].split("\t")):
+        return "glue_tsv"
     if any(_MULTICONER_HEADER.match(line) for line in lines):
         return "multiconer"
     if any(_IOB2_COMMENT.match(line) for line in lines):
@@ -84,5 +92,13 @@ def _of_objects(lines: list[str]) -> str:
         except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
-            return layout_of(record) or "jsonl"
+            return layout_of(record) or ("glue_jsonl" if _is_glue(record) else "jsonl")
     return "jsonl"
+
+
+def _is_glue(record: dict[str, Any]) -> bool:
+    """Whether an object has columns of texts and labels, and is no document with metadata."""
+    if not is_labelled(record) or "tokens" in record:
+        return False
+    is_plain = "text" in record and "pair" not in record
+    return not is_plain or isinstance(record.get("label"), str)
