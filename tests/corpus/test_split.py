@@ -293,6 +293,18 @@ def test_a_part_that_nothing_falls_into_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_record_that_is_not_of_this_split_is_written_again(source: str, tmp_path: Path) -> None:
+    split_source(source, str(tmp_path / "out"), THREE)
+    record = tmp_path / "out" / "split.json"
+    right = record.read_bytes()
+    record.write_text(json.dumps({"fingerprint": "another", "parts": {}}))
+    assert split_source(source, str(tmp_path / "out"), THREE).made
+    assert record.read_bytes() == right
+    record.write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        split_source(source, str(tmp_path / "out"), THREE)
+
+
 def test_shards_of_something_else_are_not_mixed_in(source: str, tmp_path: Path) -> None:
     write(tmp_path / "out" / "test", ["a text"])
     with pytest.raises(UserError, match="something else"):

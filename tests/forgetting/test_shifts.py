@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +22,7 @@ from headrace.corpus.split import split_source
 from headrace.errors import UserError
 from headrace.forgetting import shifts
 from headrace.forgetting.shifts import ByClusters, ByLength
+from headrace.selection.encoder import Encoder
 from headrace.shards import ShardReader, ShardWriter, read_manifest
 from headrace.shards.sample import make_sample
 
@@ -232,6 +237,51 @@ def test_going_on_needs_no_embeddings(
         if file.is_file():
             copy = tmp_path / "out" / file.relative_to(clustered / "out")
             assert copy.read_bytes() == file.read_bytes()
+
+
+KILLER = """
+import os, signal, sys
+from headrace.cli import main
+from headrace.selection import vector_cache
+
+plain, written = vector_cache.write_rows, []
+
+def deadly(path, start, rows):
+    written.append(path.stem)
+    if written.count("vectors") == 3:
+        plain(path, start, rows[: len(rows) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    plain(path, start, rows)
+
+vector_cache.write_rows = deadly
+main(sys.argv[1:])
+"""
+
+
+def test_kill_9_while_embedding(
+    clustered: Path, languages: str, small_encoder: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    words = command(languages, small_encoder, tmp_path, "out")
+    process = subprocess.run(
+        [sys.executable, "-c", KILLER, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        check=False,
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    assert not (tmp_path / "out").exists()
+    embedded = []
+    plain = Encoder.embed
+
+    def noted(self: Encoder, texts: Any, *rest: Any) -> Any:
+        embedded.append(len(texts))
+        return plain(self, texts, *rest)
+
+    monkeypatch.setattr(Encoder, "embed", noted)
+    assert main(words) == 0
+    assert embedded == [50, 50, 40]  # the last three of five shards
+    for name in ("parts.parquet", "split.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (clustered / "out" / name).read_bytes()
 
 
 def test_a_limit_embeds_so_many_samples_and_keeps_them(
