@@ -134,8 +134,9 @@ def test_a_sample_stays_where_it_is_when_the_source_grows(tmp_path: Path) -> Non
 def test_places_of_a_seed_are_the_same_for_ever(tmp_path: Path) -> None:
     source = write(tmp_path / "source", ["One text", "ONE  text", "another"])
     rows = read_rows(ShardReader(source), seed=0)
-    # BLAKE2b of "split", the seed and the comparable text, with U+001F between them
-    assert rows.positions.tolist() == [18435863721344712031] * 2 + [10690904174943219215]
+    # BLAKE2b of "split", level, seed and the comparable text, with U+001F between them
+    assert rows.positions.tolist() == [16259114674405325562] * 2 + [17201838652290857989]
+    assert read_rows(ShardReader(source), seed=0, level=1).positions[0] == 4842183723297066475
     assert rows.first.tolist() == [0, 0, 2]
 
 
@@ -186,6 +187,20 @@ def test_stratified_parts_are_off_by_less_than_the_largest_group_of_texts(
         assert abs(count - share * len(first)) < 2 * max(sizes)
         if max(sizes) == 1:
             assert abs(count - share * len(first)) < 1
+
+
+def test_a_part_is_split_anew(source: str, tmp_path: Path) -> None:
+    """Its samples are those of one range of places, which must not decide again."""
+    split_source(source, str(tmp_path / "once"), by_share("0.5", "0.5"))
+    split_source(str(tmp_path / "once" / "test"), str(tmp_path / "twice"), by_share("0.5", "0.5"))
+    split_source(str(tmp_path / "twice" / "train"), str(tmp_path / "thrice"), THREE)
+    sizes = [len(part) for part in parts_of(tmp_path / "twice").values()]
+    assert min(sizes) > 200
+    sizes = [len(part) for part in parts_of(tmp_path / "thrice").values()]
+    assert sizes[0] > 180
+    assert min(sizes) > 8
+    told = read_manifest(str(tmp_path / "thrice" / "test")).metadata["split_of"]
+    assert told["level"] == 3
 
 
 def test_a_limit_takes_the_same_samples_first_and_leaves_them_in_their_parts(

@@ -95,6 +95,7 @@ def split_source(
             "names": list(chosen),
             "seed": seed,
             "limit": limit,
+            "level": _level(reader),
             "samples_per_shard": samples_per_shard,
             "source": reader.manifest.fingerprint,
             "recipe": _RECIPE,
@@ -113,7 +114,13 @@ def split_source(
             plan = _plan(reader, rule, chosen, settings, output_url)
             write_plan(output_url, plan, fingerprint, settings)
         source = _source_of(reader, source_url)
-        about = {"source": source, **_told(settings), **plan.facts, "parts": plan.sizes(chosen)}
+        about = {
+            "source": source,
+            **_told(settings),
+            "level": settings["level"] + (settings["by"] == "share"),
+            **plan.facts,
+            "parts": plan.sizes(chosen),
+        }
         manifests = _write_parts(
             reader, output_url, chosen, plan, about, fingerprint, samples_per_shard
         )
@@ -239,7 +246,7 @@ def _plan(
     settings: Mapping[str, Any],
     output_url: str,
 ) -> Plan:
-    rows = read_rows(reader, settings["seed"], settings["limit"])
+    rows = read_rows(reader, settings["seed"], settings["limit"], level=settings["level"])
     division = rule.divide(rows)
     plan = Plan(rows.numbers, rows.keys, division.parts, division.facts, division.tables)
     empty = [name for name, size in plan.sizes(names).items() if not size]
@@ -325,6 +332,13 @@ def _write_parts(
                 "build": fingerprint,
             }
     return {name: read_manifest(storage.join(output_url, name)) for name in names}
+
+
+def _level(reader: ShardReader) -> int:
+    """How many splits by share the source comes from."""
+    told = reader.manifest.metadata.get("split_of")
+    level = told.get("level") if isinstance(told, dict) else None
+    return level if isinstance(level, int) else 0
 
 
 def _source_of(reader: ShardReader, url: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Rows:
     numbers: NDArray[np.int64]
     """``[rows]``: the number of each one in the source, ascending."""
     positions: NDArray[np.uint64]
-    """``[rows]``: where each one lies between 0 and 2^64, by its text and the seed alone."""
+    """``[rows]``: where each one lies between 0 and 2^64, by text, seed and level alone."""
     first: NDArray[np.int64]
     """``[rows]``: the first row with the same text, see :func:`comparable`."""
     seed: int
@@ -113,7 +113,7 @@ class Rows:
         return rank[numbers], tuple(names)
 
 
-def read_rows(reader: ShardReader, seed: int, limit: int | None = None) -> Rows:
+def read_rows(reader: ShardReader, seed: int, limit: int | None = None, *, level: int = 0) -> Rows:
     """Read the texts of a source and place its samples.
 
     Args:
@@ -121,6 +121,8 @@ def read_rows(reader: ShardReader, seed: int, limit: int | None = None) -> Rows:
         seed: another seed, other places.
         limit: take only so many samples, in an order that depends on texts and seed alone and
             not on their places: those of a smaller limit are among those of a larger one.
+        level: how many splits by share the source comes from; another level, other places, as
+            the samples of a part by share all lie in one range of the places of the level above.
 
     Raises:
         ShardError: with all shards that are damaged, and all texts that are not UTF-8.
@@ -140,7 +142,7 @@ def read_rows(reader: ShardReader, seed: int, limit: int | None = None) -> Rows:
                 problems += error.problems
                 continue
             for text in texts:
-                mark = digest("split", seed, comparable(text), size=16)
+                mark = digest("split", level, seed, comparable(text), size=16)
                 marks[row] = int.from_bytes(mark[:8], "big"), int.from_bytes(mark[8:], "big")
                 first[row] = seen.setdefault(mark, row)
                 row += 1
