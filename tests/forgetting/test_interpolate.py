@@ -332,3 +332,38 @@ def test_models_that_compute_no_numbers_are_not_chosen(stages, sources, tmp_path
             broken, broken, tmp_path / "new", validation={"dev": sources["dev"]}, grid=(1.0,),
             cache_dir=tmp_path / "cache",
         )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def heads(label_corpus, world, tmp_path_factory):
+    """Exports of two tasks in a row, one with labels and one with scores."""
+    folder = tmp_path_factory.mktemp("heads")
+    stages = [
+        {"name": "weather", "languages": ["weather"], "epochs": 3},
+        {"name": "wetness", "languages": ["wetness"], "epochs": 3, "start_from": "weather"},
+    ]
+    changes = {"headrace.stages": stages}
+    path = label_corpus.write_config(folder / "run.json", folder / "run", **changes)
+    config = load_run_config(path)
+    train_in_group(config, expand_stages(config), world, StopFlag())
+    return [folder / "run" / stage / "all" / "export" for stage in ("weather", "wetness")]
+
+
+def test_tasks_with_labels_and_with_scores_decide_by_the_first_score_of_each(
+    heads, label_corpus, tmp_path
+):
+    data = {source: label_corpus.source(source, "dev") for source in ("weather", "wetness")}
+    settings = {"validation": data, "grid": (0.0, 0.5, 1.0), "cache_dir": tmp_path / "cache"}
+    result = interpolate(*heads, tmp_path / "new", **settings)
+    for trial in result.trials:
+        assert trial.scores == {
+            "weather": trial.metrics["weather"]["accuracy"],
+            "wetness": trial.metrics["wetness"]["spearman"],
+        }
+    assert result.alpha == max(result.trials, key=lambda trial: (trial.score, trial.alpha)).alpha
+    card = (tmp_path / "new" / "README.md").read_text()
+    (row,) = [line for line in card.splitlines() if line.startswith("| wetness")]
+    assert row.count("–") == 3
+    assert read_facts(tmp_path / "new")["languages"] == ["weather", "wetness"]
+    with pytest.raises(ConfigError, match="weather has no such score"):
+        interpolate(*heads, tmp_path / "other", criterion="pearson", **settings)

@@ -130,3 +130,35 @@ def test_a_stage_adds_matrices_of_the_rank_to_linear_layers_and_changes_the_head
             ranks = [int(torch.linalg.matrix_rank(one, rtol=1e-3)) for one in changes]
             assert ranks == [RANK, RANK, 2 * RANK][: len(changes)], key
     assert adapted == 12
+
+
+@pytest.mark.extended
+def test_adapters_go_on_with_other_numbers_of_ranks(small_corpus, launcher, tmp_path, read_losses):
+    phases = [{"ranks": ranks, "jobs": []} for ranks in (2, 1, 3)]
+
+    def add(phase, name, stop_after=None, **changes):
+        config = small_corpus.write_config(
+            tmp_path / f"{name}-{phase['ranks']}.json",
+            tmp_path / name,
+            **{
+                "train_batch_size": 12,
+                "headrace.model.dropout": 0.0,
+                "headrace.model.lora": {"rank": RANK},
+                "headrace.data.validation": {},
+                "headrace.stages": [{**STAGES[0], "max_steps": 9}],
+                **changes,
+            },
+        )
+        phase["jobs"].append({"config": str(config), "stop_after": stop_after, "keep": None})
+
+    for zero in range(4):
+        add(phases[0], f"whole{zero}", **{"zero_optimization.stage": zero})
+        for phase, steps in zip(phases, (3, 3, None), strict=True):
+            add(phase, f"moved{zero}", steps, **{"zero_optimization.stage": zero})
+    (tmp_path / "phases.json").write_text(json.dumps(phases))
+    done = launcher.run_alone("world_sizes.py", str(tmp_path / "phases.json"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for zero in range(4):
+        whole, moved = (read_losses(tmp_path / f"{name}{zero}") for name in ("whole", "moved"))
+        assert len(whole) == 9
+        assert moved == pytest.approx(whole, rel=1e-5)
