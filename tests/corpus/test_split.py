@@ -250,6 +250,30 @@ def test_the_command_again_does_nothing_and_other_settings_are_refused(
     assert not list((tmp_path / "out" / "train").glob("*"))
 
 
+def test_a_split_does_not_overwrite_its_own_source(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split_source(source, str(tmp_path / "out"), THREE)
+    before = files_of(tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    for url in (str(tmp_path / "out" / "train"), "train", "../out/test/"):
+        for output in (str(tmp_path / "out"), ".", "../out/"):
+            with pytest.raises(UserError, match="the source lies among the parts"):
+                split_source(url, output, THREE, overwrite=True)
+    assert files_of(tmp_path / "out") == before
+
+
+def test_what_is_there_stays_until_there_is_something_to_put_in_its_place(
+    source: str, tmp_path: Path
+) -> None:
+    split_source(source, str(tmp_path / "out"), THREE)
+    before = files_of(tmp_path / "out")
+    for wrong in (by_share("0.5", "0.5", stratify="colour"), by_share("0.999999", "0.000001")):
+        with pytest.raises(UserError):
+            split_source(source, str(tmp_path / "out"), wrong, overwrite=True)
+    assert files_of(tmp_path / "out") == before
+
+
 def test_all_that_is_wrong_is_named_at_once(
     source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -102,16 +104,21 @@ def split_source(
         }
         text = json.dumps(settings, sort_keys=True)
         fingerprint = xxhash.xxh3_128_hexdigest(text.encode())
-        if overwrite:
-            _delete_split(output_url, chosen)
-        else:
+        plan = None
+        if not overwrite:
             found = _finished(output_url, chosen, fingerprint)
             if found is not None:
                 return Split(found, made=False)
-        plan = read_plan(output_url, fingerprint, settings)
+            plan = read_plan(output_url, fingerprint, settings)
+            if plan is None:
+                _refuse_others(output_url, chosen)
         if plan is None:
-            _refuse_others(output_url, chosen)
-            plan = _plan(reader, rule, chosen, settings, output_url)
+            plan, page = _plan(reader, rule, chosen, settings, output_url)
+            if overwrite:
+                _delete_split(output_url, chosen)
+            if page is not None:
+                storage.make_folder(output_url)
+                storage.write_atomically(storage.join(output_url, PAGE), page)
             write_plan(output_url, plan, fingerprint, settings)
         source = _source_of(reader, source_url)
         about = {
@@ -161,6 +168,10 @@ def _checked(
     elif storage.exists(storage.join(output_url, MANIFEST_NAME)):
         remedy = "Name a folder that holds no source"
         problems.append(Problem("a source is in this folder", "output", output_url, remedy))
+    elif _folder(storage.join(source_url, "..")) == _folder(output_url):
+        remedy = "Name another folder"
+        what = "the source lies among the parts that would be written"
+        problems.append(Problem(what, "output", output_url, remedy))
     for option, count, least in (
         ("samples_per_shard", samples_per_shard, 1),
         ("limit", limit, 1),
@@ -171,11 +182,21 @@ def _checked(
             problems.append(Problem("out of range", option, str(count), remedy))
     problems += _name_problems(names, rule)
     reader = open_readers([source_url], problems).get(source_url)
-    samples = None if reader is None else min(len(reader), limit or len(reader))
+    samples = None if reader is None else len(reader)
+    if samples is not None and limit is not None and limit >= 1:
+        samples = min(samples, limit)
     problems += rule.problems(samples)
     if problems or reader is None:
         raise UserError(problems)
     return reader
+
+
+def _folder(url: str) -> str:
+    """The same text for the same folder, however it is written."""
+    if storage.is_local(url):
+        return os.path.realpath(storage.local_path(url))
+    scheme, separator, path = url.partition("://")
+    return scheme + separator + posixpath.normpath(path)
 
 
 def _name_problems(names: Sequence[str] | None, rule: Rule) -> list[Problem]:
@@ -245,7 +266,8 @@ def _plan(
     names: Sequence[str],
     settings: Mapping[str, Any],
     output_url: str,
-) -> Plan:
+) -> tuple[Plan, bytes | None]:
+    """What goes where, and the page, if there is one."""
     rows = read_rows(reader, settings["seed"], settings["limit"], level=settings["level"])
     division = rule.divide(rows)
     plan = Plan(rows.numbers, rows.keys, division.parts, division.facts, division.tables)
@@ -254,20 +276,20 @@ def _plan(
         what = f"no sample falls into {', '.join(empty)}"
         of = counted(len(rows), "sample")
         raise CorpusError(Problem(what, "by", f"{settings['by']} of {of}", rule.if_empty))
-    _write_page(output_url, division, plan, rows, names, settings)
-    return plan
+    return plan, _page(output_url, division, plan, rows, names, settings)
 
 
-def _write_page(
+def _page(
     output_url: str,
     division: Division,
     plan: Plan,
     rows: Rows,
     names: Sequence[str],
     settings: Mapping[str, Any],
-) -> None:
+) -> bytes | None:
+    """The page of what the rule has to show; None, with a warning, without the extra ``report``."""
     if division.picture is None:
-        return
+        return None
     from headrace.report.split_page import render_split
 
     try:
@@ -281,10 +303,8 @@ def _write_page(
         )
     except MissingExtraError as error:
         _log.warning("%s is left out: %s", PAGE, error.problems[0])
-        return
-    data = page.encode("utf-8", errors="replace")
-    storage.make_folder(output_url)
-    storage.write_atomically(storage.join(output_url, PAGE), data)
+        return None
+    return page.encode("utf-8", errors="replace")
 
 
 def _write_parts(
