@@ -236,7 +236,7 @@ class MaskedLanguageModel:
             )
 
 
-_OTHER = 'Set of to "stages", or the type of the penalty to "l2_sp"'
+_OTHER = 'Measure that of "stages", or take a penalty of type "l2_sp"'
 
 
 def _load(name: str, seed: int) -> tuple[PreTrainedModel, bool]:
