@@ -68,9 +68,9 @@ class Heads:
             placed.append(Head(head.name, head.sources, head.labels, start))
         self.all: tuple[Head, ...] = tuple(placed)
         by_name = {head.name: head for head in placed}
-        self._of_all = by_name[chosen] if chosen is not None else None
-        if self._of_all is None and (len(placed) == 1 and placed[0].sources is None):
-            self._of_all = placed[0]
+        self.of_all = by_name[chosen] if chosen is not None else None
+        if self.of_all is None and (len(placed) == 1 and placed[0].sources is None):
+            self.of_all = placed[0]
         self._of_source = {source: head for head in placed for source in head.sources or ()}
 
     @property
@@ -94,11 +94,11 @@ class Heads:
 
     def of(self, source: str) -> Head:
         """Return the head of a source; ``KeyError`` if it has none."""
-        return self._of_source[source] if self._of_all is None else self._of_all
+        return self._of_source[source] if self.of_all is None else self.of_all
 
     def have(self, source: str) -> bool:
         """Whether a source has a head."""
-        return self._of_all is not None or source in self._of_source
+        return self.of_all is not None or source in self._of_source
 
     def choosing(self, name: str) -> Heads:
         """Return the same heads, of which the named one answers for all sources."""

@@ -227,6 +227,37 @@ class SequenceClassification(Task):
             ]
         return problems
 
+    def problems_of_saved(self, facts: Mapping[str, Any], where: str) -> list[Problem]:
+        """Find heads that the saved model does not have as they are here.
+
+        Its outputs would be taken for those of other labels, or new ones put in their place.
+        """
+        if facts.get("task") != self.name:
+            return []
+        saved = {head.name: head for head in Heads.from_facts(facts["heads"]).all}
+        here = {head.name: head for head in self.heads.all}
+        remedy = (
+            "Give the heads of the saved model, or a folder of the network without its head: "
+            "AutoModel.from_pretrained(FOLDER).save_pretrained(NEW)"
+        )
+        problems = []
+        for name in {**saved, **here}:
+            if name not in here or name not in saved:
+                side = "the config" if name in saved else "the saved model"
+                problems.append(Problem(f"{side} has no head {name}", where, remedy=remedy))
+            elif saved[name].labels != here[name].labels:
+                what = (
+                    f"head {name} has {here[name].described} here, and {saved[name].described} in "
+                    "the saved model"
+                )
+                if saved[name].described == here[name].described:
+                    what = f"head {name} has other labels here than in the saved model"
+                problems.append(Problem(what, where, remedy=remedy))
+        if not problems and list(saved) != list(here):
+            what = "the heads are in another order in the saved model"
+            problems.append(Problem(what, where, ", ".join(saved), remedy))
+        return problems
+
     def problems_of_encoded(self, source: EncodedSource) -> list[Problem]:
         """Find labels that the head of a source lacks, and samples without what it learns."""
         head = self.heads.of(source.language)

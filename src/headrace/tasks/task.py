@@ -154,6 +154,10 @@ class Task(ABC):
         """Return what is wrong with sources, by name, as far as their manifests tell."""
         return []
 
+    def problems_of_saved(self, facts: Mapping[str, Any], where: str) -> list[Problem]:
+        """Return what keeps an exported model, by its facts, from being trained further."""
+        return []
+
     def problems_of_encoded(self, source: EncodedSource) -> list[Problem]:
         """Return what is wrong with an encoded source for this task's settings."""
         return []

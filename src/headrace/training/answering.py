@@ -13,9 +13,7 @@ from headrace.encoding.collate import pad_choices
 from headrace.encoding.multiple_choice import PairEncoder
 from headrace.tasks.multiple_choice import MultipleChoice
 from headrace.training.inference import TrainedModel, check_task
-
-_WINDOW = 1024
-"""Questions that are sorted by length together."""
+from headrace.training.windows import batches_by_cost, in_windows
 
 
 @dataclass(frozen=True)
@@ -35,16 +33,13 @@ def answer_questions(
 ) -> Iterator[Answer]:
     """Answer questions, each a context and its choices, in their order.
 
-    Questions of similar cost are computed together, so that little is padded; a window of them is
-    in memory at a time.
-
     Raises :class:`ConfigError` for a model of another task.
     """
     task = check_task(model, MultipleChoice)
     encoder = PairEncoder(model.tokenizer, model.max_length)
-    remaining = iter(questions)
-    while window := list(islice(remaining, _WINDOW)):
-        yield from _answer_window(model, task, encoder, window, batch_size)
+    return in_windows(
+        questions, lambda window: _answer_window(model, task, encoder, window, batch_size)
+    )
 
 
 def _answer_window(
@@ -59,9 +54,7 @@ def _answer_window(
     rows = [list(islice(rest, len(choices))) for _, choices in window]
     costs = np.array([len(row) * max(len(ids) for ids, *_ in row) for row in rows])
     answers: dict[int, Answer] = {}
-    order = np.argsort(-costs, kind="stable").tolist()
-    for start in range(0, len(order), batch_size):
-        members = order[start : start + batch_size]
+    for members in map(np.ndarray.tolist, batches_by_cost(costs, batch_size)):
         arrays = pad_choices(
             [[(ids, types) for ids, types, *_ in rows[member]] for member in members],
             pad_id=model.tokenizer.pad_token_id or 0,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from headrace.corpus.readers import Findings
-from headrace.corpus.readers.lines import numbered_lines
+from headrace.corpus.readers.jsonl import numbered_objects
 from headrace.encoding.multiple_choice import malformation
 from headrace.errors import CorpusError, Problem
 from headrace.shards import storage
@@ -43,18 +42,9 @@ def read_questions(url: str, format: str) -> Iterator[Question]:
         return
     findings = Findings(url, repair=True)
     stem = storage.name_of(url).partition(".")[0]
-    for number, line in numbered_lines(url, findings):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            findings.add(number, f"not JSON: {error}", None, _SHAPE)
-            continue
-        what = "not a JSON object"
-        if isinstance(record, dict):
-            what = malformation(record, labelled=False) or ""
-        if what:
+    for number, record in numbered_objects(url, findings, _SHAPE):
+        what = malformation(record, labelled=False)
+        if what is not None:
             findings.add(number, what, None, _SHAPE)
         else:
             yield _question(record, f"{stem}-{number:06d}")

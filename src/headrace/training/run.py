@@ -55,6 +55,7 @@ from headrace.training.same_run import check_same_run
 from headrace.training.selection import choose_samples, write_note
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch, choose_branches, expand_stages
+from headrace.training.starts import check_start_folders, problems_of_saved_models
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,7 @@ def check_run(
         problems += error.problems
     try:
         opened = open_data(config)
+        problems += problems_of_saved_models(config, chosen, opened.task)
         problems += problems_of_orders(config, filter(opened.is_known, chosen), opened.plan)
     except UserError as error:
         problems += error.problems
@@ -374,28 +376,6 @@ def make_callbacks(config: RunConfig, branch: Branch, task: Task) -> list[Callba
     if config.headrace.logging.tensorboard:
         members.append(TensorBoard(config.output / "tensorboard" / branch.stage.name / branch.name))
     return members
-
-
-def check_start_folders(chosen: list[Branch]) -> None:
-    """Check that every model to start from exists or is going to be trained now.
-
-    Raises:
-        ConfigError: naming the stages that are missing.
-    """
-    coming = {item.export_folder for item in chosen}
-    problems = [
-        Problem(
-            f"stage {item.stage.start_from} has no exported model yet",
-            str(item.start_folder),
-            remedy=f"Train it first: --stage {item.stage.start_from}",
-        )
-        for item in chosen
-        if item.start_folder is not None
-        and item.start_folder not in coming
-        and not (item.start_folder.parent / "result.json").exists()
-    ]
-    if problems:
-        raise ConfigError(problems)
 
 
 def report_truncation(data: RunData) -> None:

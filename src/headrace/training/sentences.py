@@ -6,21 +6,21 @@ has none, or a placeholder in their column.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.corpus.readers import Findings, detect_format
+from headrace.corpus.readers import LABELLED_FORMATS, Findings, detect_format
 from headrace.corpus.readers.conll import LAYOUTS, parse_multiconer_header
+from headrace.corpus.readers.jsonl import numbered_objects
 from headrace.corpus.readers.lines import numbered_lines
 from headrace.errors import CorpusError, Problem
 from headrace.shards import storage
 from headrace.shards.manifest import MANIFEST_NAME
 from headrace.shards.reader import ShardReader
 
-FORMATS = (*LAYOUTS, "jsonl", "text", "shards")
+FORMATS = (*LAYOUTS, "jsonl", *LABELLED_FORMATS, "text", "shards")
 """What can be read, beside ``auto``."""
 
 _SENTENCE_ID = re.compile(r"#\s*sent_id\s*=\s*(\S+)\s*")
@@ -77,7 +77,7 @@ def read_sentences(url: str, format: str) -> Iterator[Sentence]:
         return
     findings = Findings(url, repair=True)
     stem = storage.name_of(url).partition(".")[0]
-    if format == "jsonl":
+    if format in ("jsonl", "glue_jsonl"):
         yield from _from_json_lines(url, stem, findings)
     elif format == "text":
         for number, line in numbered_lines(url, findings):
@@ -142,14 +142,7 @@ def _header(line: str, format: str) -> tuple[str | None, str | None] | None:
 
 
 def _from_json_lines(url: str, stem: str, findings: Findings) -> Iterator[Sentence]:
-    for number, line in numbered_lines(url, findings):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            findings.add(number, f"not JSON: {error}", None, _SHAPE)
-            continue
+    for number, record in numbered_objects(url, findings, _SHAPE):
         tokens = _tokens(record)
         if tokens is None:
             findings.add(number, "neither a list of tokens nor a text", None, _SHAPE)
@@ -159,10 +152,8 @@ def _from_json_lines(url: str, stem: str, findings: Findings) -> Iterator[Senten
         yield Sentence(str(identifier), tokens, language, domain)
 
 
-def _tokens(record: Any) -> list[str] | None:
+def _tokens(record: dict[str, Any]) -> list[str] | None:
     """The words of a JSON record; None if it has none."""
-    if not isinstance(record, dict):
-        return None
     tokens = record.get("tokens")
     if tokens is None and isinstance(record.get("text"), str):
         tokens = record["text"].split()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -12,9 +11,7 @@ import torch
 from headrace.encoding.alignment import WordAligner
 from headrace.tasks.token_classification import TokenClassification
 from headrace.training.inference import TrainedModel, check_task
-
-_WINDOW = 1024
-"""Sentences that are sorted by length together."""
+from headrace.training.windows import batches_by_cost, in_windows
 
 
 @dataclass(frozen=True)
@@ -32,16 +29,13 @@ def tag_sentences(
 ) -> Iterator[TaggedSentence]:
     """Tag sentences, each a sequence of words, in their order.
 
-    Sentences of similar length are computed together, so that little is padded; a window of them
-    is in memory at a time.
-
     Raises :class:`ConfigError` for a model of another task.
     """
     task = check_task(model, TokenClassification)
     aligner = WordAligner(model.tokenizer, model.max_length)
-    remaining = iter(sentences)
-    while window := [list(words) for words in islice(remaining, _WINDOW)]:
-        yield from _tag_window(model, task, aligner, window, batch_size)
+    return in_windows(
+        map(list, sentences), lambda window: _tag_window(model, task, aligner, window, batch_size)
+    )
 
 
 def _tag_window(
@@ -55,9 +49,7 @@ def _tag_window(
     lengths = np.diff(aligned.token_offsets)
     pad = model.tokenizer.pad_token_id or 0
     answers: list[TaggedSentence | None] = [None] * len(window)
-    order = np.argsort(-lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+    for rows in batches_by_cost(lengths, batch_size):
         shape = (len(rows), int(lengths[rows].max()))
         tokens = np.full(shape, pad, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)

@@ -194,7 +194,7 @@ def test_every_fault_of_json_lines_has_its_line(write_file: WriteFile) -> None:
         ("3", "label is a number where a label is expected"),
         ("4", "text is not a text with words"),
         ("5", "label is not a text"),
-        ("6", "label is empty"),
+        ("6", "no column is known to be a label or a score by its name"),
         ("7", "label is not a text"),
         ("8", "not Unicode text: half of a surrogate pair, or NaN"),
         ("9", "not JSON: Expecting property name enclosed in double quotes"),

@@ -25,12 +25,7 @@ def read_jsonl(
     member of the object is kept in field ``json``.  ``language`` is that of the caller.
     """
     stem = storage.name_of(url).partition(".")[0]
-    for number, line in numbered_lines(url, findings):
-        if not line.strip():
-            continue
-        record = parse_record(line, number, findings, _SHAPE)
-        if record is None:
-            continue
+    for number, record in numbered_objects(url, findings, _SHAPE):
         identifier = identifier_of(record.pop("id", None), stem, number, findings)
         if identifier is None:
             continue
@@ -53,8 +48,21 @@ def read_jsonl(
         yield sample
 
 
-def parse_record(line: str, number: int, findings: Findings, shape: str) -> dict[str, Any] | None:
-    """The object in a line; None, and a finding that shows the ``shape`` of a line, if none is."""
+def numbered_objects(
+    url: str, findings: Findings, shape: str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield ``(line number from 1, object)``; blank lines are passed over.
+
+    Lines that hold no object go to ``findings``, with the ``shape`` that a line should have.
+    """
+    for number, line in numbered_lines(url, findings):
+        if line.strip():
+            record = _parsed(line, number, findings, shape)
+            if record is not None:
+                yield number, record
+
+
+def _parsed(line: str, number: int, findings: Findings, shape: str) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:

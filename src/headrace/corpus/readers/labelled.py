@@ -20,7 +20,7 @@ from typing import Any
 
 from headrace.config.messages import did_you_mean
 from headrace.corpus.readers.findings import Findings
-from headrace.corpus.readers.jsonl import identifier_of, parse_record
+from headrace.corpus.readers.jsonl import identifier_of, numbered_objects
 from headrace.corpus.readers.lines import numbered_lines
 from headrace.shards import storage
 from headrace.shards.sample import Sample, make_sample
@@ -107,19 +107,10 @@ def read_labelled(
     """Yield one sample a row; problems go to ``findings``."""
     columns = columns or Columns()
     stem = storage.name_of(url).partition(".")[0]
-    roles: _Roles | None = None
-    rows = (_rows if format == "glue_tsv" else _objects)(url, findings)
-    for number, row in rows:
-        if roles is None:
-            roles = _roles(row, columns, 1 if format == "glue_tsv" else number, findings)
-            if roles is None:
-                return
+    for number, row, roles in _rows_with_roles(url, format, columns, findings, labelled=True):
         before = findings.total
         members = _members(row, roles, columns, number, findings)
-        given = row.get(roles.identifier) if roles.identifier else None
-        if roles.row_number and row.get(roles.row_number) not in (None, ""):
-            given = f"{stem}-{row[roles.row_number]}"
-        identifier = identifier_of(given, stem, number, findings)
+        identifier = _identifier(row, roles, stem, number, findings)
         if identifier is None or findings.total > before:
             continue
         metadata = {"id": identifier, "language": language, **members}
@@ -135,28 +126,52 @@ def read_labelled(
             findings.add(number, "not Unicode text: half of a surrogate pair, or NaN")
 
 
-def read_texts(
+def read_unlabelled(
     url: str, format: str, findings: Findings, columns: Columns | None = None
-) -> Iterator[tuple[int, str | None, dict[str, Any]]]:
-    """Yield line number, id (or None) and ``text`` with ``pair`` of each row; labels do not matter.
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield line number, and ``id``, ``text`` and maybe ``pair`` of each row; labels do not matter.
 
     Problems go to ``findings``.
     """
+    stem = storage.name_of(url).partition(".")[0]
     columns = columns or Columns()
-    roles: _Roles | None = None
-    rows = (_rows if format == "glue_tsv" else _objects)(url, findings)
-    for number, row in rows:
-        if roles is None:
-            header = 1 if format == "glue_tsv" else number
-            roles = _roles(row, columns, header, findings, labelled=False)
-            if roles is None:
-                return
+    for number, row, roles in _rows_with_roles(url, format, columns, findings, labelled=False):
         before = findings.total
         members = _texts_of(row, roles, number, findings)
-        name = roles.identifier or roles.row_number
+        identifier = _identifier(row, roles, stem, number, findings)
         if findings.total == before:
-            given = row.get(name) if name else None
-            yield number, None if given in (None, "") else str(given), members
+            yield number, {"id": identifier, **members}
+
+
+def _rows_with_roles(
+    url: str, format: str, columns: Columns, findings: Findings, *, labelled: bool
+) -> Iterator[tuple[int, dict[str, Any], _Roles]]:
+    """Rows with their line numbers and what their columns are.
+
+    That is told from the header of a table, and from each line of JSON by itself.
+    """
+    if format == "glue_jsonl":
+        for number, row in numbered_objects(url, findings, f"Write {_SHAPE}"):
+            roles = _roles(row, columns, number, findings, labelled=labelled)
+            if roles is not None:
+                yield number, row, roles
+        return
+    roles = None
+    for number, row in _rows(url, findings):
+        if roles is None:
+            roles = _roles(row, columns, 1, findings, labelled=labelled)
+            if roles is None:
+                return
+        yield number, row, roles
+
+
+def _identifier(
+    row: Mapping[str, Any], roles: _Roles, stem: str, number: int, findings: Findings
+) -> str | None:
+    given = row.get(roles.identifier) if roles.identifier else None
+    if roles.row_number and row.get(roles.row_number) not in (None, ""):
+        given = f"{stem}-{row[roles.row_number]}"
+    return identifier_of(given, stem, number, findings)
 
 
 def _rows(url: str, findings: Findings) -> Iterator[tuple[int, dict[str, str]]]:
@@ -180,15 +195,6 @@ def _rows(url: str, findings: Findings) -> Iterator[tuple[int, dict[str, str]]]:
             yield number, dict(zip(header, cells, strict=True))
 
 
-def _objects(url: str, findings: Findings) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in numbered_lines(url, findings):
-        if not line.strip():
-            continue
-        record = parse_record(line, number, findings, f"Write {_SHAPE}")
-        if record is not None:
-            yield number, record
-
-
 def _texts(there: set[str]) -> tuple[str, str | None] | None:
     """The columns of the first and the second text."""
     for first, second in _TEXTS:
@@ -203,7 +209,7 @@ def _roles(
     number: int,
     findings: Findings,
     *,
-    labelled: bool = True,
+    labelled: bool,
 ) -> _Roles | None:
     """Which columns are what; None, and findings, if a text, or label and score, are not found."""
     there = ", ".join(row)[:200]

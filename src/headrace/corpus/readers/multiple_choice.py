@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.corpus.readers.findings import Findings
-from headrace.corpus.readers.jsonl import identifier_of, parse_record
-from headrace.corpus.readers.lines import numbered_lines
+from headrace.corpus.readers.jsonl import identifier_of, numbered_objects
 from headrace.shards import storage
 from headrace.shards.sample import Sample, make_sample
 
@@ -97,12 +96,7 @@ def read_questions(
     """
     layout = CHOICE_LAYOUTS[format]
     stem = storage.name_of(url).partition(".")[0]
-    for number, line in numbered_lines(url, findings):
-        if not line.strip():
-            continue
-        record = parse_record(line, number, findings, layout.shape)
-        if record is None:
-            continue
+    for number, record in numbered_objects(url, findings, layout.shape):
         held = [record.pop(name) for name in layout.identifiers if name in record]
         identifier = identifier_of(held[0] if held else None, stem, number, findings)
         question = _question(record, layout, number, findings)
