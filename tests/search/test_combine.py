@@ -76,8 +76,8 @@ def _random_trials(generator, groups, penalty, count=60):
 def test_a_strong_shape_is_identified():
     generator = np.random.default_rng(0)
     found = combine([_random_trials(generator, 3, 1.0) for _ in range(6)], resamples=400)
-    assert found.bounds.is_identified
-    assert found.bounds.deviates.tolist() == [True, False, True]
+    assert found.by_trials.is_identified
+    assert found.by_trials.deviates.tolist() == [True, False, True]
     assert found.ratios[0] < 1 < found.ratios[2]
 
 
@@ -88,7 +88,7 @@ def test_intervals_are_as_wide_as_they_say():
     held, identified = [], 0
     for number in range(60):
         trials = [_random_trials(generator, 4, 0.0, count=40) for _ in range(2)]
-        bounds = combine(trials, resamples=200, seed=number).bounds
+        bounds = combine(trials, resamples=200, seed=number).by_trials
         held += [low < 1e-5 < high for low, high in bounds.rates]
         identified += bounds.is_identified
     assert np.mean(held) > 0.92
@@ -98,13 +98,42 @@ def test_intervals_are_as_wide_as_they_say():
 def test_intervals_hold_the_rates_and_the_draws_follow_from_the_seed():
     trials = [_random_trials(np.random.default_rng(3), 4, 0.3)]
     one, same, other = (combine(trials, resamples=200, seed=seed) for seed in (1, 1, 2))
-    assert np.array_equal(one.bounds.rates, same.bounds.rates)
-    assert not np.array_equal(one.bounds.rates, other.bounds.rates)
-    assert (one.bounds.rates[:, 0] <= one.rates).all()
-    assert (one.rates <= one.bounds.rates[:, 1]).all()
-    assert (one.bounds.simultaneous[:, 0] <= one.bounds.ratios[:, 0]).all()
+    assert np.array_equal(one.by_trials.rates, same.by_trials.rates)
+    assert not np.array_equal(one.by_trials.rates, other.by_trials.rates)
+    assert (one.by_trials.rates[:, 0] <= one.rates).all()
+    assert (one.rates <= one.by_trials.rates[:, 1]).all()
+    assert (one.by_trials.simultaneous[:, 0] <= one.by_trials.ratios[:, 0]).all()
 
 
 def test_too_few_trials_have_no_intervals():
     few = _random_trials(np.random.default_rng(3), 2, 1.0, count=9)
-    assert combine([few, _random_trials(np.random.default_rng(4), 2, 1.0)]).bounds is None
+    found = combine([few, _random_trials(np.random.default_rng(4), 2, 1.0)])
+    assert found.by_trials is None
+    assert combine([few]).by_pairs is None
+
+
+def test_intervals_over_pairs_by_hand():
+    """Logarithms to base 10 of 1 group in 3 pairs: -6, -5, -4. Mean -5, standard error 1 / sqrt(3),
+    quantile of t with 2 degrees of freedom 4.302653: -5 +- 2.484138."""
+    pairs = [Trials(np.array([[rate]]), np.array([1.0])) for rate in (1e-6, 1e-5, 1e-4)]
+    bounds = combine(pairs).by_pairs
+    assert np.log10(bounds.rates[0]) == pytest.approx([-7.484138, -2.515862], abs=1e-5)
+    assert bounds.ratios[0] == pytest.approx([1, 1])
+    assert not bounds.is_identified
+
+
+def test_intervals_over_pairs_do_not_take_gathered_trials_for_certainty():
+    """As a sampler leaves them: each pair's trials lie close to a place that chance has chosen."""
+    generator = np.random.default_rng(0)
+    by_trials, by_pairs = 0, 0
+    for number in range(40):
+        places = generator.uniform(-6, -4, (3, 4))
+        pairs = [
+            Trials(10 ** (place + generator.normal(0, 0.05, (30, 4))), generator.normal(size=30))
+            for place in places
+        ]
+        found = combine(pairs, resamples=100, seed=number)
+        by_trials += found.by_trials.is_identified
+        by_pairs += found.by_pairs.is_identified
+    assert by_trials == 40
+    assert by_pairs <= 6

@@ -40,6 +40,7 @@ def render_search(name: str, results: Mapping[str, Any]) -> str:
         notes=_notes(results),
         tiles=_tiles(results),
         verdict=verdict(combined),
+        over=combined["intervals_over"] if combined else None,
         distribution_figure=Markup(
             search_plots.distribution_plot(combined, flat and flat["combined"])
         )
@@ -75,7 +76,10 @@ def verdict(combined: Mapping[str, Any] | None) -> str:
     if combined is None:
         return "There is no distribution yet: a pair has no finished trial."
     if combined["is_identified"] is None:
-        return "There are no intervals yet: a pair has fewer than 10 finished trials."
+        return (
+            "Whether the shape is identified cannot be said yet: it takes two pairs, or, in a "
+            "random search, 10 finished trials."
+        )
     rates = combined["rates"]
     if len(rates) == 1:
         return "There is one group, so there is no shape."
@@ -83,7 +87,8 @@ def verdict(combined: Mapping[str, Any] | None) -> str:
     named = ", ".join(away)
     if combined["is_identified"]:
         return (
-            "The shape is identified: taken together, the intervals leave out one rate for all. "
+            f"The shape is identified: over the {combined['intervals_over']}, the intervals taken "
+            "together leave out one rate for all. "
             f"Groups whose own interval leaves out the geometric mean: {named}."
         )
     return "The shape is not identified: one rate for all is within the intervals." + (
@@ -159,6 +164,7 @@ def _distribution_table(combined: Mapping[str, Any]) -> Table:
                 name,
                 f"{facts['rate']:.2e}",
                 _interval(bounds, ".1e"),
+                _interval(facts["interval_over_trials"], ".1e"),
                 f"{facts['ratio']:.2f}",
                 _interval(ratio, ".2f"),
                 {None: numbers.MISSING, True: "yes", False: "no"}[facts["deviates"]],
@@ -166,7 +172,8 @@ def _distribution_table(combined: Mapping[str, Any]) -> Table:
             )
         )
     columns = (
-        "Group", "Rate", "95 % interval", "Ratio to mean", "95 % interval", "Leaves out 1", *pairs,
+        "Group", "Rate", "95 % interval", "Over trials", "Ratio to mean", "95 % interval",
+        "Leaves out 1", *pairs,
     )  # fmt: skip
     return Table("Combined learning rates", columns, tuple(rows))
 

@@ -36,7 +36,7 @@ class Trials:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What the bootstrap says about the rates; each array is (groups, 2): lower, upper."""
+    """Between which rates the combined ones may lie; each array is (groups, 2): lower, upper."""
 
     rates: Array
     """Of each rate."""
@@ -67,8 +67,12 @@ class Combined:
     """(groups,)."""
     by_pair: Array
     """What equation (1) gives for each pair, (pairs, groups)."""
-    bounds: Bounds | None
-    """None where a pair has fewer than ``LEAST_TRIALS`` trials: they would be far too narrow."""
+    by_trials: Bounds | None
+    """Bootstrap over the trials of each pair; None where one has fewer than ``LEAST_TRIALS``. They
+    hold what they say only if trials were drawn by chance: a sampler that learns gathers its
+    trials in one place, and the bootstrap takes that for certainty."""
+    by_pairs: Bounds | None
+    """Student's t over the pairs, each a search of its own; None of a single pair."""
 
     @property
     def ratios(self) -> Array:
@@ -128,7 +132,7 @@ def combine(
     by_pair = np.stack([weighted_geometric_mean(trials, base) for trials in pairs])
     rates: Array = np.exp(np.log(by_pair).mean(axis=0))
     if min(len(trials.values) for trials in pairs) < LEAST_TRIALS:
-        return Combined(rates, by_pair, None)
+        return Combined(rates, by_pair, None, _bounds_by_pairs(by_pair))
     generator = np.random.default_rng(seed)
     drawn = np.log(rates) + np.mean(
         [_deviations(trials, base, resamples, generator) for trials in pairs], axis=0
@@ -140,9 +144,37 @@ def combine(
         Bounds(
             rates=np.exp(_interval(drawn, LEVEL)),
             ratios=np.exp(_interval(relative, LEVEL)),
-            simultaneous=np.exp(_interval(relative, 1 - (1 - LEVEL) / len(rates))),
+            simultaneous=np.exp(_interval(relative, _simultaneous(len(rates)))),
         ),
+        _bounds_by_pairs(by_pair),
     )
+
+
+def _bounds_by_pairs(by_pair: Array) -> Bounds | None:
+    """Intervals of the means over pairs, from how far the pairs differ."""
+    from scipy.stats import t
+
+    count, groups = by_pair.shape
+    if count < 2:
+        return None
+    logs = np.log(by_pair)
+    relative = logs - logs.mean(axis=1, keepdims=True)
+
+    def interval(values: Array, level: float) -> Array:
+        spread = values.std(axis=0, ddof=1) / np.sqrt(count) * t.ppf((1 + level) / 2, count - 1)
+        middle = values.mean(axis=0)
+        bounds: Array = np.exp(np.stack([middle - spread, middle + spread], axis=1))
+        return bounds
+
+    return Bounds(
+        rates=interval(logs, LEVEL),
+        ratios=interval(relative, LEVEL),
+        simultaneous=interval(relative, _simultaneous(groups)),
+    )
+
+
+def _simultaneous(groups: int) -> float:
+    return 1 - (1 - LEVEL) / groups
 
 
 def _deviations(

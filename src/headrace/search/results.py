@@ -18,7 +18,7 @@ from headrace import __version__
 from headrace.report.search_page import render_search
 from headrace.search import combine
 from headrace.search.claims import finished
-from headrace.search.combine import Combined, Trials
+from headrace.search.combine import Bounds, Combined, Trials
 from headrace.search.rates import distribution_of
 from headrace.search.study import Part, Study
 from headrace.search.study_file import FLAT
@@ -78,8 +78,8 @@ def _search(study: Study, parts: Sequence[Part]) -> dict[str, Any]:
     if not all(len(trials.values) for trials in ranked):
         return found
     combined = combine.combine(ranked, seed=study.file.sampler_seed)
-    found["combined"] = _as_json(combined, parts)
-    bounds = combined.bounds
+    bounds, source = bounds_of(combined, study.file.sampler)
+    found["combined"] = _as_json(combined, parts, bounds, source)
     names = parts[0].groups
     whole = all(len(finished(part)) >= study.file.trials for part in parts)
     flat = parts[0].is_flat
@@ -90,6 +90,7 @@ def _search(study: Study, parts: Sequence[Part]) -> dict[str, Any]:
             dict(zip(names, map(float, combined.rates), strict=True)),
             study=f"{study.file.name}: {len(parts)} pairs, "
             f"{min(len(trials.values) for trials in ranked)} trials each"
+            + ("" if source is None else f", intervals over the {source}")
             + ("" if whole else ", not finished"),
             seeds=study.file.seeds,
             intervals=None
@@ -122,15 +123,26 @@ def ranked_trials(part: Part) -> Trials:
     return Trials(rates.reshape(len(trials), len(part.groups)), places)
 
 
-def _as_json(combined: Combined, parts: Sequence[Part]) -> dict[str, Any]:
-    bounds = combined.bounds
+def bounds_of(combined: Combined, sampler: str) -> tuple[Bounds | None, str | None]:
+    """The intervals that hold what they say for a sampler, and what they were made over."""
+    if sampler == "random" and combined.by_trials is not None:
+        return combined.by_trials, "trials"
+    return combined.by_pairs, None if combined.by_pairs is None else "pairs"
+
+
+def _as_json(
+    combined: Combined, parts: Sequence[Part], bounds: Bounds | None, source: str | None
+) -> dict[str, Any]:
+    trials = combined.by_trials
     return {
+        "intervals_over": source,
         "geometric_mean": float(np.exp(np.log(combined.rates).mean())),
         "is_identified": None if bounds is None else bounds.is_identified,
         "rates": {
             name: {
                 "rate": float(combined.rates[number]),
                 "interval": None if bounds is None else bounds.rates[number].tolist(),
+                "interval_over_trials": None if trials is None else trials.rates[number].tolist(),
                 "ratio": float(combined.ratios[number]),
                 "ratio_interval": None if bounds is None else bounds.ratios[number].tolist(),
                 "deviates": None if bounds is None else bool(bounds.deviates[number]),
