@@ -101,14 +101,7 @@ def section_problems(
 
 def _fields_at(location: Sequence[int | str], root: type[BaseModel]) -> list[str]:
     """Return the keys that the schema allows at a place, as pydantic names it."""
-    models: list[type[BaseModel]] = [root]
-    for part in location:
-        if isinstance(part, int):
-            continue
-        tagged = [model for model in models if part == _tag(model)]
-        fields = [model.model_fields[part] for model in models if part in model.model_fields]
-        inner = [found for field in fields for found in _models_in(field.annotation)]
-        models = tagged or inner or models  # a name that the user chose stands between the two
+    models = _walk(location, root)[0]
     return list(
         dict.fromkeys(
             field.alias or key for model in models for key, field in model.model_fields.items()
@@ -118,22 +111,38 @@ def _fields_at(location: Sequence[int | str], root: type[BaseModel]) -> list[str
 
 def _tags_at(location: Sequence[int | str], root: type[BaseModel]) -> list[str]:
     """Return the values that `type` may have at a place with sections of several types."""
-    field = root.model_fields[str(location[-1])]
-    return [tag for model in _models_in(field.annotation) if (tag := _tag(model))]
+    return [tag for model in _walk(location, root)[0] if (tag := _tag(model))]
 
 
 def _without_tags(location: Sequence[int | str], root: type[BaseModel]) -> list[int | str]:
     """Return a place as a user writes it: pydantic puts the type of a section behind its name."""
-    return [
-        part
-        for number, part in enumerate(location)
-        if not (number and part in _tags_of(location[number - 1], root))
-    ]
+    return _walk(location, root)[1]
 
 
-def _tags_of(name: int | str, root: type[BaseModel]) -> list[str]:
-    field = root.model_fields.get(str(name))
-    return _tags_at([name], root) if field is not None and field.discriminator else []
+def _walk(
+    location: Sequence[int | str], root: type[BaseModel]
+) -> tuple[list[type[BaseModel]], list[int | str]]:
+    """Go to a place, as pydantic names it.
+
+    Returns:
+        The sections that may be there, and the place without the types of sections.
+    """
+    models: list[type[BaseModel]] = [root]
+    place: list[int | str] = []
+    for part in location:
+        tagged = [model for model in models if len(models) > 1 and part == _tag(model)]
+        if tagged:
+            models = tagged
+            continue
+        place.append(part)
+        fields = [
+            model.model_fields[part]
+            for model in models
+            if isinstance(part, str) and part in model.model_fields
+        ]
+        inner = [found for field in fields for found in _models_in(field.annotation)]
+        models = inner or models  # a name that the user chose stands between the two
+    return models, place
 
 
 def _tag(model: type[BaseModel]) -> str | None:
