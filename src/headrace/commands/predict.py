@@ -154,8 +154,8 @@ def _carry_out(arguments: argparse.Namespace, work: _Work) -> int:
         part, became = work.cut_parts
         samples = sum(map(bool, lost))
         print(
-            f"warning: {counted(sum(lost), part)} {became} in {counted(samples, work.noun)} beyond "
-            f"{model.max_length} tokens; raise --max-length if the model can",
+            f"warning: {counted(sum(lost), part)} in {counted(samples, work.noun)} beyond "
+            f"{model.max_length} tokens, {became}; raise --max-length if the model can",
             file=sys.stderr,
         )
     print(f"{counted(written, work.noun)}: {arguments.output}")
