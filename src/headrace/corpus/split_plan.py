@@ -11,12 +11,17 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+import xxhash
 from numpy.typing import NDArray
 
 from headrace.errors import CorpusError, Problem, UserError
 from headrace.shards import storage
 
 FILE = "parts.parquet"
+_UNREADABLE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, pyarrow.ArrowException,
+)  # fmt: skip
+"""What a damaged Parquet file is met with."""
 OTHER_SPLIT = "Choose another --output, or give --overwrite"
 
 
@@ -45,24 +50,33 @@ def write_plan(output_url: str, plan: Plan, fingerprint: str, settings: Mapping[
     parts = pyarrow.DictionaryArray.from_arrays(
         pyarrow.array(plan.parts), pyarrow.array(settings["names"], pyarrow.string())
     )
+    about = {
+        "fingerprint": fingerprint,
+        "settings": json.dumps(settings),
+        "facts": json.dumps(plan.facts),
+        "tables": json.dumps(plan.tables),
+    }
     table = pyarrow.table(
         {"row": plan.numbers, "id": pyarrow.array(plan.keys, pyarrow.string()), "part": parts},
-        metadata={
-            "fingerprint": fingerprint,
-            "settings": json.dumps(settings),
-            "facts": json.dumps(plan.facts),
-            "tables": json.dumps(plan.tables),
-        },
+        metadata={**about, "digest": _digest(plan, about)},
     )
     buffer = io.BytesIO()
-    pyarrow.parquet.write_table(table, buffer, write_page_checksum=True)
+    pyarrow.parquet.write_table(table, buffer)
     storage.make_folder(output_url)
     storage.write_atomically(storage.join(output_url, FILE), buffer.getvalue())
 
 
 def _parquet(output_url: str) -> pyarrow.Table:
     data = storage.read_bytes(storage.join(output_url, FILE))
-    return pyarrow.parquet.read_table(io.BytesIO(data), page_checksum_verification=True)
+    return pyarrow.parquet.read_table(io.BytesIO(data))
+
+
+def _digest(plan: Plan, about: Mapping[str, str]) -> str:
+    """xxh3-128 (hex) over all that the file says: Parquet has no checksum of its metadata."""
+    digest = xxhash.xxh3_128(np.ascontiguousarray(plan.numbers, np.int64).data)
+    digest.update(np.ascontiguousarray(plan.parts, np.int32).data)
+    digest.update(json.dumps([plan.keys, sorted(about.items())]).encode())
+    return digest.hexdigest()
 
 
 def read_plan(output_url: str, fingerprint: str, settings: Mapping[str, Any]) -> Plan | None:
@@ -77,6 +91,7 @@ def read_plan(output_url: str, fingerprint: str, settings: Mapping[str, Any]) ->
     try:
         table = _parquet(output_url)
         about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+        digest = about.pop("digest")
         old = json.loads(about["settings"])
         same = about["fingerprint"] == fingerprint
         facts, tables = json.loads(about["facts"]), json.loads(about["tables"])
@@ -89,10 +104,12 @@ def read_plan(output_url: str, fingerprint: str, settings: Mapping[str, Any]) ->
             facts,
             tables,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if digest != _digest(plan, about):
+            raise ValueError("it is not what was written")
+    except _UNREADABLE as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         what = f"the plan of the split cannot be read: {reason}"
-        raise CorpusError(Problem(what, url, None, "Delete it, or give --overwrite")) from error
+        raise CorpusError(Problem(what, url, None, "Give --overwrite")) from error
     if not same:
         differing = [
             f"{key} is {json.dumps(old.get(key))}, not {json.dumps(settings.get(key))}"
@@ -108,6 +125,6 @@ def names_in_plan(output_url: str) -> list[str]:
     """The names of the parts of whatever plan is in the folder; none if there is no whole one."""
     try:
         names = json.loads(_parquet(output_url).schema.metadata[b"settings"])["names"]
-    except (OSError, UserError, ValueError, KeyError, TypeError):
+    except (UserError, *_UNREADABLE):
         return []
     return [str(name) for name in names]
