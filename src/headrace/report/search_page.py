@@ -91,11 +91,15 @@ def verdict(combined: Mapping[str, Any] | None) -> str:
             "together leave out one rate for all. "
             f"Groups whose own interval leaves out the geometric mean: {named}."
         )
-    return "The shape is not identified: one rate for all is within the intervals." + (
-        f" By itself, the interval of {named} leaves out the geometric mean, as that of one "
-        "group in twenty does by chance."
+    chance = (
+        f"By itself, the interval of {named} leaves out the geometric mean, as that of one group "
+        "in twenty does by chance."
         if away
-        else " No interval leaves out the geometric mean."
+        else "No interval leaves out the geometric mean."
+    )
+    return (
+        f"The shape is not identified: over the {combined['intervals_over']}, one rate for all is "
+        f"within the intervals. {chance}"
     )
 
 
