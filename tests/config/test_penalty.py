@@ -71,11 +71,13 @@ def test_a_penalty_is_part_of_the_resolved_config(load, tmp_path, penalty, first
         ({**EWC, "fit_head": 3}, False, "fit_head", 'only with "of": "masked_lm"'),
         ({**MASKED_LM, "decay": 0.5}, False, "decay", 'only with "of": "stages"'),
         ({**EWC, "of": "masked_lm"}, False, "text", "are missing"),
+        ({**MASKED_LM, "cache_dir": "s3://a"}, True, "cache_dir", "a local folder is needed"),
         (MASKED_LM, False, "of", "needs a pretrained model|there is none"),
     ],
 )
 def test_what_cannot_be_is_refused_at_its_place(load, penalty, first, where, what):
-    found = problems_of(load, penalty, first=first)
+    changes = PRETRAINED if "cache_dir" in penalty else {}
+    found = problems_of(load, penalty, first=first, **changes)
     path = f"headrace.stages.{0 if first else 1}.penalty"
     path += f".{where}" if where else ""
     assert path in found, found

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from headrace.config.checks import check_deepspeed_section, check_stages
 from headrace.config.object_file import read_object, section_problems
-from headrace.config.penalty_checks import check_penalties
+from headrace.config.penalty_checks import check_penalties, folders_of_penalties
 from headrace.config.schema import HeadraceConfig
 from headrace.counts import counted
 from headrace.errors import ConfigError, Problem
@@ -102,6 +102,7 @@ def load_run_config(
             ("headrace.data.cache_dir", headrace.data.cache_dir),
             *([("headrace.data.shard_cache.folder", shard_cache.folder)] if shard_cache else []),
             *([("headrace.selection.cache_dir", selection.cache_dir)] if selection else []),
+            *folders_of_penalties(headrace),
         )
         for problem in _local_folder_problems(where, folder)
     ]

@@ -34,6 +34,15 @@ def check_penalties(config: HeadraceConfig, deepspeed: Mapping[str, Any]) -> lis
     return problems
 
 
+def folders_of_penalties(config: HeadraceConfig) -> list[tuple[str, str]]:
+    """Return the folders that penalties name, each with its JSON path."""
+    return [
+        (f"headrace.stages.{number}.penalty.cache_dir", stage.penalty.cache_dir)
+        for number, stage in enumerate(config.stages)
+        if isinstance(stage.penalty, EwcConfig) and stage.penalty.cache_dir is not None
+    ]
+
+
 def _check(
     config: HeadraceConfig, stage: StageConfig, penalty: L2SpConfig | EwcConfig, where: str
 ) -> Iterator[Problem]:

@@ -140,7 +140,7 @@ def stored_fisher(
     if not gather_json(world.is_main and path.exists(), world)[0]:
         found = measure()
         with failing_together(world):
-            if world.is_main:
+            if world.is_main and not path.exists():  # another job may have been faster
                 path.parent.mkdir(parents=True, exist_ok=True)
                 content = save(dict(found), metadata={"format": FORMAT, **facts})
                 storage.write_atomically(str(path), content)
