@@ -31,11 +31,14 @@ def is_gone(other: Mapping[str, Any]) -> bool:
     if (other["host"], other["namespace"]) != (me["host"], me["namespace"]):
         return False
     try:
-        # a number may have been given to another process since
-        started: float = psutil.Process(other["pid"]).create_time()
-        return abs(started - float(other["started"])) > 1
+        process = psutil.Process(other["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:  # dead, and nobody has asked how
+            return True
+        started: float = process.create_time()
     except psutil.NoSuchProcess:
         return True
+    # a number may have been given to another process since
+    return abs(started - float(other["started"])) > 1
 
 
 def _namespace() -> str:
