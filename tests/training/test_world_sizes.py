@@ -43,6 +43,15 @@ MORE = {
     **{f"bf16-{stage}": {STAGE: stage, "bf16.enabled": True} for stage in range(4)},
     "sgd": {STAGE: 3, "optimizer": SGD, "zero_allow_untested_optimizer": True},
     "small_sub_groups": {"zero_optimization": {"stage": 3, "sub_group_size": 3000}},
+    **{
+        f"offload-{stage}": {
+            "zero_optimization": {"stage": stage, "offload_optimizer": {"device": "cpu"}},
+            "zero_force_ds_cpu_optimizer": False,
+            "zero_allow_untested_optimizer": True,
+            "optimizer": {"type": "AdamW", "params": {"lr": 2e-3, "torch_adam": True}},
+        }
+        for stage in (2, 3)
+    },
     "micro_batches": {STAGE: 1, "train_micro_batch_size_per_gpu": 2},
     "tokens": {STAGE: 2, "headrace.batching": TOKENS},
     "packed": {STAGE: 1, "headrace.batching": PACKED},
@@ -205,9 +214,10 @@ def load_on_one_rank(few, small_corpus, world, tmp_path):
 @pytest.mark.parametrize("name", FEW)
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_the_weights_are_those_that_deepspeed_finds_in_the_checkpoint(
-    few, name, stage, load_on_one_rank
+    few, name, stage, load_on_one_rank, caplog
 ):
     """Frozen ones too: those of the engine begin otherwise.  Loading writes nothing."""
+    caplog.set_level("INFO")
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     folder = few / f"{name}-2"
@@ -216,6 +226,7 @@ def test_the_weights_are_those_that_deepspeed_finds_in_the_checkpoint(
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     theirs = get_fp32_state_dict_from_zero_checkpoint(str(next(folder.glob("step-*"))), "state")
     assert steps == 5
+    assert "was written with world_size 2" in caplog.text
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 

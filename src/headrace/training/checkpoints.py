@@ -163,13 +163,16 @@ class Checkpoints:
             loaded, client_state = engine.load_checkpoint(str(path), tag="state")
             if loaded is None:
                 raise HeadraceError(f"DeepSpeed could not load the checkpoint {path}")
-        if self.world.is_main and "world_size" in different:
+        if different and self.world.is_main:
+            was, now = (
+                ", ".join(f"{key} {layout[key]}" for key in different) for layout in (marker, here)
+            )
             logger.info(
-                "checkpoint %s of %s ranks goes on with %s: the same samples in the same order; "
-                "dropout, which depends on the rank, is another",
+                "checkpoint %s was written with %s and goes on with %s: samples and their order "
+                "stay the same, dropout is drawn by rank",
                 path,
-                marker["world_size"],
-                self.world.size,
+                was,
+                now,
             )
         state: dict[str, Any] = json.loads(client_state["headrace"])
         return state
