@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headrace.cli import main
 from headrace.selection.checkpoint import Checkpoint, stage_of
 from headrace.selection.ranks import Ranks
 
@@ -35,15 +36,19 @@ def files(clusters, tmp_path_factory):
     return folder
 
 
+def command_of(files, output, options):
+    return [
+        "select", "--vectors", str(files / "vectors.npy"), "--ids", str(files / "ids.txt"),
+        "--output", str(output), "--checkpoint-seconds", "0", *options,
+    ]  # fmt: skip
+
+
 def start(files, output, options, *, die=("never", 0, 0), ranks=1):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [
-        sys.executable, str(WORKER), *map(str, die), "select", "--vectors",
-        str(files / "vectors.npy"), "--ids", str(files / "ids.txt"), "--output", str(output),
-        "--checkpoint-seconds", "0", *options,
-    ]  # fmt: skip
+    words = command_of(files, output, options)
+    command = [sys.executable, str(WORKER), *map(str, die), *words]
     several = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
     return [
         subprocess.Popen(
@@ -87,7 +92,7 @@ def uninterrupted(files, tmp_path_factory):
     def of(name):
         if name not in found:
             output = tmp_path_factory.mktemp("whole") / name
-            assert select(files, output, RUNS[name])[0] == [0]
+            assert main(command_of(files, output, RUNS[name])) == 0
             assert not (output / ".checkpoint").exists()
             found[name] = result(output)
         return found[name]

@@ -31,7 +31,7 @@ def alone(folder, run_ranks):
     return run_ranks(WORKER, folder, 1)
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("ranks", [3, pytest.param(4, marks=pytest.mark.extended)])
 def test_graph_and_choice_are_the_same_on_any_number_of_ranks(folder, alone, run_ranks, ranks):
     assert run_ranks(WORKER, folder, ranks) == alone
     assert "cannot be written" in alone[-1][0]

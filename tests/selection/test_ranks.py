@@ -43,7 +43,10 @@ def alone(folder, run_ranks):
     return run_ranks(WORKER, folder, 1)
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.extended), 4])
+@pytest.mark.parametrize(
+    "ranks",
+    [pytest.param(2, marks=pytest.mark.extended), 3, pytest.param(4, marks=pytest.mark.extended)],
+)
 def test_the_choice_is_the_same_on_any_number_of_ranks(folder, alone, run_ranks, ranks):
     together = run_ranks(WORKER, folder, ranks)
     for case, one, many in zip(CASES, alone, together, strict=False):
