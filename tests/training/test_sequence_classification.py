@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,9 @@ from headrace.training.model import new_model
 from headrace.training.run import check_run, train_in_group
 from headrace.training.signals import StopFlag
 from headrace.training.stages import expand_stages
+
+WORKER = Path(__file__).parent / "workers" / "several_runs.py"
+TOKENS = {"type": "tokens", "tokens_per_batch": 600, "window_batches": 4}
 
 
 @pytest.fixture(scope="module")
@@ -333,3 +337,59 @@ def test_a_dry_run_names_the_heads(label_corpus, tmp_path, capsys):
     config = label_corpus.write_config(tmp_path / "run.json", tmp_path / "run", **changes)
     assert main(["train", "--ds_config", str(config), "--dry-run"]) == 2
     assert "they cannot be packed" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def joint_runs(label_corpus, launcher, tmp_path_factory):
+    """Folders of runs of all heads at once by name, made by one pair of ranks."""
+    folder = tmp_path_factory.mktemp("joint")
+    whole = {"headrace.stages": [{"name": "joint", "epochs": 12}], "zero_optimization.stage": 2}
+    few = {
+        "headrace.stages": [{"name": "joint", "epochs": 2, "max_steps": 14}],
+        **{"zero_optimization.stage": 1, "headrace.batching": TOKENS},
+    }
+    jobs, outputs = [], {}
+    for name, changes, stop_after in (
+        ("learned", {**whole, "headrace.model.dropout": 0.0}, None),
+        ("first", few, None),
+        ("stopped", few, 6),
+    ):
+        outputs[name] = folder / name
+        config = label_corpus.write_config(folder / f"{name}.json", outputs[name], **changes)
+        jobs.append({"config": str(config), "stop_after": stop_after})
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    finished = launcher.run(WORKER, str(folder / "jobs.json"))
+    assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
+    return outputs
+
+
+@pytest.mark.slow
+def test_a_small_network_learns_labels_pairs_and_scores_at_once(joint_runs):
+    (entry,) = json.loads((joint_runs["learned"] / "results.json").read_text())["stages"]
+    metrics = entry["metrics"]
+    assert metrics["weather"]["accuracy"] > 0.95
+    assert metrics["weather"]["matthews"] > 0.9
+    assert set(metrics["weather"]["subsets"]) == {"a", "b"}
+    assert metrics["pairs"]["accuracy"] > metrics["pairs"]["majority"] + 0.15
+    assert metrics["wetness"]["spearman"] > 0.9
+    assert metrics["wetness"]["mean_squared_error"] < 0.3
+
+
+@pytest.mark.slow
+def test_a_run_of_several_heads_goes_on_with_equal_losses(joint_runs, read_losses):
+    first, stopped = read_losses(joint_runs["first"]), read_losses(joint_runs["stopped"])
+    assert len(first) > 14
+    assert first == stopped
+
+
+@pytest.mark.slow
+def test_reports_of_several_kinds_of_heads(joint_runs, capsys):
+    assert main(["report", str(joint_runs["learned"])]) == 0
+    text = (joint_runs["learned"] / "results.md").read_text()
+    columns = "| Language | Accuracy | Macro F1 | Matthews | Spearman | Pearson |"
+    assert f"{columns} Most frequent label |" in text
+    (row,) = (line for line in text.splitlines() if line.startswith("| wetness | – | – |"))
+    assert row.count("–") == 4
+    assert "squared errors" in text
+    page = (joint_runs["learned"] / "report.html").read_text()
+    assert "F1 of" not in page
