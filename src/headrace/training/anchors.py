@@ -145,7 +145,7 @@ def what_is_held(
                 )
             importance = pretrained.fisher(names, world)
         names = names & importance.keys()
-    weights = dict(anchored.named_parameters())
+    weights = dict(anchored.named_parameters(remove_duplicate=False))
     anchor = {name: weights[name].detach().float().cpu().clone() for name in names}
     return Held(penalty.weight, anchor, importance)
 
@@ -195,8 +195,9 @@ def _fisher_of(
         start_folder=branch.export_folder,
     )
     head = head_parameters(network)
-    weights = dict(network.named_parameters())
-    held = {name: weights[name] for name in parameter_names(network) if name not in head}
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    weights = {name: parameters[name] for name in parameter_names(network)}
+    held = {name: value for name, value in weights.items() if name not in head}
     sources = [data.train[language] for language in branch.languages]
     plan = opened.plan(branch, seed, data.train)
     left_out = [sorted(source.left_out) for source in sources]

@@ -7,10 +7,10 @@ in their place.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,17 @@ _CACHE = ".headrace/fisher"
 _MASKED_SHARE = 0.15
 _TEXTS_A_STEP = 32
 _RATE_OF_NEW_HEAD = 1e-3
+
+
+class MaskedText(NamedTuple):
+    """A text with a share of its tokens masked; int64 on the CPU."""
+
+    ids: torch.Tensor
+    """With masks, int64[tokens]."""
+    places: torch.Tensor
+    """Which of them are masked, int64[masked]."""
+    tokens: torch.Tensor
+    """What was there, int64[masked]."""
 
 
 class MaskedLanguageModel:
@@ -99,7 +110,11 @@ class MaskedLanguageModel:
         A collective.  It is kept in ``cache_dir``, under a name that says all it depends on.
         """
         fit = None if self.has_head else self.settings.fit_head
-        held = {n: p for n, p in self.network.named_parameters() if n in names}
+        held = {
+            name: parameter
+            for name, parameter in self.network.named_parameters(remove_duplicate=False)
+            if name in names
+        }
         hashed = held if fit else dict(self.network.named_parameters())
         facts = {
             "model": fingerprint_of(hashed),
@@ -123,8 +138,7 @@ class MaskedLanguageModel:
         self.network.to(world.device).eval()
         if fit is not None:
             self.fit_head(fit, world)
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name in held)
+        _train_only(self.network, held.values())
         texts = self.texts("fisher", self.settings.samples, world)
         found = mean_squared_gradients(
             self._losses_of_drawn_tokens(texts, world), held, total=len(texts), world=world
@@ -164,58 +178,67 @@ class MaskedLanguageModel:
             raise UserError(Problem("none of the chosen texts has a token", urls))
         return found
 
-    def _masked(self, ids: list[int], key: int, world: World) -> tuple[torch.Tensor, torch.Tensor]:
-        """A text with masks as int64[1, tokens], and which of its tokens are masked."""
+    def _masked(self, ids: list[int], key: int) -> MaskedText:
         special = set(self.tokenizer.all_special_ids)
         places = torch.tensor([n for n, token in enumerate(ids) if token not in special])
         random = torch.Generator().manual_seed(key)
         count = max(1, round(self.share * len(places)))
         chosen = places[torch.randperm(len(places), generator=random)[:count]]
-        masked = torch.tensor(ids)
-        masked[chosen] = self.tokenizer.mask_token_id
-        return masked[None].to(world.device), chosen.to(world.device)
+        whole = torch.tensor(ids)
+        masked = whole.clone()
+        masked[chosen] = int(self.tokenizer.mask_token_id)
+        return MaskedText(masked, chosen, whole[chosen])
 
     def _losses_of_drawn_tokens(
         self, texts: Sequence[list[int]], world: World
     ) -> Iterator[torch.Tensor]:
         for number in range(world.rank, len(texts), world.size):
             key = derive_key("masked LM tokens", self.seed, number)
-            masked, chosen = self._masked(texts[number], key, world)
-            logits = self._logits(masked, chosen)
+            logits = self._logits([self._masked(texts[number], key)], world)
             random = torch.Generator().manual_seed(derive_key("masked LM draws", self.seed, number))
             drawn = torch.multinomial(logits.detach().softmax(-1).cpu(), 1, generator=random)[:, 0]
             yield cross_entropy(logits, drawn.to(world.device), reduction="sum")
 
-    def _logits(self, masked: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    def _logits(self, texts: Sequence[MaskedText], world: World) -> torch.Tensor:
+        """The logits of all masked tokens of some texts, fp32[tokens, vocabulary]."""
+        sizes = [len(text.ids) for text in texts]
+        ids = torch.full((len(texts), max(sizes)), int(self.tokenizer.pad_token_id or 0))
+        mask = torch.zeros_like(ids)
+        for row, text in enumerate(texts):
+            ids[row, : sizes[row]] = text.ids
+            mask[row, : sizes[row]] = 1
+        rows = torch.cat([torch.full_like(text.places, row) for row, text in enumerate(texts)])
+        places = torch.cat([text.places for text in texts])
         network: Any = self.network
         logits: torch.Tensor = network(
-            input_ids=masked, attention_mask=torch.ones_like(masked)
+            input_ids=ids.to(world.device), attention_mask=mask.to(world.device)
         ).logits
-        return logits[0, chosen].float()
+        return logits[rows.to(world.device), places.to(world.device)].float()
 
     def fit_head(self, steps: int, world: World) -> None:
         """Train the head on the texts, and nothing else; each rank computes a share of each step.
 
         AdamW at a constant learning rate of 1e-3, without dropout.
         """
-        head = head_parameters(self.network)
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name in head)
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        named = dict(self.network.named_parameters(remove_duplicate=False))
+        parameters = [named[name] for name in sorted(head_parameters(self.network))]
+        _train_only(self.network, parameters)
         optimizer = torch.optim.AdamW(parameters, lr=_RATE_OF_NEW_HEAD, weight_decay=0.0)
         texts = self.texts("head", steps * _TEXTS_A_STEP, world)
         losses = []
         for step in range(steps):
             optimizer.zero_grad(set_to_none=False)
             sums = torch.zeros(2, dtype=torch.float64, device=world.device)
-            for number in range(world.rank, _TEXTS_A_STEP, world.size):
-                place = step * _TEXTS_A_STEP + number
-                ids = texts[place % len(texts)]
-                masked, chosen = self._masked(ids, derive_key("head", self.seed, place), world)
-                real = torch.tensor(ids, device=world.device)[chosen]
-                loss = cross_entropy(self._logits(masked, chosen), real, reduction="sum")
+            start = step * _TEXTS_A_STEP
+            own = [
+                self._masked(texts[place % len(texts)], derive_key("head", self.seed, place))
+                for place in range(start + world.rank, start + _TEXTS_A_STEP, world.size)
+            ]
+            if own:
+                real = torch.cat([text.tokens for text in own]).to(world.device)
+                loss = cross_entropy(self._logits(own, world), real, reduction="sum")
                 loss.backward()  # type: ignore[no-untyped-call]
-                sums += torch.stack([loss.detach(), loss.new_tensor(len(chosen))])
+                sums += torch.stack([loss.detach(), loss.new_tensor(len(real))])
             if world.size > 1:
                 torch.distributed.all_reduce(sums)
             for parameter in parameters:
@@ -227,11 +250,10 @@ class MaskedLanguageModel:
             optimizer.step()
             losses.append(float(sums[0] / sums[1]))
         if world.is_main:
-            first, last = (np.mean(part) for part in (losses[:10], losses[-10:]))
             logger.info(
                 "masked-language-model head: loss %.2f in the first steps, %.2f in the last of %d",
-                first,
-                last,
+                np.mean(losses[:10]),
+                np.mean(losses[-10:]),
                 steps,
             )
 
@@ -253,6 +275,12 @@ def _load(name: str, seed: int) -> tuple[PreTrainedModel, bool]:
             Problem("the folder lacks weights of the network", name, ", ".join(sorted(body)[:5]))
         )
     return network, not missing
+
+
+def _train_only(network: torch.nn.Module, parameters: Iterable[torch.nn.Parameter]) -> None:
+    network.requires_grad_(False)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -108,11 +108,11 @@ def own_parts(engine: Any, names: Container[str]) -> dict[str, OwnPart]:
 
     Args:
         engine: DeepSpeed engine.
-        names: parameters of its module.
+        names: parameters of its module, each by one name.
     """
     masters = master_weights(engine.optimizer) if engine.zero_optimization_stage() == 0 else {}
     parts: dict[str, OwnPart] = {}
-    for name, parameter in engine.module.named_parameters():
+    for name, parameter in engine.module.named_parameters(remove_duplicate=False):
         if name not in names or not parameter.requires_grad:
             continue
         if hasattr(parameter, "ds_id"):
