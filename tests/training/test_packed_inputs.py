@@ -123,7 +123,13 @@ def test_packing_changes_no_loss_and_no_gradient(kind, attention, settings, both
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "settings"), [("bert", {}), ("modernbert", MODERN)])
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        pytest.param("bert", {}, marks=pytest.mark.extended),
+        ("modernbert", MODERN),  # has layers of that kind of mask too
+    ],
+)
 def test_packing_changes_no_loss_with_flex_attention(kind, settings, both_batches):
     """PyTorch computes it on the CPU, but no gradients."""
     packed, unpacked, task = both_batches

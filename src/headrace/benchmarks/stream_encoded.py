@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from headrace.benchmarks.frame import Row, interleave
 from headrace.benchmarks.programs import Task
 from headrace.benchmarks.stream_contestants import run_program
 from headrace.benchmarks.stream_data import tagged_documents
-from headrace.benchmarks.stream_rounds import BATCH_SIZE, Course
+from headrace.benchmarks.stream_rounds import AT_ONCE, BATCH_SIZE, Course
 from headrace.encoding.tokenizer_training import train_tokenizer
 from headrace.errors import HeadraceError
 from headrace.shards.reader import ShardReader
@@ -57,11 +58,11 @@ def encoded_rounds(
         ONLINE: {**base, "kind": "online", "workers": 0},
         ONLINE_WORKERS: {**base, "kind": "online", "workers": 2},
     }
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        checked = list(pool.map(_run, [{**task, "action": "check"} for task in kinds.values()]))
     served = {
-        name: tuple(
-            _run({**task, "action": "check"})[key] for key in ("samples", "payload_bytes", "digest")
-        )
-        for name, task in kinds.items()
+        name: tuple(found[key] for key in ("samples", "payload_bytes", "digest"))
+        for name, found in zip(kinds, checked, strict=True)
     }
     if len(set(served.values())) != 1:
         raise HeadraceError(f"the token ids are not the same: {served}")
