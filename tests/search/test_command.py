@@ -1,6 +1,7 @@
 """``headrace search`` from the study file to the distribution that a run config names."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -194,3 +195,28 @@ def test_a_study_file_reads_back(small_study, tmp_path):
     assert base == small_study.base
     assert file.pair_names() == ["weather-pairs"]
     assert file.trials == 2
+
+
+@pytest.mark.extended
+@pytest.mark.slow
+def test_a_worker_that_is_asked_to_stop_saves_its_trial_and_the_next_goes_on_with_it(
+    small_study, tmp_path
+):
+    study = small_study.write(tmp_path / "study.json", tmp_path / "study", trials=1, flat=False)
+    worker = search(study)
+    limit = time.monotonic() + 240
+    while not list((tmp_path / "study").glob("trials/**/metrics.jsonl")):
+        assert time.monotonic() < limit
+        assert worker.poll() is None, worker.communicate()
+        time.sleep(0.02)
+    worker.send_signal(signal.SIGTERM)
+    _, errors = worker.communicate(timeout=300)
+    assert worker.returncode == 75, errors
+    assert "Traceback" not in errors
+    worker = search(study)
+    _, errors = worker.communicate(timeout=400)
+    assert worker.returncode == 0, errors
+    (only,) = (tmp_path / "study" / "trials" / "weather-pairs").iterdir()
+    lines = next(only.glob("**/metrics.jsonl")).read_text().splitlines()
+    starts = [line for line in map(json.loads, lines) if line["kind"] == "start"]
+    assert len(starts) == 2

@@ -188,6 +188,25 @@ def test_two_who_repeat_the_same_trial_find_out(tmp_path, monkeypatch):
     assert [trial.number for trial in running] == [first.trial.number]
 
 
+def test_two_who_take_the_last_trial_find_out(tmp_path, monkeypatch):
+    """The other one begins between this one's look at the study and its own beginning."""
+    study, other = open_analytic(tmp_path, trials=1), open_analytic(tmp_path, trials=1)
+    look = claims.to_be_repeated
+    took = []
+
+    def look_and_be_slow(part, trials):
+        monkeypatch.setattr(claims, "to_be_repeated", look)
+        took.append(claims.claim(other, other.parts[0]))
+        return look(part, trials)
+
+    monkeypatch.setattr(claims, "to_be_repeated", look_and_be_slow)
+    assert claims.claim(study, study.parts[0]) is None
+    claims.end(other, took[0], Outcome(1.0, pruned=False))
+    assert work(study, lambda claim, epochs: 1.0) == 0
+    states = [trial.state for trial in study.parts[0].study.get_trials()]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL]
+
+
 def test_one_who_dies_before_all_is_drawn_leaves_the_rates_to_the_next(tmp_path, monkeypatch):
     study = open_analytic(tmp_path, trials=3)
     (part,) = study.parts
