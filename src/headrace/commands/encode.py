@@ -70,9 +70,12 @@ def run(arguments: argparse.Namespace) -> int:
     readers = open_readers(arguments.sources, problems, shard_cache_of(arguments, problems))
     tokenizer = task = None
     settings = {}
+    if arguments.task == "sequence_classification":
+        settings["labels"] = "score"  # what is encoded does not depend on the labels
     if arguments.labels is not None and arguments.task != "token_classification":
         remedy = "Leave it out"
-        problems.append(Problem("the task has no labels", "--labels", arguments.labels, remedy))
+        what = "what is encoded for this task does not depend on labels"
+        problems.append(Problem(what, "--labels", arguments.labels, remedy))
     elif arguments.labels is not None:
         settings["labels"] = arguments.labels
     try:
@@ -119,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
             'have no label in training\nand count as "O" in evaluation; a larger --max-length '
             "keeps more of them."
             if arguments.task == "token_classification"
-            else "\nNot every token is encoded (see the columns on the right): contexts are cut on "
-            "the left. A larger\n--max-length keeps more of them."
+            else "\nNot every token is encoded (see the columns on the right). A larger "
+            "--max-length keeps more of them."
         )
     return EXIT_DONE
