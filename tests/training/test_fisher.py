@@ -16,6 +16,7 @@ from headrace.stream.plan import Locations
 from headrace.training.anchors import earlier_branches, first_samples, what_is_held
 from headrace.training.data import collate, encode_data, open_data
 from headrace.training.distributed import World
+from headrace.training.dry_run import show_plan
 from headrace.training.fisher import losses_of_drawn_labels, mean_squared_gradients, read_fisher
 from headrace.training.layers import head_parameters
 from headrace.training.model import build_model
@@ -338,3 +339,32 @@ def test_a_folder_without_the_head_is_refused_unless_one_is_fitted(
     first, last, _ = (float(word.strip(",")) for word in line.split() if word[0].isdigit())
     assert last < first
     assert len(list((tmp_path / "fisher").iterdir())) == 1
+
+
+def test_a_dry_run_says_what_is_held(small_corpus, tmp_path, capsys):
+    third = {"name": "third", "start_from": "second", "penalty": {"type": "l2_sp", "weight": 0.01}}
+    fourth = {**third, "name": "fourth", "start_from": "third", "penalty": STAGES[1]["penalty"]}
+    stages = [*STAGES, third, fourth]
+    config, _ = opened_run(small_corpus, tmp_path, **{"headrace.stages": stages})
+    show_plan(config)
+    lines = [line for line in capsys.readouterr().out.splitlines() if ": penalty" in line]
+    assert lines == [
+        "second: penalty ewc, weight 10000, held at the model of first, Fisher information of "
+        "first on 24 samples",
+        "third: penalty l2_sp, weight 0.01, held at the model of second",
+        "fourth: penalty ewc, weight 10000, held at the model of third, Fisher information of "
+        "third, second, first on 24 samples",
+    ]
+    assert not config.output.exists()
+
+
+def test_a_penalty_with_nothing_to_hold_is_refused(small_corpus, tmp_path, world):
+    frozen = {
+        "groups": [{"name": "body", "select": {"regex": "^bert"}, "freeze": True}],
+        "unmatched": "base",
+    }
+    stages = [STAGES[0], {**STAGES[1], "param_groups": frozen}]
+    config, _ = opened_run(small_corpus, tmp_path, **{"headrace.stages": stages})
+    with pytest.raises(UserError, match=r"stages\.1\.penalty: there is nothing to hold"):
+        run(config, world)
+    assert not config.output.exists()

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from headrace.config import RunConfig
 from headrace.config.penalty import EwcConfig, L2SpConfig
 from headrace.config.penalty_checks import check_room_for_penalties
+from headrace.counts import counted
 from headrace.errors import ConfigError, Problem, UserError
 from headrace.stream.digest import digest
 from headrace.stream.feistel import derive_key
@@ -104,6 +105,23 @@ def anchor_of(penalty: L2SpConfig | EwcConfig) -> str:
     if penalty.anchor is None:
         return "pretrained" if penalty.of == "masked_lm" else "start"
     return penalty.anchor
+
+
+def describe_penalty(config: RunConfig, branch: Branch) -> str | None:
+    """Return a line about the penalty of a branch, for people; None without one."""
+    penalty = branch.stage.penalty
+    if penalty is None:
+        return None
+    place = "pretrained model"
+    if anchor_of(penalty) == "start" and branch.stage.start_from is not None:
+        place = f"model of {branch.stage.start_from}"
+    text = f"{branch.title}: penalty {penalty.type}, weight {penalty.weight:g}, held at the {place}"
+    if isinstance(penalty, L2SpConfig):
+        return text
+    measured = "masked-language modelling"
+    if penalty.of == "stages":
+        measured = ", ".join(item.title for item in earlier_branches(config, branch))
+    return f"{text}, Fisher information of {measured} on {counted(penalty.samples, 'sample')}"
 
 
 def what_is_held(

@@ -10,6 +10,7 @@ from headrace.counts import counted
 from headrace.errors import Problem, UserError
 from headrace.stream.batching import BatchPlan
 from headrace.stream.plan import StagePlan
+from headrace.training.anchors import describe_penalty
 from headrace.training.data import OpenedData
 from headrace.training.distributed import environment_world_size
 from headrace.training.param_groups import ParameterGroups, groups_of_branch
@@ -116,6 +117,7 @@ def _stage_table(
         plan = opened.plan(branch, config.headrace.seed)
         counted = by_count and opened.is_known(branch)
         lines.append(_stage_line(branch, plan, batch_size, by_count=counted))
+    lines += filter(None, (describe_penalty(config, branch) for branch in branches))
     if not all(map(opened.is_known, branches)):
         lines.append("samples: of stages with a selection all there are, it is not made yet")
     if not by_count:
