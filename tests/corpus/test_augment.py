@@ -96,6 +96,24 @@ def test_near_copies_differ_and_keep_the_answer(questions: str, tmp_path: Path) 
         assert sample.text == f"{row['context']} {row['choices'][row['label']]}"
 
 
+def test_near_copies_of_pairs_keep_their_label(tmp_path: Path) -> None:
+    lines = ["sentence1\tsentence2\tlabel"]
+    lines += [f"The mill by the river {n}\tGrinds the grain {n}\tyes" for n in range(20)]
+    (tmp_path / "t.tsv").write_text("\n".join(lines) + "\n")
+    build_source([str(tmp_path / "t.tsv")], str(tmp_path / "source"), "en")
+    settings = {"share": 0.5, "copies": 4, "noise": 0.3}
+    manifest = augment_source(str(tmp_path / "source"), str(tmp_path / "out"), **settings)  # type: ignore[arg-type]
+    copies = [s for s in ShardReader(str(tmp_path / "out")) if "copy_of" in s.metadata]
+    assert manifest.metadata["labels"] == {"yes": 60}
+    originals = read_all(tmp_path / "source")
+    for sample in copies:
+        row = sample.metadata
+        assert sample.text == f"{row['text']}\n{row['pair']}"
+        assert row["label"] == "yes"
+    for name in ("text", "pair"):
+        assert any(s.metadata[name] != originals[s.metadata["copy_of"]][name] for s in copies)
+
+
 def test_tokens_keep_their_tags(tmp_path: Path) -> None:
     rows = [{"tokens": ["New", "York", "7"], "tags": ["B-LOC", "I-LOC", "O"]}] * 20
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -226,7 +226,8 @@ def _lines(sample: Sample, metadata: dict[str, Any]) -> list[str]:
     details = " ".join(
         f"{name}={value}"
         for name, value in metadata.items()
-        if name not in ("id", "tokens", "tags") and isinstance(value, (str, int, float))
+        if name not in ("id", "tokens", "tags", "text", "pair")
+        and isinstance(value, (str, int, float))
     )
     lines = [f"{sample.key}  {details}".rstrip()]
     if "tokens" in metadata and "tags" in metadata:
