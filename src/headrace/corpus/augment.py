@@ -190,11 +190,11 @@ def _near_copy(
     if "tokens" in metadata:
         tokens = [with_typos(token, noise, source) for token in metadata["tokens"]]
         return " ".join(tokens), {**metadata, "tokens": tokens}
-    if "text" in metadata:
-        texts = {
-            name: with_typos(metadata[name], noise, source)
-            for name in ("text", "pair")
-            if name in metadata
-        }
+    texts = {
+        name: with_typos(metadata[name], noise, source)
+        for name in ("text", "pair")
+        if isinstance(metadata.get(name), str)
+    }
+    if "text" in texts:
         return "\n".join(texts.values()), {**metadata, **texts}
     return with_typos(text, noise, source), metadata
