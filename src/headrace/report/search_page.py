@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.counts import counted
 from headrace.report import numbers, search_plots
 from headrace.report.page import Tile, render_page, require_page_tools
 from headrace.report.tables import Table
@@ -143,7 +144,9 @@ def _tiles(results: Mapping[str, Any]) -> list[Tile]:
     tiles = [
         Tile(numbers.count(done), "finished trials", f"of {numbers.count(wanted)}"),
         Tile(
-            numbers.count(len(pairs)), "pairs of tasks", f"{len(results['study']['seeds'])} seeds"
+            numbers.count(len(pairs)),
+            "pairs of tasks",
+            counted(len(results["study"]["seeds"]), "seed"),
         ),
     ]
     combined = searches["groups"]["combined"]
@@ -170,7 +173,7 @@ def _distribution_table(combined: Mapping[str, Any]) -> Table:
                 _interval(bounds, ".1e"),
                 _interval(facts["interval_over_trials"], ".1e"),
                 f"{facts['ratio']:.2f}",
-                _interval(ratio, ".2f"),
+                _interval(ratio, ".2g"),
                 {None: numbers.MISSING, True: "yes", False: "no"}[facts["deviates"]],
                 *(f"{facts['by_pair'][pair]:.2e}" for pair in pairs),
             )

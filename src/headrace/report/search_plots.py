@@ -13,7 +13,7 @@ from headrace.report import numbers, svg
 from headrace.report.axes import WIDE, Size, new_figure, short_label, short_numbers
 
 GROUPS_COLOUR, FLAT_COLOUR, MEAN_COLOUR = 0, 1, 3
-_DISTRIBUTION = Size(640, 320)
+_DISTRIBUTION = Size(420, 280)
 
 
 def distribution_plot(combined: Mapping[str, Any], flat: Mapping[str, Any] | None) -> str:
@@ -50,6 +50,8 @@ def distribution_plot(combined: Mapping[str, Any], flat: Mapping[str, Any] | Non
             line.set_gid("flat")
             hover["flat"] = f"one rate for all: {only['rate']:.2e}"
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
+        axes.yaxis.set_minor_formatter(lambda value, _: "")
         axes.set_xticks(
             range(len(rates)), [short_label(group) for group in rates], rotation=35, ha="right"
         )

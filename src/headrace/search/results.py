@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from headrace.search.claims import finished
 from headrace.search.combine import Bounds, Combined, Trials
 from headrace.search.rates import distribution_of
 from headrace.search.study import Part, Study
-from headrace.search.study_file import FLAT
+from headrace.search.study_file import FLAT, StudyFile
 from headrace.shards import storage
 from headrace.training.distributions import write_distribution
 
@@ -78,7 +79,7 @@ def _search(study: Study, parts: Sequence[Part]) -> dict[str, Any]:
     if not all(len(trials.values) for trials in ranked):
         return found
     combined = combine.combine(ranked, seed=study.file.sampler_seed)
-    bounds, source = bounds_of(combined, study.file.sampler)
+    bounds, source = bounds_of(combined, study.file)
     found["combined"] = _as_json(combined, parts, bounds, source)
     names = parts[0].groups
     whole = all(len(finished(part)) >= study.file.trials for part in parts)
@@ -123,11 +124,18 @@ def ranked_trials(part: Part) -> Trials:
     return Trials(rates.reshape(len(trials), len(part.groups)), places)
 
 
-def bounds_of(combined: Combined, sampler: str) -> tuple[Bounds | None, str | None]:
-    """The intervals that hold what they say for a sampler, and what they were made over."""
-    if sampler == "random" and combined.by_trials is not None:
-        return combined.by_trials, "trials"
-    return combined.by_pairs, None if combined.by_pairs is None else "pairs"
+def bounds_of(combined: Combined, file: StudyFile) -> tuple[Bounds | None, str | None]:
+    """The intervals that hold what they say for a sampler, and what they were made over.
+
+    Those of rates end where the range does that was searched.
+    """
+    bounds, source = combined.by_pairs, "pairs"
+    if file.sampler == "random" and combined.by_trials is not None:
+        bounds, source = combined.by_trials, "trials"
+    if bounds is None:
+        return None, None
+    low, high = file.range
+    return replace(bounds, rates=np.clip(bounds.rates, low, high)), source
 
 
 def _as_json(
