@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from headrace.training.signals import StopFlag
 
 ROOT = Path(__file__).parents[2]
+WORKERS = Path(__file__).parent / "workers"
 
 
 def free_port() -> int:
@@ -31,12 +34,15 @@ def launch_command(script: Path, *arguments: str, ranks: int = 2) -> list[str]:
 
 
 class Launcher:
-    """Starts real ranks with DeepSpeed's launcher on the CPU."""
+    """Starts real ranks on the CPU, those of commands with DeepSpeed's launcher as users do."""
 
     def __init__(self) -> None:
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
     def run(self, script: Path, *arguments: str, ranks: int = 2) -> subprocess.CompletedProcess:
+        """Run to the end: a command with the launcher, a worker of the tests without it."""
+        if script.parent == WORKERS:
+            return self.run_ranks(script, *arguments, ranks=ranks)
         return subprocess.run(
             launch_command(script, *arguments, ranks=ranks),
             env=self.environment,
@@ -49,13 +55,53 @@ class Launcher:
     def run_alone(self, worker: str, *arguments: str) -> subprocess.CompletedProcess:
         """Run a worker that starts its ranks itself."""
         return subprocess.run(
-            [sys.executable, str(ROOT / "tests" / "training" / "workers" / worker), *arguments],
+            [sys.executable, str(WORKERS / worker), *arguments],
             env=self.environment,
             cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=500,
         )
+
+    def run_ranks(
+        self, script: Path, *arguments: str, ranks: int = 2
+    ) -> subprocess.CompletedProcess:
+        """Run to the end without the launcher, for tests of what the ranks do.
+
+        The launcher is two more processes that import DeepSpeed, one after the other.  When one
+        rank fails, the others are killed; the exit code is that rank's.
+        """
+        common = {
+            "WORLD_SIZE": str(ranks), "LOCAL_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
+        }  # fmt: skip
+        command = [sys.executable, str(script), *arguments]
+        with tempfile.TemporaryFile("w+") as output:
+            started = [
+                subprocess.Popen(
+                    command,
+                    env={**self.environment, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    cwd=ROOT,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+                for rank in range(ranks)
+            ]
+            end = time.monotonic() + 500
+            while True:
+                codes = [process.poll() for process in started]
+                if None not in codes or any(codes) or time.monotonic() > end:
+                    break
+                time.sleep(0.05)
+            for process in started:
+                process.kill()
+                process.wait()
+            output.seek(0)
+            printed = output.read()
+        if None in codes and not any(codes):
+            raise subprocess.TimeoutExpired(command, 500, printed)
+        code = next((code for code in codes if code), 0)
+        return subprocess.CompletedProcess(command, code, printed, "")
 
     def start(self, script: Path, *arguments: str, log: Path) -> subprocess.Popen:
         with log.open("w") as stream:

@@ -32,7 +32,7 @@ def write_config(small_corpus, tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(write_config, launcher, train_script, read_losses):
     config, output = write_config("uninterrupted")
-    finished = launcher.run(train_script, "--ds_config", str(config))
+    finished = launcher.run_ranks(train_script, "--ds_config", str(config))
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
     return read_losses(output)
 
@@ -57,46 +57,58 @@ def wait_for_step(output, step, process):
     raise AssertionError(f"step {step} was not reached")
 
 
+@pytest.fixture(scope="module")
+def interrupted(write_config, launcher, train_script, read_losses, tmp_path_factory):
+    """One run, three times interrupted: a signal to one rank, the death of one rank, that of all.
+
+    What was found after each of them, and the losses of the run that went on to its end.
+    """
+    config, output = write_config("interrupted")
+    log = tmp_path_factory.mktemp("interrupted") / "log"
+    found = {}
+    for name, step in (("signal", 11), ("one rank", 41), ("all", 71)):
+        process = launcher.start(train_script, "--ds_config", str(config), log=log)
+        wait_for_step(output, step, process)
+        everyone = [process, *psutil.Process(process.pid).children(recursive=True)]
+        if name == "signal":
+            ranks_of(process)[1].send_signal(signal.SIGUSR1)
+        else:
+            for victim in everyone if name == "all" else ranks_of(process)[1:2]:
+                victim.kill()
+        found[name] = {
+            "code": process.wait(timeout=120),
+            "log": log.read_text(),
+            "complete": (output / "multilingual" / "all" / "result.json").exists(),
+            "saved": list(
+                (output / "multilingual" / "all" / "checkpoints").glob("step-*/COMPLETE")
+            ),
+        }
+    finished = launcher.run(train_script, "--ds_config", str(config))
+    assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
+    return found, read_losses(output)
+
+
 @pytest.mark.parametrize("victims", ["one rank", "all"])
-def test_a_killed_run_goes_on_with_the_same_losses(
-    victims, write_config, launcher, train_script, read_losses, uninterrupted, tmp_path
-):
-    config, output = write_config(victims.replace(" ", "_"))
-    log = tmp_path / "log"
-    process = launcher.start(train_script, "--ds_config", str(config), log=log)
-    wait_for_step(output, 23, process)
-    everyone = [process, *psutil.Process(process.pid).children(recursive=True)]
-    for victim in everyone if victims == "all" else ranks_of(process)[1:2]:
-        victim.kill()
-    assert process.wait(timeout=120) != 0
-    assert not (output / "multilingual" / "all" / "result.json").exists()
-
-    again = launcher.run(train_script, "--ds_config", str(config))
-    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
-    assert read_losses(output) == uninterrupted
+def test_a_killed_run_goes_on_with_the_same_losses(victims, interrupted, uninterrupted):
+    found, losses = interrupted
+    assert found[victims]["code"] != 0
+    assert not found[victims]["complete"]
+    assert losses == uninterrupted
 
 
-def test_a_signal_saves_a_checkpoint_and_asks_for_a_requeue(
-    write_config, launcher, train_script, read_losses, uninterrupted, tmp_path
-):
-    config, output = write_config("signal")
-    log = tmp_path / "log"
-    process = launcher.start(train_script, "--ds_config", str(config), log=log)
-    wait_for_step(output, 11, process)
-    ranks_of(process)[1].send_signal(signal.SIGUSR1)  # one rank alone: the others must agree
-    assert process.wait(timeout=120) == 75, log.read_text()[-3000:]
-    assert "stopped by a signal" in log.read_text()
-    assert list((output / "multilingual" / "all" / "checkpoints").glob("step-*/COMPLETE"))
-
-    again = launcher.run(train_script, "--ds_config", str(config))
-    assert again.returncode == 0, again.stdout[-3000:]
-    assert read_losses(output) == uninterrupted
+def test_a_signal_saves_a_checkpoint_and_asks_for_a_requeue(interrupted, uninterrupted):
+    """The signal reaches one rank alone: the others must agree."""
+    found, losses = interrupted
+    assert found["signal"]["code"] == 75, found["signal"]["log"][-3000:]
+    assert "stopped by a signal" in found["signal"]["log"]
+    assert found["signal"]["saved"]
+    assert losses == uninterrupted
 
 
 def test_a_finished_run_is_not_trained_again(write_config, launcher, train_script, uninterrupted):
     config, output = write_config("uninterrupted")
     before = (output / "metrics.jsonl").read_bytes()
-    finished = launcher.run(train_script, "--ds_config", str(config), ranks=1)
+    finished = launcher.run_ranks(train_script, "--ds_config", str(config), ranks=1)
     assert finished.returncode == 0
     assert "is complete" in finished.stdout + finished.stderr
     assert (output / "metrics.jsonl").read_bytes() == before
