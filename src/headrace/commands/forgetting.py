@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from headrace.forgetting.trials import Setup
 
 HELP = "compare methods on sequences of tasks: how much is kept of the earlier ones"
-EXAMPLE = "headrace forgetting ds_configs/forgetting_small.json --output runs/forgetting"
+EXAMPLE = (
+    "headrace forgetting ds_configs/forgetting/experiment.json --output runs/forgetting/experiment"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

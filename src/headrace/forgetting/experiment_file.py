@@ -148,7 +148,7 @@ def load_experiment(path: Path) -> tuple[ExperimentFile, dict[str, Any]]:
     Raises:
         ConfigError: with everything that is wrong with the file, each with its JSON path.
     """
-    data = read_object(path, "experiment", "Start from ds_configs/forgetting_small.json")
+    data = read_object(path, "experiment", "Start from ds_configs/forgetting/experiment.json")
     try:
         experiment = ExperimentFile.model_validate_json(json.dumps(data))
     except ValidationError as error:

@@ -86,6 +86,8 @@ class SharedStages:
                 shutil.rmtree(stored, ignore_errors=True)
             elif not stored.is_dir():
                 _link(branch.folder, stored)
+            else:
+                _link_measured(branch.folder, stored)
 
     def clear(self) -> None:
         """Delete the folder."""
@@ -93,14 +95,22 @@ class SharedStages:
 
 
 def _link(source: Path, target: Path) -> None:
-    """The export and the result of a stage in another place, whole or not at all.
+    """The export, the result and what was measured of a stage in another place, or nothing of it.
 
-    Files are linked, not copied: an export is always replaced as a whole, never written to.
+    Files are linked, not copied: they are replaced as a whole, never written to.
     """
     partial = target.with_name(f".partial-{target.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     shutil.copytree(source / _EXPORT, partial / _EXPORT, copy_function=os.link)
     os.link(source / _RESULT, partial / _RESULT)
+    _link_measured(source, partial)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
+
+
+def _link_measured(source: Path, target: Path) -> None:
+    """Fisher information, which a later stage has measured and put beside the export."""
+    for path in source.glob("fisher-*.safetensors"):
+        with suppress(FileExistsError):
+            os.link(path, target / path.name)
