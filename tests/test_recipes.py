@@ -228,7 +228,9 @@ def test_dry_run(name: str, tiny: TinyWorld, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [XLMR[1], MURIL[0], BASELINE])
+@pytest.mark.parametrize(
+    "name", [XLMR[1], pytest.param(MURIL[0], marks=pytest.mark.extended), BASELINE]
+)
 def test_a_recipe_trains(name: str, tiny: TinyWorld) -> None:
     languages = ["en", "hi"]
     command = [sys.executable, "-m", "headrace.cli", "train"]
