@@ -197,6 +197,30 @@ def test_a_study_file_reads_back(small_study, tmp_path):
     assert file.trials == 2
 
 
+@pytest.mark.parametrize(
+    ("stages", "text"),
+    [
+        ([], "exactly one stage"),
+        ([{"name": "a"}, {"name": "b"}], "exactly one stage"),
+        ([{"name": "a", "epochs": 3, "max_steps": 5}], "which max_steps cuts off"),
+        ([{"name": "a", "epochs": "many"}], "epochs"),
+    ],
+)
+def test_a_base_config_has_one_stage_and_rungs_need_its_epochs(
+    small_study, tmp_path, capsys, stages, text
+):
+    base = {**small_study.base, "headrace": {**small_study.base["headrace"], "stages": stages}}
+    study = small_study.write(
+        tmp_path / "study.json",
+        tmp_path / "study",
+        base=base,
+        sampler="tpe",
+        pruner={"type": "successive_halving"} if "max_steps" in text else {"type": "none"},
+    )
+    assert main(["search", str(study)]) == 2
+    assert text in capsys.readouterr().err
+
+
 @pytest.mark.extended
 @pytest.mark.slow
 def test_a_worker_that_is_asked_to_stop_saves_its_trial_and_the_next_goes_on_with_it(

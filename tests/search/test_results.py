@@ -72,7 +72,8 @@ def test_the_search_with_groups_is_set_beside_the_one_with_one_rate(results):
         assert sum(facts["importance"].values()) == pytest.approx(1)
 
 
-def test_the_page_has_every_figure_and_nothing_from_outside(study, results):
+def test_the_page_has_every_figure_and_nothing_from_outside(study):
+    write_results(study)
     page = (study.folder / "report.html").read_text()
     titles = re.findall(r"<title id=\"[\w-]+\">([^<]*)</title>", page)
     assert titles == [
@@ -169,3 +170,11 @@ def test_the_page_in_the_docs_names_every_key():
     table = text[text.index("| key | is |") : text.index("### Ending trials early")]
     missing = [key for key in StudyFile.model_fields if f"`{key}`" not in table]
     assert not missing
+
+
+def test_importance_without_scikit_learn(study, monkeypatch):
+    monkeypatch.setattr("headrace.search.results.find_spec", lambda name: None)
+    facts = write_results(study)["searches"]["groups"]["pairs"]["a-b"]
+    assert facts["importance_kind"] == "PED-ANOVA"
+    assert sum(facts["importance"].values()) == pytest.approx(1)
+    assert "(PED-ANOVA)" in (study.folder / "report.html").read_text()

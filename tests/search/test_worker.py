@@ -311,13 +311,21 @@ def test_a_worker_taken_for_dead_loses_no_result_and_makes_none_twice(tmp_path):
     assert not asked
 
 
-def test_beats_show_when_a_trial_was_given_up(tmp_path):
+def test_a_worker_shows_life_while_it_works_and_ends_with_its_trial(tmp_path):
     study = open_analytic(tmp_path, trials=1, beat_seconds=0.01)
     (part,) = study.parts
     mine = claims.claim(study, part)
-    with claims.Beats(study, mine):
+
+    def beat():
+        return part.study.get_trials()[0].user_attrs[claims.BEAT]["time"]
+
+    first = beat()
+    with claims.Beats(study, mine) as beats:
+        while beat() == first:
+            time.sleep(0.01)
         claims.give_back(study, mine)
-        assert mine.given_up.wait(20)
+        beats._thread.join(60)
+        assert not beats._thread.is_alive()
 
 
 def test_a_stopped_trial_goes_on_in_its_folder(tmp_path):

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,6 @@ class Claim:
     """Folders of earlier attempts."""
     errors: int
     """How many of these ended with an error."""
-    given_up: threading.Event = field(default_factory=threading.Event)
-    """Set when others have taken this process for dead and failed the trial."""
 
     @property
     def rates(self) -> dict[str, float]:
@@ -121,19 +119,17 @@ class Beats:
             try:
                 show_life(self._study, self._claim.trial._trial_id)
             except UpdateFinishedTrialError:
-                self._claim.given_up.set()
-                return
-            except OSError:
-                continue  # the file system may be back at the next beat
+                return  # others have taken this process for dead
+            except (OSError, RuntimeError):
+                continue  # the file system, or the journal's lock, may be back at the next beat
 
 
 def cause_of_death(trial: Any, stale_seconds: float) -> str | None:
     """Why the worker of a running trial is taken for dead; None if it is alive."""
-    beat = trial.user_attrs.get(BEAT)
-    last = beat["time"] if beat else trial.datetime_start.timestamp()
-    if beat and is_gone(beat):
+    beat = trial.user_attrs[BEAT]
+    if is_gone(beat):
         return "its process is gone"
-    silent = time.time() - last
+    silent = time.time() - beat["time"]
     return f"no sign of life for {silent:.0f} s" if silent > stale_seconds else None
 
 

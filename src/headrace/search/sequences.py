@@ -28,11 +28,16 @@ _GROUPS = "stage.param_groups"
 
 def epochs_of(base: Mapping[str, Any]) -> int:
     """Epochs of the stage of a base config, which each task is trained for."""
+    epochs = _stage(base).get("epochs", 1)
+    return epochs if type(epochs) is int else 1
+
+
+def _stage(base: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The first stage of a base config, empty where it has none: its check says what is wrong."""
     section = base.get(SECTION)
     stages = section.get("stages") if isinstance(section, Mapping) else None
     stage = stages[0] if isinstance(stages, list) and stages else None
-    epochs = stage.get("epochs", 1) if isinstance(stage, Mapping) else 1
-    return epochs if type(epochs) is int else 1  # the check of the config says what is wrong
+    return stage if isinstance(stage, Mapping) else {}
 
 
 def tasks_of(file: StudyFile) -> dict[str, TaskData]:
@@ -49,7 +54,7 @@ def find_space(file: StudyFile, base: Mapping[str, Any]) -> Space:
     Raises:
         UserError: with everything that is wrong with the config, its data and the groups.
     """
-    if file.pruner.type != "none" and "max_steps" in base[SECTION]["stages"][0]:
+    if file.pruner.type != "none" and "max_steps" in _stage(base):
         raise ConfigError(
             Problem(
                 "rungs are counted in epochs, which max_steps cuts off",

@@ -7,6 +7,7 @@ is of no use here: its locks do not work on NFS.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -43,7 +44,8 @@ class JournalLock(JournalFileOpenLock):  # type: ignore[misc]  # Optuna has no t
         self._break_if_orphaned()
         super().acquire()
         try:
-            self._file.write_text(json.dumps(this_process()), encoding="utf-8")
+            with suppress(FileNotFoundError), self._file.open("r+", encoding="utf-8") as file:
+                file.write(json.dumps(this_process()))
             _cut_torn_line(self._journal)
         except BaseException:
             self.release()
