@@ -6,22 +6,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, pipeline
+from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2Model, pipeline
 
 from headrace.cli import main
 from headrace.config import load_run_config
 from headrace.encoding.sequence_classification import Text
 from headrace.errors import LabelError, UserError
 from headrace.training.data import encode_data, open_data
+from headrace.training.distributed import World
 from headrace.training.export import write_export
 from headrace.training.inference import load_model
 from headrace.training.labelling import label_texts
-from headrace.training.model import new_model
+from headrace.training.model import build_model, new_model
 from headrace.training.run import check_run, train_in_group
 from headrace.training.signals import StopFlag
 from headrace.training.stages import expand_stages
+from headrace.training.validation import validate
 
 WORKER = Path(__file__).parent / "workers" / "several_runs.py"
+WORLD = World(rank=0, size=1, device=torch.device("cpu"))
 TOKENS = {"type": "tokens", "tokens_per_batch": 600, "window_batches": 4}
 
 
@@ -199,6 +202,29 @@ def test_a_single_head_is_a_plain_classifier(label_corpus, tmp_path, label):
             assert (answer.label, answer.probabilities[answer.label]) == (
                 own["label"], pytest.approx(own["score"], abs=1e-5),
             )  # fmt: skip
+
+
+def test_a_decoder_reads_the_last_token_before_the_padding(label_corpus, tmp_path):
+    """As GPT-2 is published: its config knows no padding."""
+    settings = GPT2Config(vocab_size=60, n_embd=16, n_layer=1, n_head=2, n_positions=32)
+    assert settings.pad_token_id is None
+    GPT2Model(settings).save_pretrained(tmp_path / "body")
+    path = label_corpus.write_config(
+        tmp_path / "run.json", tmp_path / "out",
+        **{"headrace.model": {
+            "pretrained": str(tmp_path / "body"), "tokenizer": str(label_corpus.tokenizer),
+        }},
+    )  # fmt: skip
+    config = load_run_config(path)
+    opened = open_data(config)
+    data = encode_data(opened, config)
+    network = build_model(config.headrace.model, opened.task, opened.tokenizer, seed=1).eval()
+    source = data.validation["pairs"]
+    losses = [
+        validate(network, {"pairs": source}, opened.task, WORLD, batch_size=size, pad=0).loss
+        for size in (1, 16)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_a_model_of_another_origin_is_used_by_its_labels(label_corpus, tmp_path):

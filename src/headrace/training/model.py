@@ -68,6 +68,8 @@ def model_config(
         ]
         if unknown:
             raise ConfigError(unknown)
+    if getattr(network, "pad_token_id", None) is None:
+        network.pad_token_id = tokenizer.pad_token_id  # decoders look for the last real token
     largest = max(tokenizer.get_vocab().values())
     if largest >= network.vocab_size:
         raise ConfigError(
