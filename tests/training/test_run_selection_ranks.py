@@ -60,7 +60,7 @@ def write_config(small_corpus, sources, minilm, tmp_path_factory):
 def named(write_config, sources, minilm, launcher, train_script, read_losses, tmp_path_factory):
     """Losses of a run on what the command chose, and the folder of that."""
     folder = tmp_path_factory.mktemp("command")
-    chosen = launcher.run(
+    chosen = launcher.run_ranks(
         train_script.with_name("select_data.py"),
         *(f"{name}={url}" for name, url in sources.items()),
         "--encoder", str(minilm), "--fraction", "0.1", "--proportional", "--trade-off", "4",
@@ -69,7 +69,7 @@ def named(write_config, sources, minilm, launcher, train_script, read_losses, tm
     assert chosen.returncode == 0, chosen.stdout[-3000:] + chosen.stderr[-3000:]
     changes = {"headrace.data.selection": str(folder / "selected")}
     config, output = write_config("named", None, **changes)
-    finished = launcher.run(train_script, "--ds_config", str(config))
+    finished = launcher.run_ranks(train_script, "--ds_config", str(config))
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
     return read_losses(output), folder / "selected"
 
@@ -107,7 +107,7 @@ def test_a_stopped_and_a_killed_choice_go_on_and_end_as_that_of_the_command(
     process.wait(timeout=120)
     assert not list(selections.glob("*/selection.json"))
 
-    finished = launcher.run(train_script, "--ds_config", str(config))
+    finished = launcher.run_ranks(train_script, "--ds_config", str(config))
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
     losses, folder = named
     assert read_losses(output) == losses
