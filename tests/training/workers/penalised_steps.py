@@ -1,7 +1,8 @@
 """Takes some steps with a penalty, for each of a list of jobs in a JSON file, in one launch.
 
-A job is ``{"config": path, "held": safetensors or null, "weight": number, "steps": number,
-"output": path}``; ``held`` has an ``anchor.NAME`` and an ``importance.NAME`` for each parameter.
+A job with ``stop_after`` is a whole run, as for ``several_runs.py``.  Any other is ``{"config":
+path, "held": safetensors or null, "weight": number, "steps": number, "output": path}``; ``held``
+has an ``anchor.NAME`` and an ``importance.NAME`` for each parameter.
 The output has the weights after the steps in fp32, as the optimizer has them, and what was logged.
 """
 
@@ -10,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+import several_runs
 from deepspeed.accelerator import get_accelerator
 from safetensors.torch import load_file, save_file
 
@@ -92,5 +94,5 @@ if __name__ == "__main__":
     get_accelerator().is_fp16_supported = lambda: True
     with process_group() as world:
         for job in json.loads(Path(sys.argv[-1]).read_text()):
-            run(job, world)
+            (several_runs.run if "stop_after" in job else run)(job, world)
             gc.collect()
