@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,8 +30,10 @@ from headrace.forgetting.tables import (
     tuning_table,
 )
 from headrace.report.forgetting_page import render_forgetting
+from headrace.training.distributed import free_port
 from headrace.training.signals import StopFlag
 
+ROOT = Path(__file__).parents[2]
 METHODS = ["flat", "flat tuned", "replay", "WiSE-FT", "joint"]
 
 
@@ -233,3 +236,28 @@ def test_a_killed_experiment_goes_on_and_ends_alike(done, small_tasks, tmp_path)
         assert found[name]["splits"] == data["splits"], name
     log = (tmp_path / "log").read_text(encoding="utf-8")
     assert log.count(" runs, about ") <= 14, "what was finished was not run again"
+
+
+@pytest.mark.slow
+def test_two_ranks_train_and_one_scores_and_reports(small_tasks, tmp_path):
+    methods = {
+        "flat": {},
+        "wise_ft": {"title": "WiSE-FT", "like": "flat", "interpolation": 0.0},
+    }
+    changes = {"methods": methods, "tuning": None, "seeds": [1]}
+    path, setup = set_up_in(tmp_path, small_tasks, **changes)
+    finished = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "deepspeed"), "--num_gpus", "2",
+            "--master_port", str(free_port()), str(ROOT / "launch" / "forgetting.py"), str(path),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert finished.stdout.count("tables: ") == 1
+    flat, mixed = (data["splits"]["test"]["values"] for _, data in sorted(matrices(setup).items()))
+    assert mixed == [flat[0], flat[0]]
+    log = setup.output.glob("sequences/*/flat_*/run/metrics.jsonl")
+    starts = [json.loads(line) for line in next(log).read_text().splitlines() if '"start"' in line]
+    assert [start["world_size"] for start in starts] == [2, 2]

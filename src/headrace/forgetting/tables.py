@@ -207,7 +207,8 @@ def _interval(entry: Mapping[str, Any] | None, *, sign: bool = False) -> str:
         return numbers.MISSING
 
     def write(value: float) -> str:
-        return numbers.points(value) if sign else numbers.percent(value, 1)
+        text = numbers.points(value) if sign else numbers.percent(value, 1)
+        return text.replace("-", numbers.MINUS)
 
     text = write(entry["mean"])
     if entry["low"] is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.counts import counted
 from headrace.forgetting import tables
 from headrace.report import numbers, palette
 from headrace.report.forgetting_plots import marks_of, pareto_plot
@@ -56,8 +57,8 @@ def render_forgetting(name: str, results: Mapping[str, Any]) -> str:
         TEMPLATE,
         name=name,
         facts=[
-            f"{len(results['seeds'])} seeds",
-            f"{len(results['sequences']) + len(results['shifts'])} sequences",
+            counted(len(results["seeds"]), "seed"),
+            counted(len(results["sequences"]) + len(results["shifts"]), "sequence"),
         ],
         notes=[f"{numbers.count(left)} of {numbers.count(results['runs'])} runs are not finished."]
         if left
