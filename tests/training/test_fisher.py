@@ -19,6 +19,7 @@ from headrace.training.distributed import World
 from headrace.training.dry_run import show_plan
 from headrace.training.fisher import losses_of_drawn_labels, mean_squared_gradients, read_fisher
 from headrace.training.layers import head_parameters
+from headrace.training.masked_lm import MaskedLanguageModel
 from headrace.training.model import build_model
 from headrace.training.run import train_in_group
 from headrace.training.stages import expand_stages
@@ -320,6 +321,22 @@ def test_the_fisher_of_masked_lm_is_measured_once_with_the_pretrained_head(
     # the gradient reaches every word through the output layer, which is tied, and the mask most
     assert (words.sum(1) > 0).all()
     assert words[mask].sum() > 2 * words.sum(1).median()
+
+
+def test_only_masked_tokens_go_through_the_head(small_corpus, masked_lm_folder, tmp_path, world):
+    config, data = masked_lm_run(small_corpus, tmp_path, masked_lm_folder / "with")
+    (branch,) = expand_stages(config)
+    model = MaskedLanguageModel(config, branch.stage.penalty, data.opened.tokenizer, "penalty")
+    model.network.eval()
+    texts = [model.masked(ids, key) for key, ids in enumerate(model.texts("some", 3, world))]
+    for text in texts:
+        masks = (text.ids == data.opened.tokenizer.mask_token_id).nonzero()[:, 0]
+        assert torch.equal(masks, text.places.sort().values)
+        assert 1 <= len(masks) <= 0.25 * len(text.ids)
+    with torch.no_grad():
+        found = model.logits(texts, world)
+        alone = [model.network(text.ids[None]).logits[0, text.places] for text in texts]
+    assert torch.allclose(found, torch.cat(alone), atol=1e-5)
 
 
 def test_a_folder_without_the_head_is_refused_unless_one_is_fitted(

@@ -50,7 +50,10 @@ class MaskedText(NamedTuple):
 
 
 class MaskedLanguageModel:
-    """The pretrained network of a run with its masked-language-model head, and texts."""
+    """The pretrained network of a run with its masked-language-model head, and texts.
+
+    Nothing depends on the seed of a run, so that runs with other seeds share what is measured.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,6 @@ class MaskedLanguageModel:
         """
         problems: list[Problem] = []
         self.settings = penalty
-        self.seed = config.headrace.seed
         self.tokenizer = tokenizer
         self.max_length = config.headrace.task.max_length
         self.readers: Sequence[ShardReader] = list(
@@ -78,7 +80,7 @@ class MaskedLanguageModel:
                 Problem("the tokenizer has no mask token", f"{where}.of", "masked_lm", _OTHER)
             )
         try:
-            self.network, self.has_head = _load(str(config.headrace.model.pretrained), self.seed)
+            self.network, self.has_head = _load(str(config.headrace.model.pretrained))
         except (OSError, ValueError, KeyError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             problems.append(
@@ -119,9 +121,7 @@ class MaskedLanguageModel:
         facts = {
             "model": fingerprint_of(hashed),
             "data": digest([reader.manifest.fingerprint for reader in self.readers]),
-            "settings": digest(
-                [self.settings.samples, self.share, fit, self.max_length, self.seed]
-            ),
+            "settings": digest([self.settings.samples, self.share, fit, self.max_length]),
         }
         folder = Path(self.settings.cache_dir or _CACHE).expanduser()
         path = folder / f"masked-lm-{digest(facts)}.safetensors"
@@ -161,7 +161,7 @@ class MaskedLanguageModel:
             for number in range(len(reader.manifest.shards))
         ]
         ends = sizes.cumsum()
-        permutation = Permutation(int(sizes.sum()), derive_key("masked LM", purpose, self.seed))
+        permutation = Permutation(int(sizes.sum()), derive_key("masked LM", purpose))
         wanted = permutation(np.arange(min(count, permutation.size)))
         shards = np.searchsorted(ends, wanted, side="right")
         texts = []
@@ -178,7 +178,8 @@ class MaskedLanguageModel:
             raise UserError(Problem("none of the chosen texts has a token", urls))
         return found
 
-    def _masked(self, ids: list[int], key: int) -> MaskedText:
+    def masked(self, ids: list[int], key: int) -> MaskedText:
+        """Return a text with a share of its tokens masked, at least one; `key` chooses them."""
         special = set(self.tokenizer.all_special_ids)
         places = torch.tensor([n for n, token in enumerate(ids) if token not in special])
         random = torch.Generator().manual_seed(key)
@@ -193,14 +194,14 @@ class MaskedLanguageModel:
         self, texts: Sequence[list[int]], world: World
     ) -> Iterator[torch.Tensor]:
         for number in range(world.rank, len(texts), world.size):
-            key = derive_key("masked LM tokens", self.seed, number)
-            logits = self._logits([self._masked(texts[number], key)], world)
-            random = torch.Generator().manual_seed(derive_key("masked LM draws", self.seed, number))
+            key = derive_key("masked LM tokens", number)
+            logits = self.logits([self.masked(texts[number], key)], world)
+            random = torch.Generator().manual_seed(derive_key("masked LM draws", number))
             drawn = torch.multinomial(logits.detach().softmax(-1).cpu(), 1, generator=random)[:, 0]
             yield cross_entropy(logits, drawn.to(world.device), reduction="sum")
 
-    def _logits(self, texts: Sequence[MaskedText], world: World) -> torch.Tensor:
-        """The logits of all masked tokens of some texts, fp32[tokens, vocabulary]."""
+    def logits(self, texts: Sequence[MaskedText], world: World) -> torch.Tensor:
+        """Return the logits of all masked tokens of some texts, fp32[tokens, vocabulary]."""
         sizes = [len(text.ids) for text in texts]
         ids = torch.full((len(texts), max(sizes)), int(self.tokenizer.pad_token_id or 0))
         mask = torch.zeros_like(ids)
@@ -209,11 +210,24 @@ class MaskedLanguageModel:
             mask[row, : sizes[row]] = 1
         rows = torch.cat([torch.full_like(text.places, row) for row, text in enumerate(texts)])
         places = torch.cat([text.places for text in texts])
+        where = rows.to(world.device), places.to(world.device)
+
+        def keep_masked(body: Any, given: Any, output: Any) -> Any:
+            # a head computes each token alone: of the others it would be waste, and most of all
+            states = getattr(output, "last_hidden_state", None)
+            if states is not None:
+                output.last_hidden_state = states[where][None]
+            return output
+
         network: Any = self.network
-        logits: torch.Tensor = network(
-            input_ids=ids.to(world.device), attention_mask=mask.to(world.device)
-        ).logits
-        return logits[rows.to(world.device), places.to(world.device)].float()
+        hook = network.base_model.register_forward_hook(keep_masked)
+        try:
+            logits: torch.Tensor = network(
+                input_ids=ids.to(world.device), attention_mask=mask.to(world.device)
+            ).logits
+        finally:
+            hook.remove()
+        return (logits[0] if logits.shape[:2] == (1, len(places)) else logits[where]).float()
 
     def fit_head(self, steps: int, world: World) -> None:
         """Train the head on the texts, and nothing else; each rank computes a share of each step.
@@ -231,12 +245,12 @@ class MaskedLanguageModel:
             sums = torch.zeros(2, dtype=torch.float64, device=world.device)
             start = step * _TEXTS_A_STEP
             own = [
-                self._masked(texts[place % len(texts)], derive_key("head", self.seed, place))
+                self.masked(texts[place % len(texts)], derive_key("masked LM head", place))
                 for place in range(start + world.rank, start + _TEXTS_A_STEP, world.size)
             ]
             if own:
                 real = torch.cat([text.tokens for text in own]).to(world.device)
-                loss = cross_entropy(self._logits(own, world), real, reduction="sum")
+                loss = cross_entropy(self.logits(own, world), real, reduction="sum")
                 loss.backward()  # type: ignore[no-untyped-call]
                 sums += torch.stack([loss.detach(), loss.new_tensor(len(real))])
             if world.size > 1:
@@ -261,9 +275,9 @@ class MaskedLanguageModel:
 _OTHER = 'Measure that of "stages", or take a penalty of type "l2_sp"'
 
 
-def _load(name: str, seed: int) -> tuple[PreTrainedModel, bool]:
+def _load(name: str) -> tuple[PreTrainedModel, bool]:
     """Return the network in fp32, and whether its head is that of the folder."""
-    torch.manual_seed(derive_key("masked LM head", seed))
+    torch.manual_seed(derive_key("masked LM weights"))
     with _without_report():
         network, loading = AutoModelForMaskedLM.from_pretrained(
             name, dtype=torch.float32, output_loading_info=True
