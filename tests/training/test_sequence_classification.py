@@ -177,6 +177,9 @@ def test_reports_know_both_kinds_of_scores(steps, capsys):
     assert "| Language | Accuracy, first | Accuracy, second | Gain |" in text
     assert "Most frequent label" in text
     assert "Spearman" not in text
+    assert "Label set" not in text
+    page = (steps.output / "report.html").read_text()
+    assert "always giving the most frequent one, on the validation data" in page
 
 
 @pytest.mark.parametrize("label", ["weather", "wetness"])
@@ -418,4 +421,4 @@ def test_reports_of_several_kinds_of_heads(joint_runs, capsys):
     assert row.count("–") == 4
     assert "squared errors" in text
     page = (joint_runs["learned"] / "report.html").read_text()
-    assert "F1 of" not in page
+    assert "the most frequent one, and correlations with the right scores on the" in page

@@ -121,12 +121,17 @@ def read_run_folder(run_dir: Path) -> RunFolder:
         name=as_text(results.get("run")) or run_dir.resolve().name,
         created=as_text(results.get("created")),
         task=as_text(results.get("task")) or as_text(task.get("type")),
-        label_set=as_text(results.get("label_set")) or as_text(task.get("labels")),
+        label_set=as_text(results.get("label_set")) or _label_set(task),
         environment={str(key): str(value) for key, value in environment.items()},
         config=config,
         stages=stages,
         unreadable_lines=unreadable,
     )
+
+
+def _label_set(task: Mapping[str, Any]) -> str | None:
+    """The label set that a config names; the labels of whole texts have no name."""
+    return None if task.get("type") == "sequence_classification" else as_text(task.get("labels"))
 
 
 def _read_object(path: Path, problems: list[Problem]) -> Mapping[str, Any] | None:

@@ -17,6 +17,8 @@ class Kind:
     """Scores that are drawn as bars."""
     loss_unit: str
     """What a loss is of: nats per ..."""
+    explained: str
+    """What the scores are, in the words of a page."""
     references: Mapping[str, str] = field(default_factory=dict)
     """What the scores are compared with, with titles; fractions too."""
 
@@ -32,8 +34,6 @@ class Terms:
 
     kinds: tuple[Kind, ...]
     """The sources of most tasks are all of one kind."""
-    explained: str
-    """What the scores are, in the words of a page."""
     samples: str
     """What a sample is called, as a title."""
 
@@ -56,6 +56,12 @@ class Terms:
     def loss_unit(self) -> str:
         """What a loss is of: nats per ..."""
         return self.kinds[-1].loss_unit
+
+    @property
+    def explained(self) -> str:
+        """What the scores are, in the words of a page."""
+        first, *others = (kind.explained for kind in self.kinds)
+        return " and ".join([first, *(words[0].lower() + words[1:] for words in others)])
 
     @property
     def mains(self) -> tuple[str, ...]:
@@ -86,12 +92,14 @@ _LABELS = Kind(
     scores={"accuracy": "Accuracy", "macro_f1": "Macro F1", "matthews": "Matthews"},
     plotted=("accuracy", "macro_f1"),
     loss_unit="sample",
+    explained="Scores of labels, beside the accuracy of always giving the most frequent one,",
     references={"majority": "Most frequent label"},
 )
 _SCORES = Kind(
     scores={"spearman": "Spearman", "pearson": "Pearson"},
     plotted=("spearman",),
     loss_unit="sample (squared errors where it has a score)",
+    explained="Correlations with the right scores",
 )
 
 TERMS: Mapping[str, Terms] = {
@@ -105,9 +113,9 @@ TERMS: Mapping[str, Terms] = {
                 },
                 plotted=("fine_macro_f1", "coarse_macro_f1"),
                 loss_unit="labelled word",
+                explained="Exact-match scores",
             ),
         ),
-        explained="Exact-match scores",
         samples="Sentences",
     ),
     "multiple_choice": Terms(
@@ -116,16 +124,14 @@ TERMS: Mapping[str, Terms] = {
                 scores={"accuracy": "Accuracy"},
                 plotted=("accuracy",),
                 loss_unit="sample",
+                explained="The share of samples answered right, beside that of guessing (chance),",
                 references={"chance": "Chance"},
             ),
         ),
-        explained="The share of samples answered right, beside that of guessing (chance),",
         samples="Samples",
     ),
     "sequence_classification": Terms(
         (_LABELS, _SCORES),
-        explained="Scores of labels, beside the accuracy of always giving the most frequent one, "
-        "and correlations of scores",
         samples="Samples",
     ),
 }

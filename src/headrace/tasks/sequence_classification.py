@@ -57,7 +57,7 @@ class SequenceClassification(Task):
         """What each head answers with."""
         heads = self.heads.all
         if len(heads) == 1:
-            return "labels", heads[0].described
+            return "task", f"sequence classification, {heads[0].described}"
         return "heads", ", ".join(f"{head.name}: {head.described}" for head in heads)
 
     def model_settings(self) -> dict[str, Any]:
