@@ -281,6 +281,8 @@ def train_branch(
         checkpoints = Checkpoints(
             branch.folder / "checkpoints", world, keep_last=headrace.checkpoint.keep_last
         )
+        penalty = None if held is None else Penalty(engine, held)
+        del held  # whole tensors, of which this rank needs its part alone
         trainer = BranchTrainer(
             engine=engine,
             groups=groups,
@@ -304,7 +306,7 @@ def train_branch(
             stop_flag=stop_flag,
             export=export,
             pack_inputs=pack_inputs,
-            penalty=None if held is None else Penalty(engine, held),
+            penalty=penalty,
         )
         progress = trainer.fit(start_record)
     if world.is_main:
