@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     with named_as_options(
         (
             *("output", "language", "format", "split_name", "samples_per_shard", "limit", "subset"),
-            *("pair_column", "label_names"),
+            *("pair_column", "label_names", "labels"),
         )
     ):
         manifest = build_source(

@@ -269,6 +269,9 @@ def _check_inputs(
         problems.append(Problem(what, "inputs", None, "Name each input once"))
     if not problems:
         problems += _mixed_kinds(inputs, checked.formats)
+        if label_set is not None and set(checked.formats) & set(LABELLED_FORMATS):
+            what = "a label set is for words with tags, and these are labels of whole texts"
+            problems.append(Problem(what, "labels", label_set.name, "Leave it out"))
     if problems:
         raise CorpusError(problems)
     return checked

@@ -270,6 +270,7 @@ def test_a_source_knows_its_labels_and_scores(
         (["--label-names", "a,a"], "--label-names: not names of labels"),
         (["--text-column", "a", "--label-column", "a"], "a column is named for two things"),
         (["--format", "conll", "--text-column", "a"], "columns are named for glue_tsv and"),
+        (["--labels", "conll2003"], "--labels: a label set is for words with tags"),
     ],
 )
 def test_options_that_do_not_go_together(
