@@ -103,12 +103,12 @@ class Jobs:
     def __init__(self, small_corpus, folder):
         self.corpus, self.folder, self.jobs = small_corpus, folder, []
 
-    def steps(self, name, held, steps=STEPS, **changes):
+    def steps(self, name, held, steps=STEPS, weight=WEIGHT, **changes):
         """Some steps with what is held."""
         path = write_config(self.corpus, self.folder, name, **changes)
         self.jobs.append(
             {"config": str(path), "held": held and str(self.folder / f"{held}.safetensors"),
-             "weight": WEIGHT, "steps": steps, "output": str(self.folder / name)}
+             "weight": weight, "steps": steps, "output": str(self.folder / name)}
         )  # fmt: skip
 
     def step_in_16_bits(self, name):
@@ -165,6 +165,9 @@ def launched_more(small_corpus, plain, folder, launcher):
     jobs = Jobs(small_corpus, folder)
     for name in MORE_SIXTEEN:
         jobs.step_in_16_bits(name)
+    for zero in (1, 3):
+        changes = {**PRECISIONS["fp16"], "zero_optimization.stage": zero, "optimizer": PLAIN_SGD}
+        jobs.steps(f"overflow-zero{zero}", "ewc", steps=3, weight=1e7, **changes)
     jobs.launch(launcher, folder / "more_jobs.json")
     return folder
 
@@ -258,6 +261,16 @@ def test_in_16_bits_the_penalty_moves_the_full_precision_weights(launched, plain
 @pytest.mark.parametrize("name", MORE_SIXTEEN)
 def test_it_does_so_at_the_other_stages(launched_more, plain, name):
     check_16_bits(launched_more, *plain, name)
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("zero", [1, 3])
+def test_a_penalty_beyond_fp16_is_an_overflow_like_any_other(launched_more, plain, zero):
+    """The step is skipped on both ranks, and no weight moves."""
+    found, logs = result(launched_more, f"overflow-zero{zero}")
+    assert logs[0][0]["skipped"] == logs[1][0]["skipped"] == 1
+    for parameter, value in fresh_model(*plain).named_parameters():
+        assert torch.equal(found[parameter], value.detach().half().float())
 
 
 def check_16_bits(folder, config, data, name):
