@@ -98,7 +98,6 @@ def test_what_cannot_be_is_refused_at_its_place(load, penalty, first, where, wha
             "data_types.grad_accum_dtype",
             "weights of its own",
         ),
-        ({"fp16.enabled": True}, "zero_optimization.stage", "loss scale"),
         (
             {"torch_autocast": {"enabled": True, "dtype": "float16"}},
             "torch_autocast.dtype",

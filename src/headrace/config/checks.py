@@ -81,6 +81,7 @@ def check_deepspeed_section(section: Mapping[str, Any], *, thorough: bool = True
                 "Remove it",
             )
         )
+    problems += fp16_problems(section)
     enabled = [
         key
         for key in _FLOATS
@@ -105,6 +106,23 @@ def check_deepspeed_section(section: Mapping[str, Any], *, thorough: bool = True
             )
         )
     return problems
+
+
+def fp16_problems(section: Mapping[str, Any]) -> list[Problem]:
+    """Find fp16 without ZeRO: DeepSpeed 0.19 scales the loss in its ZeRO optimizers alone."""
+    floats, zero = section.get("fp16"), section.get("zero_optimization")
+    stage = zero.get("stage", 0) if isinstance(zero, Mapping) else 0
+    if not isinstance(floats, Mapping) or not floats.get("enabled") or stage != 0:
+        return []
+    return [
+        Problem(
+            "with fp16 and without ZeRO, DeepSpeed divides gradients by a loss scale that it has "
+            "not multiplied the loss by",
+            "zero_optimization.stage",
+            "0",
+            "Set it to 1",
+        )
+    ]
 
 
 def _check_sections(section: Mapping[str, Any]) -> list[Problem]:

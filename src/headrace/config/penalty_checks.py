@@ -128,14 +128,6 @@ def check_room_for_penalties(section: Mapping[str, Any]) -> Iterator[Problem]:
                 f"zero_optimization.{key}",
                 remedy="Remove it, or the penalties of the stages",
             )
-    if zero.get("stage", 0) == 0 and _section(section, "fp16").get("enabled"):
-        yield Problem(
-            "with fp16 and without ZeRO, DeepSpeed divides gradients by a loss scale that it has "
-            "not multiplied the loss by: they would vanish beside those of a penalty",
-            "zero_optimization.stage",
-            "0",
-            "Set it to 1",
-        )
     accumulated = _section(section, "data_types").get("grad_accum_dtype")
     if (
         zero.get("stage", 0) == 1

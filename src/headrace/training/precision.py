@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+from headrace.config.checks import fp16_problems
+from headrace.errors import ConfigError
+
 FP16_DEFAULTS = {
     "enabled": True,
     "initial_scale_power": 12,
@@ -42,6 +45,9 @@ def choose_precision(
 
     ``auto`` asks for the compute capability: ``torch.cuda.is_bf16_supported()`` says yes on a V100
     too, through slow emulation.
+
+    Raises:
+        ConfigError: if ``auto`` comes to fp16, and there is no ZeRO stage.
     """
     if mode == "config":
         for name in ("fp16", "bf16"):
@@ -58,4 +64,7 @@ def choose_precision(
         bf16 = {**deepspeed_section.get("bf16", {}), "enabled": True}
         return Precision("bf16", f"auto: {capability} has bf16", {**off, "bf16": bf16})
     fp16 = {**FP16_DEFAULTS, **deepspeed_section.get("fp16", {}), "enabled": True}
+    problems = fp16_problems({**deepspeed_section, "fp16": fp16})
+    if problems:
+        raise ConfigError(problems)
     return Precision("fp16", f"auto: {capability} has no native bf16", {**off, "fp16": fp16})

@@ -87,8 +87,8 @@ def train_in_group(
         check_attention(config.headrace.model, world.device)
         if config.headrace.batching.type == "packed" and world.is_main:
             check_packing(config.headrace, opened.task, opened.tokenizer)
-    precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
     with failing_together(world):
+        precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
         check_precision(chosen, config, precision)
     opened = choose_samples(config, chosen, opened, world, stop_flag)
     with failing_together(world):
