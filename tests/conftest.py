@@ -394,6 +394,15 @@ def small_encoder(small_corpus, tmp_path_factory) -> Path:
     return folder
 
 
+def pytest_collection_modifyitems(items):
+    """Files with tests that open a process group in this process come last.
+
+    It stays open, and processes that other tests fork could not open one of their own.
+    """
+    later = {item.path for item in items if "world" in item.fixturenames}
+    items.sort(key=lambda item: item.path in later)
+
+
 @pytest.fixture(scope="session")
 def world():
     """A process group of one in the process of the tests."""
