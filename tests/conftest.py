@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -401,6 +402,23 @@ def pytest_collection_modifyitems(items):
     """
     later = {item.path for item in items if "world" in item.fixturenames}
     items.sort(key=lambda item: item.path in later)
+
+
+@pytest.fixture(scope="session")
+def stop_after():
+    """As if a stop signal arrived after it has been looked at a number of times."""
+    from headrace.training.signals import StopFlag
+
+    class StopAfter(StopFlag):
+        def __init__(self, looks: int) -> None:
+            self.looks = looks
+
+        @property
+        def received(self):
+            self.looks -= 1
+            return signal.SIGTERM if self.looks < 0 else None
+
+    return StopAfter
 
 
 @pytest.fixture(scope="session")

@@ -174,25 +174,13 @@ def test_shifts_have_a_table_of_scores_before_and_after(done):
     assert table.rows[-1][1].startswith("– - "), "joint training has no score before the shift"
 
 
-class StopAfter(StopFlag):
-    """As if a stop signal arrived after it has been looked at a number of times."""
-
-    def __init__(self, looks):
-        self.looks = looks
-
-    @property
-    def received(self):
-        self.looks -= 1
-        return signal.SIGTERM if self.looks < 0 else None
-
-
-def test_a_stopped_experiment_goes_on(done, small_tasks, world, tmp_path):
+def test_a_stopped_experiment_goes_on(done, small_tasks, world, stop_after, tmp_path):
     methods = {"flat": {"set": {"optimizer.params.lr": 1e-3}}}
     changes = {"methods": methods, "tuning": None, "seeds": [1]}
     _, setup = set_up_in(tmp_path, small_tasks, **changes)
     for looks in (3, 6):  # within a stage
         with pytest.raises(StopRequested, match="start the same command again"):
-            Experiment(setup, Group(world, StopAfter(looks)), lambda _: None).run()
+            Experiment(setup, Group(world, stop_after(looks)), lambda _: None).run()
         assert not matrices(setup)
     Experiment(setup, Group(world, StopFlag()), lambda _: None).run()
     (found,) = matrices(setup).values()

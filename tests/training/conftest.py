@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -10,8 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-from headrace.training.signals import StopFlag
 
 ROOT = Path(__file__).parents[2]
 WORKERS = Path(__file__).parent / "workers"
@@ -138,23 +135,6 @@ def read_losses():
         }
 
     return read
-
-
-class StopAfter(StopFlag):
-    """Asks the run to stop when it has been looked at a number of times."""
-
-    def __init__(self, looks: int) -> None:
-        self.looks = looks
-
-    @property
-    def received(self):
-        self.looks -= 1
-        return signal.SIGTERM if self.looks < 0 else None
-
-
-@pytest.fixture(scope="session")
-def stop_after():
-    return StopAfter
 
 
 @pytest.fixture(scope="session")

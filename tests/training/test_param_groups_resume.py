@@ -1,7 +1,6 @@
 """A stopped run whose file of learning rates has changed does not go on with other rates."""
 
 import json
-import signal
 
 import pytest
 
@@ -11,20 +10,8 @@ from headrace.training.run import train_in_group
 from headrace.training.stages import expand_stages
 
 
-class StopAfter:
-    """Stands in for a signal that arrives during the given step."""
-
-    def __init__(self, steps):
-        self.steps = steps
-
-    @property
-    def received(self):
-        self.steps -= 1
-        return signal.SIGTERM if self.steps < 0 else None
-
-
 @pytest.fixture
-def go(small_corpus, tmp_path, world):
+def go(small_corpus, tmp_path, world, stop_after):
     def go(rate, steps):
         """Train with a head of this rate, for so many steps at most."""
         groups = [
@@ -42,7 +29,7 @@ def go(small_corpus, tmp_path, world):
             },
         )
         config = load_run_config(path)
-        train_in_group(config, expand_stages(config), world, StopAfter(steps))
+        train_in_group(config, expand_stages(config), world, stop_after(steps))
 
     return go
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import hjson
 from pydantic import BaseModel, ValidationError
 
 from headrace.config.messages import did_you_mean
 from headrace.errors import ConfigError, Problem
+
+Loaded = TypeVar("Loaded", bound=BaseModel)
 
 
 def read_object(path: Path, what: str, remedy: str) -> dict[str, Any]:
@@ -58,6 +60,54 @@ def read_object(path: Path, what: str, remedy: str) -> dict[str, Any]:
             )
         )
     return cast(dict[str, Any], data)
+
+
+def load_with_base(
+    path: Path,
+    section: type[Loaded],
+    what: str,
+    remedy: str,
+    check: Callable[[Loaded], list[Problem]],
+) -> tuple[Loaded, dict[str, Any]]:
+    """Read and check a file whose key ``base`` is a run config, or the path of one.
+
+    Args:
+        path: the file.
+        section: what the file holds.
+        what: see :func:`read_object`.
+        remedy: see :func:`read_object`.
+        check: finds what is wrong between the keys.
+
+    Returns:
+        The section, and the base config as plain data.
+
+    Raises:
+        ConfigError: with everything that is wrong with the file, each with its JSON path.
+    """
+    data = read_object(path, what, remedy)
+    try:
+        loaded = section.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise ConfigError(section_problems(error, section)) from None
+    problems = check(loaded)
+    base = data["base"]
+    if isinstance(base, str):
+        try:
+            base = read_object(Path(base), "config", "Start from one of ds_configs/")
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return loaded, base
+
+
+def repeat_problems(values: Sequence[Any], where: str, what: str) -> list[Problem]:
+    """A problem for each value that stands more than once in a list."""
+    return [
+        Problem(what, where, str(value), "Keep one")
+        for value in dict.fromkeys(values)
+        if list(values).count(value) > 1
+    ]
 
 
 def section_problems(

@@ -9,12 +9,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from headrace.config.messages import did_you_mean
-from headrace.config.object_file import read_object, section_problems
+from headrace.config.object_file import load_with_base, repeat_problems
 from headrace.config.section import Name, Section
-from headrace.errors import ConfigError, Problem
+from headrace.errors import Problem
 from headrace.forgetting.run_document import TaskData
 
 Order = list[str]
@@ -148,21 +148,8 @@ def load_experiment(path: Path) -> tuple[ExperimentFile, dict[str, Any]]:
     Raises:
         ConfigError: with everything that is wrong with the file, each with its JSON path.
     """
-    data = read_object(path, "experiment", "Start from ds_configs/forgetting/experiment.json")
-    try:
-        experiment = ExperimentFile.model_validate_json(json.dumps(data))
-    except ValidationError as error:
-        raise ConfigError(section_problems(error, ExperimentFile)) from None
-    problems = _problems(experiment)
-    base = experiment.base
-    if isinstance(base, str):
-        try:
-            base = read_object(Path(base), "config", "Start from one of ds_configs/")
-        except ConfigError as error:
-            problems += error.problems
-    if problems or isinstance(base, str):
-        raise ConfigError(problems)
-    return experiment, base
+    remedy = "Start from ds_configs/forgetting/experiment.json"
+    return load_with_base(path, ExperimentFile, "experiment", remedy, _problems)
 
 
 def _problems(experiment: ExperimentFile) -> list[Problem]:
@@ -174,7 +161,9 @@ def _problems(experiment: ExperimentFile) -> list[Problem]:
     for where, orders in lists.items():
         for number, order in enumerate(orders):
             problems += _order_problems(experiment, order, f"{where}.{number}")
-        problems += _twice(list(map(sequence_name, orders)), where, "a sequence is given twice")
+        problems += repeat_problems(
+            list(map(sequence_name, orders)), where, "a sequence is given twice"
+        )
     held_out = {sequence_name(order) for order in (*experiment.sequences, *experiment.shifts)}
     for number, order in enumerate(tuning.sequences if tuning else ()):
         if sequence_name(order) in held_out:
@@ -186,8 +175,10 @@ def _problems(experiment: ExperimentFile) -> list[Problem]:
                     "Take it out of one of the two",
                 )
             )
-    problems += _twice(experiment.seeds, "seeds", "a seed is given twice")
-    problems += _twice(tuning.seeds if tuning else [], "tuning.seeds", "a seed is given twice")
+    problems += repeat_problems(experiment.seeds, "seeds", "a seed is given twice")
+    problems += repeat_problems(
+        tuning.seeds if tuning else [], "tuning.seeds", "a seed is given twice"
+    )
     if experiment.reference is not None and experiment.reference not in experiment.methods:
         remedy = did_you_mean(experiment.reference, experiment.methods)
         problems.append(Problem("no such method", "reference", experiment.reference, remedy))
@@ -205,7 +196,7 @@ def _order_problems(experiment: ExperimentFile, order: Order, where: str) -> lis
     if len(order) < 2:
         text = ", ".join(order)
         problems.append(Problem("a sequence has two tasks or more", where, text, "Add a task"))
-    return problems + _twice(order, where, "a task is trained twice")
+    return problems + repeat_problems(order, where, "a task is trained twice")
 
 
 def _method_problems(experiment: ExperimentFile, name: str, method: MethodSection) -> list[Problem]:
@@ -231,7 +222,7 @@ def _method_problems(experiment: ExperimentFile, name: str, method: MethodSectio
         )
     if method.is_tuned:
         texts = [json.dumps(values, sort_keys=True) for values in method.candidates()]
-        problems += _twice(texts, f"{where}.tune", "a set of values is given twice")
+        problems += repeat_problems(texts, f"{where}.tune", "a set of values is given twice")
     for values in method.candidates():
         problems += [
             Problem(
@@ -270,14 +261,6 @@ def _like_problems(experiment: ExperimentFile, name: str) -> list[Problem]:
         seen.append(like)
         like = experiment.methods[like].like
     return []
-
-
-def _twice(values: Sequence[Any], where: str, what: str) -> list[Problem]:
-    return [
-        Problem(what, where, str(value), "Keep one")
-        for value in dict.fromkeys(values)
-        if list(values).count(value) > 1
-    ]
 
 
 def settings_of(

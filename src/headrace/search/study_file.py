@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from headrace.config.learning_rates import Select
 from headrace.config.messages import did_you_mean
-from headrace.config.object_file import read_object, section_problems
+from headrace.config.object_file import load_with_base, repeat_problems
 from headrace.config.section import Name, Section
-from headrace.errors import ConfigError, Problem
+from headrace.errors import Problem
 
 FLAT = "flat"
 """Behind the name of a pair: its search with one rate for all parameters."""
@@ -125,21 +124,8 @@ def load_study_file(path: Path) -> tuple[StudyFile, dict[str, Any]]:
     Raises:
         ConfigError: with everything that is wrong, each with its JSON path.
     """
-    data = read_object(path, "study", "Start from the example in docs/search.md")
-    try:
-        study = StudyFile.model_validate_json(json.dumps(data))
-    except ValidationError as error:
-        raise ConfigError(section_problems(error, StudyFile)) from None
-    problems = _problems(study)
-    base = study.base
-    if isinstance(base, str):
-        try:
-            base = read_object(Path(base), "config", "Start from one of ds_configs/")
-        except ConfigError as error:
-            problems += error.problems
-    if problems or isinstance(base, str):
-        raise ConfigError(problems)
-    return study, base
+    remedy = "Start from the example in docs/search.md"
+    return load_with_base(path, StudyFile, "study", remedy, _problems)
 
 
 def _problems(study: StudyFile) -> list[Problem]:
@@ -159,9 +145,11 @@ def _problems(study: StudyFile) -> list[Problem]:
             problems.append(
                 Problem("a task is trained twice", where, ", ".join(pair), "Name each task once")
             )
-    problems += _twice(study.pair_names(), "pairs", "two pairs have the same tasks in one order")
-    problems += _twice(study.seeds, "seeds", "a seed is given twice")
-    problems += _twice([group.name for group in study.groups or ()], "groups", _SAME_NAME)
+    problems += repeat_problems(
+        study.pair_names(), "pairs", "two pairs have the same tasks in one order"
+    )
+    problems += repeat_problems(study.seeds, "seeds", "a seed is given twice")
+    problems += repeat_problems([group.name for group in study.groups or ()], "groups", _SAME_NAME)
     if study.groups is not None and study.split is not None:
         what = "split makes groups of its own"
         problems.append(Problem(what, "split", study.split, "Leave out groups or split"))
@@ -184,11 +172,3 @@ def _problems(study: StudyFile) -> list[Problem]:
             )
         )
     return problems
-
-
-def _twice(values: list[Any], where: str, what: str) -> list[Problem]:
-    return [
-        Problem(what, where, str(value), "Keep one")
-        for value in dict.fromkeys(values)
-        if values.count(value) > 1
-    ]

@@ -11,9 +11,9 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from signal import SIGTERM
 
 import deepspeed  # noqa: F401 (here, before the processes are forked)
+from several_runs import StopAfter
 
 from headrace.config import load_run_config
 from headrace.errors import StopRequested
@@ -21,20 +21,6 @@ from headrace.training.distributed import free_port, process_group
 from headrace.training.logs import quiet_libraries
 from headrace.training.run import train_in_group
 from headrace.training.stages import expand_stages
-
-
-class StopAfter:
-    """Stands in for a signal that arrives during the given step."""
-
-    def __init__(self, steps):
-        self.steps = steps
-
-    @property
-    def received(self):
-        if self.steps is None:
-            return None
-        self.steps -= 1
-        return SIGTERM if self.steps < 0 else None
 
 
 def run(job, world):
