@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The experiment about forgetting on pairs of openly licensed tasks: data, search, fourteen methods,
-# three seeds, tables and page. HEADRACE_DATA names a folder with qnli/, med_nli/, banking77/,
+# three seeds, tables, and the page in docs/results. HEADRACE_DATA names a folder with qnli/, med_nli/, banking77/,
 # clinc150/, afrisenti/ and cv_sentences/. Two processes share the work, a core each; run it again and
 # it goes on where it stopped.
 set -euo pipefail
@@ -48,3 +48,4 @@ both() { # the same command twice, side by side: each takes what the other has n
 }
 both headrace search ds_configs/forgetting/search.json
 both headrace forgetting ds_configs/forgetting/experiment.json
+python scripts/forgetting_table.py runs/forgetting docs/results --readme README.md

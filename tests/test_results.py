@@ -109,3 +109,33 @@ def test_every_method_of_a_size_was_trained_for_the_same_steps(experiment):
     for row in experiment["trials"]:
         batches = -(-row["chosen"] // settings["batch_size"])
         assert row["steps"] == settings["epochs"] * batches
+
+
+@pytest.fixture(scope="module")
+def forgetting_table():
+    return script("forgetting_table")
+
+
+def compared(differences):
+    """A result in which methods differ from the reference by (mean, low, high) in p_s + p_o."""
+
+    def method(title, estimate, difference):
+        measures = {"p": {"estimate": estimate, "difference": difference}}
+        return {"title": title, "estimates": {"sequences": measures}}
+
+    methods = {"flat_tuned": method("flat_tuned", {"mean": 1.234}, None)}
+    for name, (mean, low, high) in differences.items():
+        methods[name] = method(name, None, {"mean": mean, "low": low, "high": high})
+    return {"reference": "flat_tuned", "methods": methods}
+
+
+def test_the_verdict_names_rates_by_layer_that_beat_one_tuned_rate(forgetting_table):
+    level, behind = (0.01, -0.01, 0.03), (-0.05, -0.06, -0.04)
+    differences = {"decay": level, "paper_text": behind, "paper_code": behind, "ours": level}
+    said = forgetting_table.verdict(compared(differences))
+    assert said.startswith("**No distribution of learning rates by layer beats one tuned rate")
+    assert "Not to be told from it: decay +1.00 [−1.00, +3.00], ours" in said
+    assert "; worse: paper_text −5.00 [−6.00, −4.00], paper_code" in said
+    said = forgetting_table.verdict(compared({**differences, "ours": (0.02, 0.01, 0.03)}))
+    assert said.startswith("**Learning rates by layer beat one tuned rate")
+    assert "Better than it: ours +2.00 [+1.00, +3.00]; not to be told from it: decay" in said
