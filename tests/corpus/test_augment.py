@@ -181,3 +181,65 @@ def test_kill_9_and_start_again(
         for name in ("killed", "whole")
     )
     assert killed == whole_files
+
+
+def tagged_source(folder: Path) -> str:
+    words = [["Der", "alte", "Bahnhof", "von", "Düsseldorf"], ["Das", "Modell", "1998"]]
+    tags = [["O", "O", "O", "O", "B-LOC"], ["O", "B-PROD", "I-PROD"]]
+    rows = [{"id": f"s{n}", "tokens": words[n % 2], "tags": tags[n % 2]} for n in range(40)]
+    (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    build_source([str(folder / "t.jsonl")], str(folder / "source"), "de", subset="plain")
+    return str(folder / "source")
+
+
+def test_noisy_copies_beside_their_originals_are_subsets(tmp_path: Path) -> None:
+    source = tagged_source(tmp_path)
+    command = ["augment", source, "--output", str(tmp_path / "out"), "--share", "1"]
+    command += ["--copies", "1", "--noise", "typing:0.1,ocr:0.1,casing:0.2", "--subsets"]
+    assert main(command) == 0
+    before, after = read_all(source), read_all(tmp_path / "out")
+    assert len(after) == 80
+    noisy = [row for row in after.values() if row["subset"] == "noisy"]
+    assert len(noisy) == 40
+    changed = 0
+    for row in noisy:
+        original = before[str(row["copy_of"])]
+        assert row["tags"] == original["tags"]
+        assert len(row["tokens"]) == len(original["tokens"])  # type: ignore[arg-type]
+        assert after[str(row["copy_of"])] == {**original, "subset": "clean"}
+        changed += row["tokens"] != original["tokens"]
+    assert changed > 30
+    manifest = read_manifest(str(tmp_path / "out"))
+    assert manifest.metadata["augmentation"] == {
+        "share": 1.0, "copies": 1, "noise": {"typing": 0.1, "ocr": 0.1, "casing": 0.2},
+        "seed": 1, "subsets": True, "drawn": 40, "added": 40,
+    }  # fmt: skip
+    assert "subset" not in manifest.metadata
+    assert manifest.parent == read_manifest(source).fingerprint
+
+
+def test_copies_alone_are_a_source_to_mix_in(tmp_path: Path) -> None:
+    source = tagged_source(tmp_path)
+    settings = {"share": 1.0, "copies": 2, "only_copies": True}
+    manifest = augment_source(source, str(tmp_path / "out"), noise="typing:0.2", **settings)  # type: ignore[arg-type]
+    rows = read_all(tmp_path / "out")
+    assert manifest.samples == len(rows) == 80
+    assert Counter(row["copy_of"] for row in rows.values()) == dict.fromkeys(read_all(source), 2)
+    # each copy has errors of its own
+    assert len({" ".join(row["tokens"]) for row in rows.values()}) > 60  # type: ignore[arg-type]
+    again = augment_source(source, str(tmp_path / "b"), noise="typing:0.2", **settings)  # type: ignore[arg-type]
+    assert again.fingerprint == manifest.fingerprint
+    assert read_all(tmp_path / "b") == rows
+    other = augment_source(source, str(tmp_path / "c"), noise="typing:0.2", seed=2, **settings)  # type: ignore[arg-type]
+    assert other.fingerprint != manifest.fingerprint
+
+
+def test_a_wrong_kind_of_noise_is_named_with_all_else(
+    questions: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["augment", questions, "--output", str(tmp_path / "out"), "--copies", "0"]
+    assert main([*command, "--noise", "typos:0.1,ocr:7"]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("error: --noise: ") == 2
+    assert "casing, ocr, text_casing, typing" in errors
+    assert "error: --copies: " in errors

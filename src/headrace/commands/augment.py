@@ -27,10 +27,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--noise",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="near-copies: probability of a typing error at each letter (default: 0)",
+        default="0",
+        metavar="SHARE_OR_KINDS",
+        help="near-copies: probability of a typing error at each letter, or KIND:RATE,KIND:RATE of "
+        "typing, ocr, casing, text_casing, as in typing:0.03,ocr:0.01 (default: 0)",
+    )
+    parser.add_argument(
+        "--only-copies", action="store_true", help="leave the originals out of the new source"
+    )
+    parser.add_argument(
+        "--subsets",
+        action="store_true",
+        help="originals get the subset clean, copies noisy: evaluation gives scores for both",
     )
     parser.add_argument(
         "--seed",
@@ -54,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
             share=arguments.share,
             copies=arguments.copies,
             noise=arguments.noise,
+            only_copies=arguments.only_copies,
+            subsets=arguments.subsets,
             seed=arguments.seed,
             samples_per_shard=arguments.samples_per_shard,
             overwrite=arguments.overwrite,

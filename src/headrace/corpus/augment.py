@@ -1,15 +1,20 @@
-"""Adds copies of some samples to a source, to try out what finds or avoids redundant data."""
+"""Adds copies of some samples to a source, as they are or with errors.
+
+With them one tries out what finds or avoids redundant data, trains models that errors confuse less,
+and measures how much errors confuse a model.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import xxhash
 from tqdm import tqdm
 
 from headrace.corpus.build import finished_before
+from headrace.corpus.noise import Noise, parse_noise
 from headrace.corpus.sample_corpus.randomness import fraction, seeded
 from headrace.corpus.statistics import Statistics, is_question
 from headrace.corpus.typos import with_typos
@@ -23,6 +28,8 @@ from headrace.shards.writer import ShardWriter
 
 _RECIPE = 1
 """Raise it when the same source gives other copies than before."""
+CLEAN, NOISY = "clean", "noisy"
+"""Subsets of originals and copies."""
 
 
 def augment_source(
@@ -31,7 +38,9 @@ def augment_source(
     *,
     share: float = 0.01,
     copies: int = 100,
-    noise: float = 0.0,
+    noise: float | str = 0.0,
+    only_copies: bool = False,
+    subsets: bool = False,
     seed: int = 1,
     samples_per_shard: int = 10_000,
     overwrite: bool = False,
@@ -50,8 +59,12 @@ def augment_source(
         share: Share of the samples that is copied, above 0 and at most 1.
         copies: Copies of each of them.
         noise: Probability of a typing error at each letter of a copy (0: exact copies), see
-            :func:`headrace.corpus.typos.with_typos`.  The tokens of sentences with tags get
-            them, context and all choices of a question, the text of all others.
+            :func:`headrace.corpus.typos.with_typos`, or ``KIND:RATE,...``, see
+            :mod:`headrace.corpus.noise`.  The tokens of sentences with tags get errors, context
+            and all choices of a question, the text of all others.
+        only_copies: Leave the originals out: a source to be mixed with that of the originals.
+        subsets: Originals get the subset ``clean`` and copies ``noisy``, in place of one that they
+            have, so that scores are given for both.
         seed: Another seed, other samples and other errors.
         samples_per_shard: Samples in every shard but the last.
         overwrite: Replace the source or the interrupted build in the folder.
@@ -64,11 +77,18 @@ def augment_source(
     Raises :class:`CorpusError` for the settings and for samples that cannot be copied,
     :class:`ShardError` for source and output.
     """
-    _check_settings(output_url, share, copies, noise, samples_per_shard)
+    errors = _check_settings(output_url, share, copies, noise, samples_per_shard)
     with ShardReader(source_url) as reader:
         keys = [key for number in range(len(reader.manifest.shards)) for key in reader.keys(number)]
         plan = _plan(keys, share, copies, seed)
-        settings = {"share": share, "copies": copies, "noise": noise, "seed": seed}
+        settings: dict[str, Any] = {
+            "share": share,
+            "copies": copies,
+            "noise": errors.settings() if isinstance(errors, Noise) else errors,
+            "seed": seed,
+            **({"only_copies": True} if only_copies else {}),
+            **({"subsets": True} if subsets else {}),
+        }
         identity = {
             "recipe": _RECIPE,
             "source": reader.manifest.fingerprint,
@@ -90,8 +110,8 @@ def augment_source(
             parent=reader.manifest.fingerprint,
             overwrite=overwrite,
         ) as writer:
-            samples = _samples(reader, plan, noise, seed)
-            total = len(keys) + added
+            samples = _samples(reader, plan, errors, seed, only_copies=only_copies, subsets=subsets)
+            total = added if only_copies else len(keys) + added
             for sample in tqdm(samples, "write", total, unit=" samples", disable=None):
                 statistics.count(sample)
                 writer.write(sample)
@@ -103,25 +123,39 @@ def augment_source(
                     "build": fingerprint,
                 }
             )
+            if subsets:  # no longer one for all samples
+                writer.metadata.pop("subset", None)
             return writer.close()
 
 
 def _check_settings(
-    output_url: str, share: float, copies: int, noise: float, samples_per_shard: int
-) -> None:
-    problems = []
+    output_url: str, share: float, copies: int, noise: float | str, samples_per_shard: int
+) -> float | Noise:
+    """The noise, read."""
+    problems: list[Problem] = []
     if storage.is_empty(output_url):
         problems.append(Problem("the path is empty", "output", None, "Name the source's folder"))
     if not 0 < share <= 1:
         remedy = "Give a share above 0 and at most 1"
         problems.append(Problem("not a share", "share", str(share), remedy))
-    if not 0 <= noise <= 1:
-        problems.append(Problem("not a share", "noise", str(noise), "Give a share from 0 to 1"))
+    errors: float | Noise = 0.0
+    if isinstance(noise, str) and ":" in noise:
+        errors = parse_noise(noise, problems)
+    else:
+        try:
+            errors = float(noise)
+            is_share = 0 <= errors <= 1
+        except ValueError:
+            is_share = False
+        if not is_share:
+            remedy = "Give a share from 0 to 1, or KIND:RATE,KIND:RATE"
+            problems.append(Problem("not a share", "noise", str(noise), remedy))
     for option, count in (("copies", copies), ("samples_per_shard", samples_per_shard)):
         if count < 1:
             problems.append(Problem("out of range", option, str(count), "Give 1 or more"))
     if problems:
         raise CorpusError(problems)
+    return errors
 
 
 def _plan(keys: Sequence[str], share: float, copies: int, seed: int) -> dict[str, int]:
@@ -157,44 +191,73 @@ def _copy_key(key: str, number: int) -> str:
 
 
 def _samples(
-    reader: ShardReader, plan: dict[str, int], noise: float, seed: int
+    reader: ShardReader,
+    plan: dict[str, int],
+    noise: float | Noise,
+    seed: int,
+    *,
+    only_copies: bool,
+    subsets: bool,
 ) -> Iterator[Sample]:
     drawn = []
     for sample in reader:
-        yield sample
+        if not only_copies:
+            yield _in_subset(sample, CLEAN) if subsets else sample
         if sample.key in plan:
             drawn.append(sample)
+    language = reader.manifest.metadata.get("language")
     for sample in drawn:
         for number in range(1, plan[sample.key] + 1):
-            yield _copy(sample, _copy_key(sample.key, number), noise, seed)
+            copy = _copy(sample, _copy_key(sample.key, number), noise, seed, language)
+            yield _in_subset(copy, NOISY) if subsets else copy
 
 
-def _copy(sample: Sample, key: str, noise: float, seed: int) -> Sample:
+def _in_subset(sample: Sample, name: str) -> Sample:
+    changed = {**sample.metadata, "subset": name}
+    return make_sample(sample.key, sample.text, changed, sample.origin)
+
+
+def _copy(
+    sample: Sample, key: str, noise: float | Noise, seed: int, language: str | None
+) -> Sample:
     """A copy under another key, with errors drawn from ``seed`` and ``key``."""
     text, metadata = sample.text, sample.metadata
-    if noise:
-        text, metadata = _near_copy(text, metadata, noise, ("typos", seed, key))
+    if isinstance(noise, Noise):
+        own = metadata.get("language", language)
+        errors = noise.of_sample(seeded("noise", seed, key), own)
+        text, metadata = _near_copy(text, metadata, errors.text, errors.words)
+    elif noise:
+        source = seeded("typos", seed, key)
+
+        def mistyped(part: str) -> str:
+            return with_typos(part, noise, source)
+
+        text, metadata = _near_copy(
+            text, metadata, mistyped, lambda words: [mistyped(word) for word in words]
+        )
     changed = {**metadata, "id": key, "copy_of": sample.key}
     return make_sample(key, text, changed, sample.origin)
 
 
 def _near_copy(
-    text: str, metadata: dict[str, Any], noise: float, parts: tuple[object, ...]
+    text: str,
+    metadata: dict[str, Any],
+    changed: Callable[[str], str],
+    changed_words: Callable[[list[str]], list[str]],
 ) -> tuple[str, dict[str, Any]]:
-    source = seeded(*parts)
     if is_question(metadata):
-        context = with_typos(metadata["context"], noise, source)
-        choices = [with_typos(choice, noise, source) for choice in metadata["choices"]]
-        changed = {**metadata, "context": context, "choices": choices}
-        return f"{context} {choices[metadata['label']]}", changed
+        context = changed(metadata["context"])
+        choices = [changed(choice) for choice in metadata["choices"]]
+        metadata = {**metadata, "context": context, "choices": choices}
+        return f"{context} {choices[metadata['label']]}", metadata
     if "tokens" in metadata:
-        tokens = [with_typos(token, noise, source) for token in metadata["tokens"]]
+        tokens = changed_words(metadata["tokens"])
         return " ".join(tokens), {**metadata, "tokens": tokens}
     texts = {
-        name: with_typos(metadata[name], noise, source)
+        name: changed(metadata[name])
         for name in ("text", "pair")
         if isinstance(metadata.get(name), str)
     }
     if "text" in texts:
         return "\n".join(texts.values()), {**metadata, **texts}
-    return with_typos(text, noise, source), metadata
+    return changed(text), metadata

@@ -17,6 +17,7 @@ from functools import cache
 from importlib import resources
 from itertools import pairwise
 
+from headrace.corpus.keyboards import neighbours_of, rows_of
 from headrace.corpus.sample_corpus.randomness import pick
 
 WORD_RATE = 0.2
@@ -111,18 +112,6 @@ def _wrong_capitals(model: _ErrorModel, word: str, source: random.Random) -> str
     return word[:1].upper() + word[1:]
 
 
-def _layout_neighbours(rows: Sequence[str]) -> dict[str, str]:
-    keys = {(row, column): key for row, line in enumerate(rows) for column, key in enumerate(line)}
-    around = [(0, -1), (0, 1), (-1, 0), (-1, 1), (1, 0), (1, -1)]
-    neighbours: dict[str, str] = {}
-    for (row, column), key in keys.items():
-        near = [keys.get((row + down, column + right), " ") for down, right in around]
-        letters = "".join(other for other in near if is_letter(other))
-        if is_letter(key) and letters:
-            neighbours[key] = letters
-    return neighbours
-
-
 @cache
 def _load_error_model(language: str) -> _ErrorModel:
     path = resources.files(__package__).joinpath("data", "noise.json")
@@ -135,7 +124,7 @@ def _load_error_model(language: str) -> _ErrorModel:
     edits: tuple[Callable[[_ErrorModel, str, random.Random], str], ...] = (_look_alike,)
     neighbours: dict[str, str] = {}
     if settings["layout"] is not None:
-        neighbours = _layout_neighbours(data["layouts"][settings["layout"]])
+        neighbours = neighbours_of(rows_of(settings["layout"]))
         edits = (_neighbouring_key, _neighbouring_key, _look_alike, _swap, _lose, _double)
     if settings["cased"]:
         edits = (*edits, _wrong_capitals)
