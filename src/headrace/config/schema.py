@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from headrace.config.learning_rates import ParamGroupsConfig, ScheduleConfig
+from headrace.config.logging import LoggingConfig
 from headrace.config.lora import LoraConfig
 from headrace.config.penalty import PenaltyConfig
 from headrace.config.section import Name, Section
@@ -324,15 +325,6 @@ class CheckpointConfig(Section):
     """Optimizer steps between checkpoints; there is one at the end of each epoch as well."""
     keep_last: int = Field(2, ge=1)
     """Complete checkpoints that are kept for each branch while it is training."""
-
-
-class LoggingConfig(Section):
-    """What is logged, and how often."""
-
-    every_steps: int = Field(10, ge=1)
-    """Optimizer steps between two lines of `metrics.jsonl`."""
-    tensorboard: bool = True
-    """Write TensorBoard events to the run folder."""
 
 
 class HeadraceConfig(Section):

@@ -26,6 +26,7 @@ from headrace.stream.selected import Chosen
 from headrace.stream.sources import stream_source
 from headrace.tasks.registry import task_of_config
 from headrace.tasks.task import IGNORED, Task
+from headrace.training.flops import attention_pairs
 from headrace.training.order import plan_branch
 from headrace.training.selection import RunSelection, check_selection
 from headrace.training.sources import chosen_samples, open_shards
@@ -254,6 +255,8 @@ class RankBatch:
     """Tokens of the whole batch without padding."""
     computed_tokens: int
     """Tokens of this rank's micro-batches with padding."""
+    attention_pairs: int
+    """Pairs of tokens of the same sample in this rank's micro-batches, without padding."""
     capacity: int | None
     """Tokens that a batch of its kind has room for; None where samples are counted."""
 
@@ -323,6 +326,7 @@ class BatchMaker:
             labelled_tokens=int(look_up(self.label_counts, samples).sum()),
             real_tokens=int(look_up(self.token_counts, samples).sum()),
             computed_tokens=sum(batch["input_ids"].numel() for batch in micro_batches),
+            attention_pairs=sum(map(attention_pairs, micro_batches)),
             capacity=self.plan.capacity(whole),
         )
 

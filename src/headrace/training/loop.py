@@ -12,7 +12,7 @@ import torch
 import torch.distributed
 
 from headrace.encoding.sidecar import EncodedSource
-from headrace.errors import DivergedError, StopRequested
+from headrace.errors import DivergedError, SaveError, StopRequested
 from headrace.stream.batching import Batches
 from headrace.stream.feistel import derive_key
 from headrace.stream.loader import Prefetcher
@@ -28,6 +28,7 @@ from headrace.training.param_groups import ParameterGroups
 from headrace.training.penalty import Penalty
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch
+from headrace.training.throughput import Meter
 from headrace.training.validation import Validation, validate
 
 
@@ -45,7 +46,7 @@ class Progress:
     computed_tokens: int = 0
     samples: int = 0
     seconds: float = 0.0
-    """Time spent in training steps, without validation and saving."""
+    """Time spent in training steps and between them, without validation and saving."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,14 @@ class StepSums:
 
     loss: float
     computed_tokens: int
+    attention_pairs: int
     stop: bool
     penalty: float
     """0 without one."""
+    save: bool
+    """Whether a checkpoint is due, by the clock of the main rank."""
+    written: int
+    """Ranks that have written their part of a checkpoint in the background."""
 
 
 @dataclass(kw_only=True)
@@ -80,8 +86,6 @@ class BranchTrainer:
     """Validation data by language; empty: no validation."""
     total_steps: int
     checkpoints: Checkpoints
-    checkpoint_every: int
-    """Steps between checkpoints; there is one at the end of each epoch as well."""
     log_every: int
     callbacks: Callbacks
     stop_flag: StopFlag
@@ -91,6 +95,8 @@ class BranchTrainer:
     """Makes the network's arguments of packed rows; None: batches are not packed."""
     penalty: Penalty | None = None
     """Holds weights near earlier ones; None: they are free."""
+    meter: Meter = field(default_factory=Meter)
+    """Takes the times of the steps."""
     progress: Progress = field(default_factory=Progress)
 
     def fit(self, start_record: Record) -> Progress:
@@ -98,6 +104,7 @@ class BranchTrainer:
 
         Raises:
             StopRequested: after a stop signal, once a checkpoint is saved.
+            SaveError: after a stop signal, if it cannot be saved.
         """
         self._resume()
         first = self.progress.step
@@ -107,15 +114,15 @@ class BranchTrainer:
             # the model of the earlier stage is a candidate too: training may only make it worse
             self._end_epoch()
         with Prefetcher(self.batches.make, first, self.total_steps) as batches:
-            for batch in batches:
-                started = time.perf_counter()
+            for batch in self.meter.each(batches):
                 learning_rate = self.groups.set_learning_rates(
                     self.engine.optimizer, batch.step, self.total_steps
                 )
                 loss_sum = self.train_step(batch)
                 sums = self._sum_over_ranks(loss_sum, batch)
-                self._account(batch, sums, learning_rate, time.perf_counter() - started)
+                self._account(batch, sums, learning_rate)
                 self._after_step(sums)
+        self.checkpoints.finish()
         return self.progress
 
     def train_step(self, batch: RankBatch) -> torch.Tensor:
@@ -140,11 +147,12 @@ class BranchTrainer:
             }
             if self.pack_inputs is not None:
                 inputs = self.pack_inputs(inputs)
-            loss_sum, _ = self.task.loss_sum(self.engine, inputs, training=True)
-            self.engine.backward(loss_sum * scale)
-            if self.penalty is not None:
-                self.penalty.add_to_gradients()
-            self.engine.step()
+            with self.meter.computing():
+                loss_sum, _ = self.task.loss_sum(self.engine, inputs, training=True)
+                self.engine.backward(loss_sum * scale)
+                if self.penalty is not None:
+                    self.penalty.add_to_gradients()
+                self.engine.step()
             total += loss_sum.detach()
         return total
 
@@ -166,20 +174,29 @@ class BranchTrainer:
             [
                 loss_sum,
                 loss_sum.new_tensor(batch.computed_tokens),
+                loss_sum.new_tensor(batch.attention_pairs),
                 loss_sum.new_tensor(float(stop)),
                 torch.zeros_like(loss_sum) if self.penalty is None else self.penalty.value,
+                loss_sum.new_tensor(float(self.world.is_main and self.checkpoints.is_due_by_time())),
+                loss_sum.new_tensor(float(self.checkpoints.is_written)),
             ]
         )
         if self.world.size > 1:
             torch.distributed.all_reduce(sums)
-        loss, computed_tokens, stops, penalty = sums.tolist()
+        loss, computed_tokens, pairs, stops, penalty, save, written = sums.tolist()
         loss /= max(1, batch.labelled_tokens)
-        return StepSums(loss, int(computed_tokens), stops > 0, penalty)
+        return StepSums(
+            loss, int(computed_tokens), int(pairs), stops > 0, penalty, save > 0, int(written)
+        )
 
-    def _account(
-        self, batch: RankBatch, sums: StepSums, learning_rate: float, seconds: float
-    ) -> None:
+    def _account(self, batch: RankBatch, sums: StepSums, learning_rate: float) -> None:
         progress = self.progress
+        seconds = self.meter.end_step(
+            samples=batch.samples,
+            tokens=batch.real_tokens,
+            labels=batch.labelled_tokens,
+            pairs=sums.attention_pairs,
+        )
         progress.step = batch.step + 1
         progress.real_tokens += batch.real_tokens
         progress.computed_tokens += sums.computed_tokens
@@ -199,13 +216,13 @@ class BranchTrainer:
             "learning_rate": learning_rate,
             "learning_rates": self.groups.by_name(self.engine.optimizer),
             "gradient_norm": None if gradient_norm is None else float(gradient_norm),
-            "tokens_per_s": batch.real_tokens / seconds,
-            "samples_per_s": batch.samples / seconds,
             "padding_share": 1 - batch.real_tokens / max(1, sums.computed_tokens),
             "fill_rate": batch.real_tokens / batch.capacity if batch.capacity else None,
             "loss_scale": None if scale is None else float(scale),
             "time": time.time(),
         }
+        if due:
+            record |= self.meter.take_window()
         self.callbacks.on_step(record, logged=due and batch.samples > 0)
         self._stop_if_diverged(sums)
 
@@ -222,18 +239,31 @@ class BranchTrainer:
         """Validate at the end of an epoch, save when it is due, stop when it was asked for."""
         step = self.progress.step
         epoch_ends = self.plan.ends_epoch(step) or step == self.total_steps
-        if epoch_ends:
-            self._end_epoch()
-        if epoch_ends or sums.stop or step % self.checkpoint_every == 0:
-            self._save()
+        saved = True
+        with self.meter.paused():
+            if sums.written == self.world.size:
+                self.checkpoints.finish()
+            loss = self._end_epoch() if epoch_ends else None
+            if epoch_ends or sums.stop or sums.save or self.checkpoints.is_due(step):
+                saved = self._save(loss)
         if sums.stop and step < self.total_steps:
+            if not (saved and self.checkpoints.finish()):
+                raise SaveError(
+                    f"stopped by a signal after step {step} of {self.branch.title}, but the "
+                    "checkpoint could not be saved, see the warning above: the same command goes "
+                    "on from the one before"
+                )
             raise StopRequested(
                 f"stopped by a signal after step {step} of {self.branch.title}; a checkpoint is "
                 "saved, start the same command again to go on"
             )
 
-    def _end_epoch(self) -> None:
-        """Validate, and export the model if it is the best so far, or the last."""
+    def _end_epoch(self) -> float | None:
+        """Validate, and export the model if it is the best so far, or the last.
+
+        Returns:
+            The validation loss; None without validation data.
+        """
         progress = self.progress
         result: Validation | None = None
         best = self.branch.stage.keep_best == "last" and progress.step > 0
@@ -260,7 +290,7 @@ class BranchTrainer:
                 if self.world.is_main:
                     self.export(state, progress)
         if result is None:
-            return
+            return None
         self.callbacks.on_validation(
             {
                 "kind": "validation",
@@ -278,16 +308,20 @@ class BranchTrainer:
                 "time": time.time(),
             }
         )
+        return result.loss
 
-    def _save(self) -> None:
+    def _save(self, validation_loss: float | None) -> bool:
         state = {
             "progress": asdict(self.progress),
             "stream": StreamState.at(
                 self.plan, self.progress.step, self.batches.left_out
             ).to_json(),
             "learning_rates": [group["lr"] for group in self.engine.optimizer.param_groups],
+            "throughput": self.meter.state(),
         }
-        self.checkpoints.save(self.engine, self.progress.step, state)
+        return self.checkpoints.save(
+            self.engine, self.progress.step, state, validation_loss=validation_loss
+        )
 
     def _resume(self) -> None:
         self.checkpoints.clean()
@@ -297,4 +331,6 @@ class BranchTrainer:
         state = self.checkpoints.load(self.engine, newest)
         StreamState.from_json(state["stream"], str(newest)).check(self.plan, str(newest))
         self.progress = Progress(**state["progress"])
+        if "throughput" in state:
+            self.meter.load(state["throughput"])
         self.groups.check(self.engine.optimizer, state.get("learning_rates"))

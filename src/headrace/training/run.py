@@ -42,6 +42,7 @@ from headrace.training.distributed import (
 )
 from headrace.training.engine import deepspeed_section, open_engine
 from headrace.training.export import finish_interrupted_export, write_export
+from headrace.training.flops import network_flops, peak_flops
 from headrace.training.loop import BranchTrainer, Progress
 from headrace.training.model import build_model, check_attention, check_length, empty_model
 from headrace.training.order import problems_of_orders
@@ -56,6 +57,7 @@ from headrace.training.selection import choose_samples, write_note
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch, choose_branches, expand_stages
 from headrace.training.starts import check_start_folders, problems_of_saved_models
+from headrace.training.throughput import Meter
 
 logger = logging.getLogger(__name__)
 
@@ -247,6 +249,12 @@ def train_branch(
     rounds = world.is_main and precision.name != "fp32"
     frozen = groups.frozen_weights(model) if rounds else {}
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    meter = Meter(
+        world.device,
+        world.size,
+        flops=network_flops(model, headrace.task.max_length),
+        peak_flops=headrace.logging.peak_flops or peak_flops(world.device, precision.name),
+    )
     model_class, model_settings = type(model), model.config
 
     def export(state: dict[str, torch.Tensor], progress: Progress) -> None:
@@ -307,10 +315,11 @@ def train_branch(
             export=export,
             pack_inputs=pack_inputs,
             penalty=penalty,
+            meter=meter,
         )
         progress = trainer.fit(start_record)
     if world.is_main:
-        write_json(branch.result_file, branch_result(branch, progress, steps))
+        write_json(branch.result_file, branch_result(branch, progress, steps, meter))
 
 
 def total_steps(branch: Branch, plan: Batches) -> int:
@@ -327,9 +336,8 @@ def total_steps(branch: Branch, plan: Batches) -> int:
     return steps
 
 
-def branch_result(branch: Branch, progress: Progress, steps: int) -> dict[str, Any]:
+def branch_result(branch: Branch, progress: Progress, steps: int, meter: Meter) -> dict[str, Any]:
     """Return the entry of ``results.json`` for a finished branch."""
-    seconds = max(progress.seconds, 1e-9)
     return {
         "stage": branch.stage.name,
         "branch": branch.name,
@@ -339,8 +347,7 @@ def branch_result(branch: Branch, progress: Progress, steps: int) -> dict[str, A
         "validation_loss": progress.best_loss,
         "metrics": progress.best_metrics,
         "throughput": {
-            "tokens_per_s": progress.real_tokens / seconds,
-            "samples_per_s": progress.samples / seconds,
+            **meter.summary(),
             "padding_share": 1 - progress.real_tokens / max(1, progress.computed_tokens),
             "training_seconds": progress.seconds,
         },
