@@ -1,4 +1,4 @@
-"""The process group: one rank a process, started by ``deepspeed``, ``torchrun`` or by hand."""
+"""The process group: one rank a process, started by deepspeed, torchrun, srun or by hand."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 import torch.distributed
 
 from headrace.errors import Problem, UserError
+from headrace.slurm.ranks import adopt_step
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class World:
 
 def environment_rank() -> int:
     """Return the rank that the launcher gave this process, before any group exists."""
+    adopt_step(os.environ)
     return int(os.environ.get("RANK", "0"))
 
 
 def environment_world_size() -> int:
     """Return the number of ranks that the launcher started."""
+    adopt_step(os.environ)
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -54,6 +57,7 @@ def process_group() -> Iterator[World]:
 
     from headrace.training import extensions
 
+    adopt_step(os.environ)
     os.environ.setdefault("RANK", "0")
     os.environ.setdefault("WORLD_SIZE", "1")
     os.environ.setdefault("LOCAL_RANK", "0")
