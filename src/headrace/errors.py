@@ -117,6 +117,14 @@ class DivergedError(HeadraceError):
     """The loss of a training is no number: the same run would end in the same way again."""
 
 
+class RankLostError(HeadraceError):
+    """Another rank of the run is gone, or failed; what happened has been printed by then."""
+
+
+class SaveError(HeadraceError):
+    """The run was asked to stop and could not save a checkpoint: the disk needs a look."""
+
+
 class StopRequested(HeadraceError):  # noqa: N818 - a request, not an error
     """A signal asked the run to stop; a checkpoint has been saved."""
 

@@ -303,3 +303,17 @@ def test_the_shard_cache(load):
             load(with_cache(limit=limit))
     with pytest.raises(ConfigError, match=r"shard_cache\.folder: a local folder is needed"):
         load(with_cache(folder="s3://bucket/cache"))
+
+
+def test_checkpoint_settings_that_do_not_fit_are_refused(load):
+    def change(data):
+        data["zero_optimization"] = {"stage": 3, "offload_optimizer": {"device": "nvme"}}
+        data["checkpoint"] = {"writer": {"type": "fast"}}
+        data["headrace"]["data"].pop("validation")
+        data["headrace"]["stages"][0]["keep_best"] = "last"
+        data["headrace"]["stages"][1]["keep_best"] = "last"
+        data["headrace"]["checkpoint"] = {"asynchronous": True, "keep_best": 1}
+
+    assert {
+        "headrace.checkpoint.asynchronous", "headrace.checkpoint.keep_best", "checkpoint.writer",
+    } == set(problems_of(lambda: load(change)))  # fmt: skip

@@ -86,7 +86,7 @@ def our_loop(data, config, world, accumulation):
         trainer = BranchTrainer(
             engine=engine, groups=groups, branch=branch, task=data.opened.task, world=world,
             seed=config.headrace.seed, plan=plan, batches=batches, validation={},
-            total_steps=STEPS, checkpoints=None, checkpoint_every=1, log_every=1,
+            total_steps=STEPS, checkpoints=None, log_every=1,
             callbacks=Callbacks([]), stop_flag=None, export=None,
         )  # fmt: skip
         for step in range(STEPS):
@@ -135,7 +135,7 @@ def test_a_step_without_samples_changes_nothing(data_and_config, world):
         trainer = BranchTrainer(
             engine=engine, groups=groups, branch=branch, task=data.opened.task, world=world,
             seed=config.headrace.seed, plan=plan, batches=None, validation={},
-            total_steps=STEPS, checkpoints=None, checkpoint_every=1, log_every=1,
+            total_steps=STEPS, checkpoints=None, log_every=1,
             callbacks=Callbacks([]), stop_flag=None, export=None,
         )  # fmt: skip
 

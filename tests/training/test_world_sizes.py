@@ -203,8 +203,8 @@ def load_on_one_rank(few, small_corpus, world, tmp_path):
         groups = groups_of_branch(model, config, expand_stages(config)[0])
         precision = choose_precision("config", config.deepspeed, world.device)
         with open_engine(model, groups, config, world, precision) as engine:
-            checkpoints = Checkpoints(folder, world, keep_last=1)
-            state = checkpoints.load(engine, checkpoints.newest())
+            checkpoints = Checkpoints(folder, world)
+            state = checkpoints.load(engine, checkpoints.agree_on_newest())
             groups.check(engine.optimizer, state["learning_rates"])
             return full_precision_state(engine), engine.global_steps
 

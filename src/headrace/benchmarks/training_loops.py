@@ -18,6 +18,7 @@ from headrace.benchmarks.training_setup import (
     WEIGHT_DECAY,
     Setup,
 )
+from headrace.config.checkpoint import CheckpointConfig
 from headrace.stream.feistel import derive_key
 from headrace.stream.loader import Prefetcher
 from headrace.tasks.task import IGNORED
@@ -117,7 +118,8 @@ def headrace_run(setup: Setup, world: World, numbers: Iterator[int], *, zero_sta
         Callbacks([metrics, TensorBoard(config.output / "tensorboard"), clock]) as callbacks,
         mock.patch("headrace.training.loop.Prefetcher", timed),
     ):
-        checkpoints = Checkpoints(config.output / "checkpoints", world, keep_last=1)
+        never = CheckpointConfig(every_steps=setup.steps)
+        checkpoints = Checkpoints(config.output / "checkpoints", world, never)
         trainer = BranchTrainer(
             engine=engine,
             groups=groups,
@@ -130,7 +132,6 @@ def headrace_run(setup: Setup, world: World, numbers: Iterator[int], *, zero_sta
             validation={},
             total_steps=setup.steps,
             checkpoints=checkpoints,
-            checkpoint_every=setup.steps,
             log_every=LOG_EVERY,
             callbacks=callbacks,
             stop_flag=StopFlag(),
@@ -145,7 +146,7 @@ def headrace_run(setup: Setup, world: World, numbers: Iterator[int], *, zero_sta
                 "steps": setup.steps,
             }
         )
-    checkpoints.remove_all()
+    checkpoints.end()
     return Run(
         steps=setup.steps - 1,
         seconds=clock.seconds[-1] - clock.seconds[0],

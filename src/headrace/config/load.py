@@ -12,6 +12,7 @@ from typing import Any
 import hjson
 from pydantic import ValidationError
 
+from headrace.config.checkpoint_checks import check_checkpoints
 from headrace.config.checks import check_deepspeed_section, check_stages
 from headrace.config.object_file import read_object, section_problems
 from headrace.config.penalty_checks import check_penalties, folders_of_penalties
@@ -91,6 +92,7 @@ def load_run_config(
     if headrace is not None:
         problems += check_stages(headrace)
         problems += check_penalties(headrace, data)
+        problems += check_checkpoints(headrace, data)
     if problems or headrace is None:
         raise ConfigError(problems)
     output = Path(headrace.output or f"runs/{path.stem}")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from headrace.config.checkpoint import CheckpointConfig
 from headrace.config.learning_rates import ParamGroupsConfig, ScheduleConfig
 from headrace.config.logging import LoggingConfig
 from headrace.config.lora import LoraConfig
@@ -316,15 +317,6 @@ class StageConfig(Section):
     keep_best: Literal["validation_loss", "last"] = "validation_loss"
     """Which model is exported: that of the lowest validation loss, measured after every epoch and,
     with `start_from`, before the first; or the last."""
-
-
-class CheckpointConfig(Section):
-    """Checkpoints from which a killed run goes on."""
-
-    every_steps: int = Field(500, ge=1)
-    """Optimizer steps between checkpoints; there is one at the end of each epoch as well."""
-    keep_last: int = Field(2, ge=1)
-    """Complete checkpoints that are kept for each branch while it is training."""
 
 
 class HeadraceConfig(Section):

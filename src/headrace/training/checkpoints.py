@@ -1,9 +1,13 @@
-"""Checkpoints that count only when they are complete.
+"""Checkpoints that count only when they are complete, and that are compared with their hashes.
 
-DeepSpeed writes into ``checkpoints/.partial-step-N``; then the main rank records every file with
-its size in ``COMPLETE``, flushes all of it to disk and renames the folder.  A crash at any moment
-leaves either the folder under its final name, whole, or a partial one that is removed at the next
-start.
+The states that DeepSpeed gives are written by every rank into ``checkpoints/.partial-step-N``,
+hashed on the way and forced to disk; then the main rank records every file with its size and hash
+in ``COMPLETE`` and renames the folder.  A crash at any moment leaves either the folder under its
+final name, whole, or a partial one that is removed at the next start.
+
+A checkpoint that cannot be written, on whichever rank, is given up on all of them with a warning;
+the one before stays.  When one is loaded, the ranks share out its files, compare them with the
+hashes, and agree on the newest that is as it was written.
 """
 
 from __future__ import annotations
@@ -11,211 +15,375 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace.errors import HeadraceError, Problem, UserError
+from headrace.config.checkpoint import CheckpointConfig
+from headrace.errors import HeadraceError
 from headrace.shards import storage
+from headrace.training.checkpoint_loading import STATE, layout_of, load_checkpoint
+from headrace.training.checkpoint_marker import (
+    FileFacts,
+    Marker,
+    damage_of,
+    hash_of,
+    read_marker,
+    share_of,
+    steps_in,
+)
 from headrace.training.distributed import World, barrier, failing_together, gather_json
+from headrace.training.retention import kept, kept_for_good
 
 logger = logging.getLogger(__name__)
 
-MARKER = "COMPLETE"
 _PARTIAL = ".partial-"
 _REMOVED = ".removed-"
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """A checkpoint whose files are being written."""
+
+    step: int
+    layout: Mapping[str, Any]
+    validation_loss: float | None
+    needed: int
+    """Bytes of the tensors of all ranks."""
+    written: Future[dict[Path, FileFacts]]
 
 
 class Checkpoints:
     """The checkpoints of one branch of a stage."""
 
-    def __init__(self, folder: Path, world: World, *, keep_last: int) -> None:
+    def __init__(
+        self, folder: Path, world: World, settings: CheckpointConfig | None = None
+    ) -> None:
+        """``settings`` say which are kept, and whether a thread writes them."""
         self.folder = folder
         self.world = world
-        self.keep_last = keep_last
+        self.settings = settings or CheckpointConfig()
+        self._writing: _Writing | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._last_time = time.monotonic()
+        self._damaged: set[int] = set()
 
     def clean(self) -> None:
         """Remove what a killed run left half-written."""
-        if self.world.is_main and self.folder.exists():
-            for leftover in [*self.folder.glob(f"{_PARTIAL}*"), *self.folder.glob(f"{_REMOVED}*")]:
-                shutil.rmtree(leftover)
-        barrier(self.world)
+        with failing_together(self.world):
+            if self.world.is_main and self.folder.exists():
+                for pattern in (_PARTIAL, _REMOVED):
+                    for leftover in self.folder.glob(f"{pattern}*"):
+                        shutil.rmtree(leftover)
 
-    def save(self, engine: Any, step: int, state: dict[str, Any]) -> Path:
-        """Save the engine after ``step`` finished steps, and drop the oldest checkpoints.
+    def is_due(self, step: int) -> bool:
+        """Whether a checkpoint is due after ``step`` finished steps, whatever the time."""
+        every = self.settings.keep_every
+        return step % self.settings.every_steps == 0 or (every is not None and step % every == 0)
+
+    def is_due_by_time(self) -> bool:
+        """Whether it is time, by the clock of the main rank; false on the others."""
+        seconds = self.settings.every_seconds
+        due = seconds is not None and time.monotonic() - self._last_time >= seconds
+        return self.world.is_main and due
+
+    def save(
+        self,
+        engine: Any,
+        step: int,
+        state: Mapping[str, Any],
+        *,
+        validation_loss: float | None = None,
+    ) -> bool:
+        """Save the engine after ``step`` finished steps, and drop checkpoints that are not kept.
+
+        A collective.  With ``asynchronous`` the state is copied and the call returns; the
+        checkpoint counts when :meth:`finish` has been called.
 
         Args:
             engine: the DeepSpeed engine.
             step: steps finished in this branch.
             state: JSON-able state of the run, the same on every rank.
+            validation_loss: that of the model as it is, if it has been measured.
+
+        Returns:
+            Whether it is saved, or begun; the same on every rank.  If not, a warning says why.
         """
-        name = f"step-{step:06d}"
-        partial = self.folder / f"{_PARTIAL}{name}"
-        final = self.folder / name
-        if self.world.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-        barrier(self.world)
-        engine.save_checkpoint(
-            str(partial),
-            tag="state",
-            client_state={"headrace": json.dumps(state)},
-            save_latest=False,
+        from headrace.training.checkpoint_states import (
+            bytes_of,
+            collecting,
+            copied,
+            write_states,
         )
-        barrier(self.world)
+
+        self.finish()
+        self._last_time = time.monotonic()
+        partial = self._partial(step)
+        if not self._make(partial, step):
+            return False
+        with collecting(engine) as states:
+            engine.save_checkpoint(
+                str(partial),
+                tag=STATE,
+                client_state={"headrace": json.dumps(state)},
+                save_latest=False,
+            )
+        sizes = gather_json(bytes_of(states), self.world)
+        free = gather_json(self._free() if self.world.is_main else None, self.world)[0]
+        if free is not None and free < sum(sizes):
+            self._give_up(step, "the disk has not enough space", sum(sizes))
+            return False
+        if self.settings.asynchronous:
+            states = copied(states)
+            self._thread = self._thread or ThreadPoolExecutor(1, "headrace-checkpoint")
+            written = self._thread.submit(write_states, states)
+        else:
+            written = _called(lambda: write_states(states))
+        self._writing = _Writing(
+            step, layout_of(engine, self.world), validation_loss, sum(sizes), written
+        )
+        return self.settings.asynchronous or self.finish()
+
+    @property
+    def is_written(self) -> bool:
+        """Whether this rank has written its files of a checkpoint that counts with :meth:`finish`.
+
+        All ranks begin a checkpoint together: where all of them say so, all can call it.
+        """
+        return self._writing is not None and self._writing.written.done()
+
+    def finish(self) -> bool:
+        """Wait for the checkpoint that is being written, and make it count; a collective.
+
+        Returns:
+            Whether it counts, or there was none; the same on every rank.
+
+        Raises:
+            HeadraceError: on every rank, if it could not be written for another reason than the
+                disk.
+        """
+        if (writing := self._writing) is None:
+            return True
+        self._writing = None
+        partial = self._partial(writing.step)
+        mine: dict[str, tuple[int, str | None]] = {}
+        failure, fault = None, None
+        try:
+            for path, facts in writing.written.result().items():
+                mine[str(path.relative_to(partial))] = (facts.size, facts.digest)
+        except OSError as error:
+            failure = error.strerror or str(error)
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}"
+        outcomes = gather_json([mine, failure, fault], self.world)
+        for rank, (_, failure, fault) in enumerate(outcomes):
+            if fault is not None:
+                raise HeadraceError(
+                    f"rank {rank} could not write the checkpoint of step {writing.step}: {fault}"
+                )
+            if failure is not None:
+                self._give_up(writing.step, f"{failure} on rank {rank}", writing.needed)
+                return False
+        found = {
+            name: FileFacts(*facts) for files, _, _ in outcomes for name, facts in files.items()
+        }
+        return self._commit(writing, found)
+
+    def _commit(self, writing: _Writing, files: dict[str, FileFacts]) -> bool:
+        """Write the marker and rename the folder."""
+        partial = self._partial(writing.step)
+        final = self.folder / partial.name.removeprefix(_PARTIAL)
+        try:
+            files |= self._others(partial, files)
+            failure = None
+            if self.world.is_main:
+                Marker(writing.step, writing.layout, writing.validation_loss, files).write(partial)
+                for path in (*(path for path in partial.rglob("*") if path.is_dir()), partial):
+                    storage.sync(path)
+                if final.exists():  # a damaged one of this step, which the start left out
+                    self._remove(final)
+                partial.rename(final)
+                storage.sync(self.folder)
+        except OSError as error:
+            failure = error.strerror or str(error)
+        for rank, problem in enumerate(gather_json(failure, self.world)):
+            if problem is not None:
+                self._give_up(writing.step, f"{problem} on rank {rank}", writing.needed)
+                return False
+        self._damaged.discard(writing.step)
         if self.world.is_main:
-            self._commit(partial, final, step, engine)
-            self._drop_old(final)
+            self._drop_old(writing.step)
         barrier(self.world)
-        return final
+        return True
 
-    def _commit(self, partial: Path, final: Path, step: int, engine: Any) -> None:
-        files = {}
-        for path in sorted(partial.rglob("*")):
-            if path.is_file():
-                storage.sync(path)
-                files[str(path.relative_to(partial))] = path.stat().st_size
-        marker = {
-            "step": step,
-            **self._layout(engine),
-            "files": files,
-        }
-        (partial / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
-        for path in (partial / MARKER, *(path for path in partial.rglob("*") if path.is_dir())):
-            storage.sync(path)
-        storage.sync(partial)
-        if final.exists():  # a damaged checkpoint of this step, which the start left out
-            self._remove(final)
-        partial.rename(final)
-        storage.sync(self.folder)
-
-    def _layout(self, engine: Any) -> dict[str, Any]:
-        """What a checkpoint can be loaded into: it is cut up by ranks, ZeRO stage and precision."""
-        precision = "fp32"
-        if engine.fp16_enabled():
-            precision = "fp16"
-        elif engine.bfloat16_enabled():
-            precision = "bf16"
+    def _others(self, partial: Path, known: Mapping[str, FileFacts]) -> dict[str, FileFacts]:
+        """Hash files that DeepSpeed wrote itself: the states that it keeps on NVMe."""
+        names = None
+        if self.world.is_main:
+            inside = {
+                str(path.relative_to(partial)) for path in partial.rglob("*") if path.is_file()
+            }
+            names = sorted(inside - known.keys())
+        names = gather_json(names, self.world)[0]
+        if not names:
+            return {}
+        mine = {}
+        for name in names[self.world.rank :: self.world.size]:
+            storage.sync(partial / name)
+            mine[name] = ((partial / name).stat().st_size, hash_of(partial / name))
         return {
-            "world_size": self.world.size,
-            "zero_stage": engine.zero_optimization_stage(),
-            "precision": precision,
+            name: FileFacts(*facts)
+            for files in gather_json(mine, self.world)
+            for name, facts in files.items()
         }
 
-    def _drop_old(self, saved: Path) -> None:
-        """Keep the last ones up to the one just saved; later ones are damaged leftovers."""
-        steps = self._steps()
-        end = steps.index(saved) + 1
-        for path in [*steps[end:], *steps[:end][: -self.keep_last]]:
-            self._remove(path)
+    def _make(self, partial: Path, step: int) -> bool:
+        """Make the folder of a new checkpoint, empty."""
+        failure = None
+        if self.world.is_main:
+            try:
+                shutil.rmtree(partial, ignore_errors=True)
+                (partial / STATE).mkdir(parents=True)
+            except OSError as error:
+                failure = error.strerror or str(error)
+        failure = gather_json(failure, self.world)[0]
+        if failure is not None:
+            self._give_up(step, failure, None)
+        return failure is None
+
+    def _give_up(self, step: int, why: str, needed: int | None) -> None:
+        """Warn that a checkpoint is not saved, and remove what there is of it."""
+        if not self.world.is_main:
+            return
+        free = self._free()
+        shutil.rmtree(self._partial(step), ignore_errors=True)
+        complete = [path.name for path in steps_in(self.folder)]
+        logger.warning(
+            "the checkpoint of step %d is not saved: %s (%s bytes needed, %s free in %s); "
+            "the newest one is %s, and the next is tried when it is due",
+            step,
+            why,
+            "some" if needed is None else f"{needed:,}",
+            "unknown" if free is None else f"{free:,}",
+            self.folder,
+            complete[-1] if complete else "none",
+        )
+
+    def _free(self) -> int | None:
+        try:
+            return shutil.disk_usage(self.folder).free
+        except OSError:
+            return None
+
+    def _partial(self, step: int) -> Path:
+        return self.folder / f"{_PARTIAL}step-{step:06d}"
+
+    def _drop_old(self, saved: int) -> None:
+        """Keep what is to be kept up to the step just saved; later ones are damaged leftovers."""
+        losses = self._losses()
+        stay = kept(
+            {
+                step: loss
+                for step, loss in losses.items()
+                if step <= saved and step not in self._damaged
+            },
+            self.settings,
+        )
+        for path in steps_in(self.folder):
+            if _step_of(path) not in stay:
+                self._remove(path)
+
+    def _losses(self) -> dict[int, float | None]:
+        """Validation losses by step; also of checkpoints whose marker cannot be read."""
+        losses: dict[int, float | None] = {}
+        for path in steps_in(self.folder):
+            try:
+                losses[_step_of(path)] = read_marker(path).validation_loss
+            except ValueError:
+                losses[_step_of(path)] = None
+        return losses
 
     def _remove(self, path: Path) -> None:
         removed = path.with_name(f"{_REMOVED}{path.name}")
         path.rename(removed)
         shutil.rmtree(removed)
 
-    def _steps(self) -> list[Path]:
-        return sorted(
-            self.folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-"))
-        )
+    def agree_on_newest(self) -> Path | None:
+        """Return the newest checkpoint that is as it was written, the same on every rank.
 
-    def newest(self) -> Path | None:
-        """Return the newest complete checkpoint; incomplete ones are named in a warning."""
-        for path in reversed(self._steps()):
-            problem = _incomplete(path)
+        A collective: the ranks share out the files of each that they look at.  Those that are
+        damaged are named in a warning.
+        """
+        own = [path.name for path in steps_in(self.folder)] if self.world.is_main else None
+        names: list[str] = gather_json(own, self.world)[0]
+        for name in reversed(names):
+            path = self.folder / name
+            problem = self._damage(path)
             if problem is None:
                 return path
-            logger.warning("checkpoint %s is not complete (%s) and is left out", path, problem)
+            self._damaged.add(_step_of(path))
+            if self.world.is_main:
+                earlier = names[: names.index(name)]
+                logger.warning(
+                    "checkpoint %s is damaged and is left out: %s; %s",
+                    path,
+                    problem,
+                    f"{earlier[-1]} is looked at instead" if earlier else "there is no other",
+                )
         return None
+
+    def _damage(self, path: Path) -> str | None:
+        """Say what is wrong with a checkpoint, the same on every rank."""
+        content: Any = None
+        if self.world.is_main:
+            try:
+                marker = read_marker(path)
+                content = {name: asdict(facts) for name, facts in marker.files.items()}
+            except ValueError as error:
+                content = str(error)
+        content = gather_json(content, self.world)[0]
+        if isinstance(content, str):
+            return content
+        files = {name: FileFacts(**facts) for name, facts in content.items()}
+        mine = damage_of(path, share_of(files, self.world.rank, self.world.size))
+        return next(
+            (found for found in gather_json(mine, self.world) if found is not None),
+            None,
+        )
 
     def load(self, engine: Any, path: Path) -> dict[str, Any]:
         """Load a checkpoint into the engine and return the state that was saved with it.
 
-        The number of ranks may be another one than that of the checkpoint, and so may the ZeRO
-        stage if both are 1, 2 or 3.
-
         Raises:
-            UserError: if it was written in another precision, or if only one of the checkpoint and
-                this run is without ZeRO.
+            UserError: as :func:`headrace.training.checkpoint_loading.load_checkpoint` does.
         """
-        marker = json.loads((path / MARKER).read_text(encoding="utf-8"))
-        here = self._layout(engine)
-        different = [key for key, value in here.items() if marker.get(key) != value]
-        divided = marker.get("zero_stage", 0) > 0 and here["zero_stage"] > 0
-        may_differ = ("world_size", "zero_stage") if divided else ("world_size",)
-        with failing_together(self.world):
-            problems = [
-                Problem(
-                    f"the checkpoint was written with {key} {marker.get(key)}, "
-                    f"this run has {here[key]}",
-                    str(path),
-                    remedy=f"Start with {key} {marker.get(key)}, or use another headrace.output",
-                )
-                for key in different
-                if key not in may_differ
-            ]
-            if problems:
-                raise UserError(problems)
-        if different and divided:
-            client_state = self._load_resharded(engine, path, marker)
-        else:  # without ZeRO the checkpoint holds all there is, for any number of ranks
-            loaded, client_state = engine.load_checkpoint(str(path), tag="state")
-            if loaded is None:
-                raise HeadraceError(f"DeepSpeed could not load the checkpoint {path}")
-        if different and self.world.is_main:
-            was, now = (
-                ", ".join(f"{key} {layout[key]}" for key in different) for layout in (marker, here)
-            )
-            logger.info(
-                "checkpoint %s was written with %s and goes on with %s: samples and their order "
-                "stay the same, dropout is drawn by rank",
-                path,
-                was,
-                now,
-            )
-        state: dict[str, Any] = json.loads(client_state["headrace"])
-        return state
+        return load_checkpoint(engine, path, self.world)
 
-    def _load_resharded(
-        self, engine: Any, path: Path, marker: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        """Load what was divided over other ranks, or in another way."""
-        from headrace.training.resharding import load_resharded
-
-        return load_resharded(
-            engine,
-            path / "state",
-            self.world,
-            ranks=marker["world_size"],
-            stage=marker["zero_stage"],
-        )
-
-    def agree_on_newest(self) -> Path | None:
-        """Return the newest complete checkpoint, the same on every rank."""
-        found = self.newest() if self.world.is_main else None
-        name = gather_json(found.name if found else None, self.world)[0]
-        return self.folder / name if name else None
-
-    def remove_all(self) -> None:
-        """Remove every checkpoint; for a branch that is finished."""
+    def end(self) -> None:
+        """Remove what is not kept for good; for a branch that is complete."""
         barrier(self.world)
-        if self.world.is_main:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.world.is_main and self.folder.exists():
+            stay = kept_for_good(self._losses(), self.settings)
+            for path in [*self.folder.iterdir()]:
+                if not path.name.startswith("step-") or _step_of(path) not in stay:
+                    shutil.rmtree(path, ignore_errors=True)
+            if not stay:
+                shutil.rmtree(self.folder, ignore_errors=True)
         barrier(self.world)
 
 
-def _incomplete(path: Path) -> str | None:
-    """Say why a checkpoint is not complete; None if it is."""
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _called(work: Callable[[], dict[Path, FileFacts]]) -> Future[dict[Path, FileFacts]]:
+    """Do work now, and give its outcome as a thread would."""
+    future: Future[dict[Path, FileFacts]] = Future()
     try:
-        marker = json.loads((path / MARKER).read_text(encoding="utf-8"))
-        files = marker["files"]
-    except (OSError, ValueError, KeyError):
-        return f"no {MARKER} marker"
-    for name, size in files.items():
-        file = path / name
-        if not file.exists():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes instead of {size}"
-    return None
+        future.set_result(work())
+    except Exception as error:
+        future.set_exception(error)
+    return future

@@ -177,7 +177,9 @@ class BranchTrainer:
                 loss_sum.new_tensor(batch.attention_pairs),
                 loss_sum.new_tensor(float(stop)),
                 torch.zeros_like(loss_sum) if self.penalty is None else self.penalty.value,
-                loss_sum.new_tensor(float(self.world.is_main and self.checkpoints.is_due_by_time())),
+                loss_sum.new_tensor(
+                    float(self.world.is_main and self.checkpoints.is_due_by_time())
+                ),
                 loss_sum.new_tensor(float(self.checkpoints.is_written)),
             ]
         )

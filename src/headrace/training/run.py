@@ -119,7 +119,7 @@ def train_in_group(
             gc.collect()  # the engine is in reference cycles: free it before the next one is made
         elif world.is_main:
             logger.info("%s is complete: %s", branch.title, branch.folder)
-        Checkpoints(branch.folder / "checkpoints", world, keep_last=1).remove_all()
+        Checkpoints(branch.folder / "checkpoints", world, config.headrace.checkpoint).end()
         if world.is_main:
             collect_results(
                 config.name,
@@ -286,9 +286,7 @@ def train_branch(
             make_callbacks(config, branch, opened.task) if world.is_main else []
         ) as callbacks,
     ):
-        checkpoints = Checkpoints(
-            branch.folder / "checkpoints", world, keep_last=headrace.checkpoint.keep_last
-        )
+        checkpoints = Checkpoints(branch.folder / "checkpoints", world, headrace.checkpoint)
         penalty = None if held is None else Penalty(engine, held)
         del held  # whole tensors, of which this rank needs its part alone
         trainer = BranchTrainer(
@@ -308,7 +306,6 @@ def train_branch(
             },
             total_steps=steps,
             checkpoints=checkpoints,
-            checkpoint_every=headrace.checkpoint.every_steps,
             log_every=headrace.logging.every_steps,
             callbacks=callbacks,
             stop_flag=stop_flag,

@@ -65,7 +65,7 @@ def run(job, world):
         trainer = BranchTrainer(
             engine=engine, groups=groups, branch=branch, task=opened.task, world=world,
             seed=config.headrace.seed, plan=plan, batches=batches, validation={},
-            total_steps=steps, checkpoints=None, checkpoint_every=1, log_every=1,
+            total_steps=steps, checkpoints=None, log_every=1,
             callbacks=Callbacks([]), stop_flag=None, export=None, penalty=penalty,
         )  # fmt: skip
         for step in range(steps):

@@ -109,7 +109,7 @@ def take_steps(config, data, branch, plan, precision, accumulation, world):
         trainer = BranchTrainer(
             engine=engine, groups=groups, branch=branch, task=opened.task, world=world, seed=3,
             plan=plan, batches=batches, validation={}, total_steps=3, checkpoints=None,
-            checkpoint_every=1, log_every=1, callbacks=Callbacks([]), stop_flag=None, export=None,
+            log_every=1, callbacks=Callbacks([]), stop_flag=None, export=None,
             pack_inputs=packed,
         )  # fmt: skip
         losses, gradients = [], []
