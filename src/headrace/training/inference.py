@@ -32,7 +32,7 @@ from headrace.training.distributed import World
 from headrace.training.export import read_facts
 from headrace.training.model import usable_positions
 from headrace.training.models_of_run import is_run_folder
-from headrace.training.validation import Validation, validate
+from headrace.training.validation import Observer, Validation, validate
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 _LONGEST = 512
@@ -283,9 +283,17 @@ def encode_for_model(
 
 
 def score(
-    model: TrainedModel, sources: Mapping[str, EncodedSource], *, batch_size: int, title: str = ""
+    model: TrainedModel,
+    sources: Mapping[str, EncodedSource],
+    *,
+    batch_size: int,
+    title: str = "",
+    observe: Observer | None = None,
 ) -> Validation:
-    """Measure a model on encoded sources, exactly as a run does after each epoch."""
+    """Measure a model on encoded sources, exactly as a run does after each epoch.
+
+    ``observe`` is shown what the model says.
+    """
     total = sum(source.samples for source in sources.values())
     with tqdm(total=total, desc=title or "evaluating", unit=" samples", disable=None) as progress:
 
@@ -301,6 +309,7 @@ def score(
                 model.world,
                 batch_size=batch_size,
                 pad=model.tokenizer.pad_token_id or 0,
+                observe=observe,
             )
         finally:
             hook.remove()

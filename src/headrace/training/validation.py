@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from headrace.stream.plan import Locations
 from headrace.tasks.task import Task
 from headrace.training.data import collate
 from headrace.training.distributed import World, gather_json
+
+Observer = Callable[[str, EncodedSource, Locations, torch.Tensor], None]
+"""Is shown language, source and samples of each batch of a rank with the logits."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ def validate(
     *,
     batch_size: int,
     pad: int,
+    observe: Observer | None = None,
 ) -> Validation:
     """Measure a network on whole sources.
 
@@ -48,6 +52,7 @@ def validate(
         world: the ranks that share the work.
         batch_size: samples a rank computes at once.
         pad: id of the padding token.
+        observe: is shown what the network says.
     """
     was_training = network.training
     network.eval()
@@ -55,7 +60,7 @@ def validate(
     # not inference mode: ZeRO-3 keeps gathered weights, and autograd refuses such tensors later
     with torch.no_grad():
         for language, source in sources.items():
-            own[language] = _share(network, source, task, world, batch_size, pad)
+            own[language] = _share(network, source, task, world, batch_size, pad, observe)
     network.train(was_training)
     return _join(gather_json(own, world), list(sources), task)
 
@@ -67,6 +72,7 @@ def _share(
     world: World,
     batch_size: int,
     pad: int,
+    observe: Observer | None,
 ) -> dict[str, Any]:
     """Evaluate this rank's share of a source: every ``world.size``-th sample, by length."""
     scores = task.new_scores()
@@ -88,6 +94,8 @@ def _share(
         loss += float(loss_sum)
         labelled += int(look_up([label_counts], part).sum())
         task.score(scores, source, part, logits)
+        if observe is not None:
+            observe(source.language, source, part, logits)
     return {"loss": loss, "labelled": labelled, "counts": scores.counts()}
 
 
