@@ -19,6 +19,7 @@ from headrace.config.penalty import PenaltyConfig
 from headrace.config.section import Name, Section
 from headrace.config.sizes import bytes_of
 from headrace.config.task_sections import TaskConfig
+from headrace.config.watch import WatchConfig
 
 
 class ModelConfig(Section):
@@ -352,3 +353,5 @@ class HeadraceConfig(Section):
     """Checkpoints."""
     logging: LoggingConfig = LoggingConfig()
     """Logs."""
+    watch: WatchConfig = WatchConfig()
+    """Heartbeats, hangs and slow ranks."""

@@ -10,7 +10,7 @@ from typing import Any
 from headrace.config import RunConfig
 from headrace.errors import ConfigError, Problem
 
-_MAY_CHANGE = ("checkpoint", "logging")
+_MAY_CHANGE = ("checkpoint", "logging", "watch")
 """Sections that a run may change between two starts: they do not touch what is learned."""
 _LAYOUT = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 """Keys of DeepSpeed that say how a batch is divided: another number of ranks may need others."""

@@ -1,0 +1,92 @@
+"""Pairs of ranks with a watch and no training, one pair for each fault; all at the same time.
+
+The ranks are forks of one process, which imports torch once.  ``FOLDER/NAME/`` is the run folder
+of a pair; ``FOLDER/NAME-RANK.log`` what a rank says, ``FOLDER/codes.json`` how all have ended.
+"""
+
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import torch
+import torch.distributed
+
+from headrace.config.watch import WatchConfig
+from headrace.errors import RankLostError
+from headrace.training.distributed import World, free_port
+from headrace.training.watch.job import watched_job
+
+RANKS = 2
+STEPS = 40
+FAULTY_STEP = 10
+
+
+def train(name, folder, rank):
+    """Ranks that take steps; the fault is always that of rank 1."""
+    faulty = rank == 1
+    hang = 4.0 if name in {"sleeps", "is stopped"} else 600.0
+    settings = WatchConfig(heartbeat_seconds=0.1, hang_seconds=hang)
+    world = World(rank, RANKS, torch.device("cpu"))
+    with watched_job(folder / name, settings, world) as job, job.activity.training("a/b"):
+        for step in range(1, STEPS + 1):
+            job.activity.enter("data", step)
+            if step == FAULTY_STEP and faulty:
+                if name == "sleeps":
+                    time.sleep(3600)
+                elif name == "fails":
+                    raise ValueError("the data of this rank is odd")
+                elif name == "leaves":
+                    os._exit(3)
+            job.activity.enter("sum over ranks", step)
+            torch.distributed.all_reduce(torch.ones(3))
+            while name in {"is stopped", "is killed"} and step > FAULTY_STEP and faulty:
+                time.sleep(0.01)  # until the signal comes
+
+
+def run(name, folder, rank):
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=RANKS)
+    try:
+        train(name, folder, rank)
+    except RankLostError as error:
+        return error.exit_code
+    finally:
+        torch.distributed.destroy_process_group()
+    return 0
+
+
+def fork(name, folder, rank, port):
+    """Start a rank; returns its pid."""
+    child = os.fork()
+    if child:
+        return child
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    log = os.open(folder / f"{name}-{rank}.log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    code = 1
+    try:
+        code = run(name, folder, rank)
+    except BaseException:
+        traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    folder, *names = Path(sys.argv[1]), *sys.argv[2:]
+    torch.set_num_threads(1)
+    started = {}
+    for name in names:
+        port = free_port()
+        for rank in range(RANKS):
+            started[fork(name, folder, rank, port)] = (name, rank)
+    codes = {name: [None] * RANKS for name in names}
+    while started:
+        pid, status = os.wait()
+        name, rank = started.pop(pid)
+        codes[name][rank] = os.waitstatus_to_exitcode(status)
+        (folder / "codes.part").write_text(json.dumps(codes))
+        (folder / "codes.part").replace(folder / "codes.json")
