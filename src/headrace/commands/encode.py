@@ -6,6 +6,14 @@ import argparse
 
 from headrace.commands.options import add_shard_cache, named_as_options, shard_cache_of
 
+_TASKS = (
+    "token_classification",
+    "multiple_choice",
+    "sequence_classification",
+    "masked_lm",
+    "causal_lm",
+)
+"""Those that are built in; naming them here keeps the import of torch from the command line."""
 HELP = "encode shards for training: token ids, labels, lengths (made once, then reused)"
 EXAMPLE = (
     "headrace encode data/en/train data/hi/train --tokenizer data/tokenizer "
@@ -24,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--task",
-        choices=("token_classification", "multiple_choice", "sequence_classification"),
+        choices=_TASKS,
         default="token_classification",
         help="what the samples are encoded for (default: token_classification)",
     )
@@ -58,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from headrace.errors import EXIT_DONE, Problem, UserError
     from headrace.shards import storage
     from headrace.shards.reader import open_readers
-    from headrace.tasks.registry import TASK_CONFIGS, task_of_config
+    from headrace.tasks.registry import TASKS, task_of_config
     from headrace.training.logs import quiet_libraries
 
     quiet_libraries()
@@ -84,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         problems += error.problems
     try:
         task = task_of_config(
-            TASK_CONFIGS[arguments.task](type=arguments.task, **settings),
+            TASKS[arguments.task].section.model_validate({"type": arguments.task, **settings}),
             None if problems else readers,
         )
     except UserError as error:
@@ -92,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     if tokenizer is not None and task is not None:
         try:
             with named_as_options(["max_length"]):
+                task = task.for_tokenizer(tokenizer)
                 task.encoder(tokenizer, arguments.max_length)
         except UserError as error:
             problems += error.problems

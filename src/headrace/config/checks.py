@@ -23,11 +23,6 @@ _FLOATS = ("fp16", "bf16")
 _SECTIONS = ("zero_optimization", "fp16", "bf16", "activation_checkpointing", "checkpoint")
 _RESERVED_NAMES = frozenset({"tensorboard"})
 """Folders of a run that no stage can be called after."""
-_NEVER_PACKED = {
-    "multiple_choice": "the choices of a sample are rows of one table",
-    "sequence_classification": "a network labels a whole row, and a row has one label",
-}
-"""Tasks whose samples each need rows of their own."""
 _BATCH_KEYS = (
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -288,10 +283,10 @@ def _check_batching(config: HeadraceConfig) -> list[Problem]:
         for key in ("tokens_per_batch", "pack_length")
         if (getattr(batching, key) or longest) < longest
     ]
-    if batching.type == "packed" and config.task.type in _NEVER_PACKED:
+    if batching.type == "packed" and config.task.never_packed is not None:
         problems.append(
             Problem(
-                f"{_NEVER_PACKED[config.task.type]}, they cannot be packed",
+                f"{config.task.never_packed}, they cannot be packed",
                 f"{where}.type",
                 "packed",
                 'Set it to "samples" or "tokens"',

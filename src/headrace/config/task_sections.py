@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -14,7 +14,18 @@ SCORE = "score"
 """In place of labels: the samples have a number."""
 
 
-class TokenClassificationConfig(Section):
+class TaskSection(Section):
+    """What every task has."""
+
+    never_packed: ClassVar[str | None] = None
+    """Why samples of this task cannot share a row; None: they can."""
+    type: str
+    """The task."""
+    max_length: int
+    """Tokens of a sequence at most, special tokens included."""
+
+
+class TokenClassificationConfig(TaskSection):
     """Tag every word of a sentence (named entities, IOB2)."""
 
     type: Literal["token_classification"]
@@ -29,8 +40,10 @@ class TokenClassificationConfig(Section):
     losses are without it."""
 
 
-class MultipleChoiceConfig(Section):
+class MultipleChoiceConfig(TaskSection):
     """Choose the text that goes with a context (how a story ends, what a cause leads to)."""
+
+    never_packed: ClassVar[str | None] = "the choices of a sample are rows of one table"
 
     type: Literal["multiple_choice"]
     """The task."""
@@ -66,8 +79,10 @@ class HeadConfig(Section):
     """As `labels` of the task, whose value is the default."""
 
 
-class SequenceClassificationConfig(Section):
+class SequenceClassificationConfig(TaskSection):
     """Label a text or a pair of texts, or give it a score."""
+
+    never_packed: ClassVar[str | None] = "a network labels a whole row, and a row has one label"
 
     type: Literal["sequence_classification"]
     """The task."""
@@ -85,8 +100,37 @@ class SequenceClassificationConfig(Section):
     training; validation losses are without it, and scores have none."""
 
 
+class MaskedLMConfig(TaskSection):
+    """Restore masked tokens of plain text (BERT's pre-training)."""
+
+    type: Literal["masked_lm"]
+    """The task."""
+    max_length: int = Field(128, ge=8, le=32767)
+    """Tokens of a sequence at most, special tokens included; longer texts become several
+    sequences, and a sequence is what batches and epochs count as a sample."""
+    masked_share: float = Field(0.15, gt=0, lt=1)
+    """Share of the tokens, or of the words, that is masked; of these 80 % become the mask token,
+    10 % another token, and 10 % stay as they are."""
+    whole_word: bool = False
+    """Mask all tokens of a word together."""
+
+
+class CausalLMConfig(TaskSection):
+    """Predict each token of plain text from those before it (GPT's pre-training)."""
+
+    type: Literal["causal_lm"]
+    """The task."""
+    max_length: int = Field(128, ge=8, le=32767)
+    """Tokens of a sequence at most, special tokens included; longer texts become several
+    sequences, and a sequence is what batches and epochs count as a sample."""
+
+
 TaskConfig = Annotated[
-    TokenClassificationConfig | MultipleChoiceConfig | SequenceClassificationConfig,
+    TokenClassificationConfig
+    | MultipleChoiceConfig
+    | SequenceClassificationConfig
+    | MaskedLMConfig
+    | CausalLMConfig,
     Field(discriminator="type"),
 ]
 """One section for each task; its `type` says which."""

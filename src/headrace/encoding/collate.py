@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from headrace.encoding.sidecar import EncodedSource
 from headrace.encoding.token_classification import IGNORED
 
+LabelledTokens: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
+"""The tokens of a sample, and their labels: as many."""
+
 
 class SampleLocations(Protocol):
-    """Where the samples of a batch lie: three int64 arrays of the same length."""
+    """Where the samples of a batch lie: int64 arrays of the same length."""
 
     @property
     def source(self) -> NDArray[np.int64]:
@@ -29,6 +32,11 @@ class SampleLocations(Protocol):
     @property
     def sample(self) -> NDArray[np.int64]:
         """Number of the sample in the shard."""
+        ...
+
+    @property
+    def passes(self) -> NDArray[np.int64] | None:
+        """How often the stage has gone through the source before; None: they are of no stage."""
         ...
 
 
@@ -48,26 +56,39 @@ def collate_token_classification(
     ``word_positions`` and ``word_tags``, int16 ``[words]``, delimited by ``word_offsets``, int64
     ``[samples + 1]``.
     """
-    pieces, row_lengths = _gather(sources, locations)
+    batch = pad_labelled(
+        _gather(sources, locations), pad_id=pad_id, pad_to_multiple_of=pad_to_multiple_of
+    )
+    if words:
+        batch |= _words(sources, locations)
+    return batch
+
+
+def pad_labelled(
+    rows: Sequence[LabelledTokens], *, pad_id: int, pad_to_multiple_of: int = 1
+) -> dict[str, NDArray[Any]]:
+    """Samples whose tokens have labels, padded on the right to the longest.
+
+    Returns ``input_ids``, ``attention_mask`` and ``labels`` (-100 on padding), each int64
+    ``[samples, tokens]``; no samples give ``[0, 0]``.
+    """
+    row_lengths = np.array([len(tokens) for tokens, _ in rows], dtype=np.int64)
     count = len(row_lengths)
     length = -(-int(row_lengths.max(initial=0)) // pad_to_multiple_of) * pad_to_multiple_of
     is_token = np.arange(length) < row_lengths[:, None]
     input_ids = np.full((count, length), pad_id, dtype=np.int64)
     labels = np.full((count, length), IGNORED, dtype=np.int64)
     flat_ids, flat_labels = input_ids.reshape(-1), labels.reshape(-1)
-    for row, tokens, tags in pieces:
+    for row, (tokens, of_tokens) in enumerate(rows):
         start = row * length
         end = start + len(tokens)
         flat_ids[start:end] = tokens
-        flat_labels[start:end] = tags
-    batch: dict[str, NDArray[Any]] = {
+        flat_labels[start:end] = of_tokens
+    return {
         "input_ids": input_ids,
         "attention_mask": is_token.astype(np.int64),
         "labels": labels,
     }
-    if words:
-        batch |= _words(sources, locations)
-    return batch
 
 
 def collate_packed(
@@ -78,14 +99,26 @@ def collate_packed(
     pad_id: int,
     pack_length: int,
 ) -> dict[str, NDArray[Any]]:
-    """The samples at these locations, several in a row one behind the other.
+    """The samples at these locations, several in a row: see :func:`pack_labelled`."""
+    rows = _gather(sources, locations)
+    return pack_labelled(rows, starts, pad_id=pad_id, pack_length=pack_length)
+
+
+def pack_labelled(
+    rows: Sequence[LabelledTokens],
+    starts: NDArray[np.int64],
+    *,
+    pad_id: int,
+    pack_length: int,
+) -> dict[str, NDArray[Any]]:
+    """Samples whose tokens have labels, several in a row one behind the other.
 
     Row r holds the samples ``starts[r]`` to ``starts[r + 1] - 1``.  Returns, each int64
     ``[rows, pack_length]``: ``input_ids``; ``position_ids``, which begin at 0 in every sample;
     ``segments``, the number of the sample in its row from 1 on; and ``labels``.  Padding has
     position 0, segment 0 and label -100.  The caller sees to it that a row's samples fit it.
     """
-    pieces, lengths = _gather(sources, locations)
+    lengths = np.array([len(tokens) for tokens, _ in rows], dtype=np.int64)
     samples_in_row = np.diff(starts)
     row_of = np.repeat(np.arange(len(samples_in_row)), samples_in_row)
     before = np.cumsum(lengths) - lengths
@@ -101,13 +134,13 @@ def collate_packed(
     flat_segments, flat_labels = segments.reshape(-1), labels.reshape(-1)
     places = (row_of * pack_length + first_column).tolist()
     numbers, positions = number.tolist(), np.arange(pack_length)
-    for member, tokens, tags in pieces:
+    for member, (tokens, of_tokens) in enumerate(rows):
         start = places[member]
         end = start + len(tokens)
         flat_ids[start:end] = tokens
         flat_positions[start:end] = positions[: len(tokens)]
         flat_segments[start:end] = numbers[member]
-        flat_labels[start:end] = tags
+        flat_labels[start:end] = of_tokens
     return {
         "input_ids": input_ids,
         "position_ids": position_ids,
@@ -214,30 +247,32 @@ def pad_texts(
     }
 
 
-_Piece = tuple[int, NDArray[Any], NDArray[Any]]
-"""The place of a sample in the batch, its tokens and its labels."""
-
-
-def _gather(
-    sources: Sequence[EncodedSource], locations: SampleLocations
-) -> tuple[list[_Piece], NDArray[np.int64]]:
-    """Tokens and labels of each sample, and the length of each."""
+def slices_of(
+    sources: Sequence[EncodedSource], locations: SampleLocations, names: Sequence[str]
+) -> list[tuple[NDArray[Any], ...]]:
+    """The part of some flat arrays, one number a token, that belongs to each sample."""
     # Slices of a few hundred tokens: one index array over all tokens would cost several times more.
-    arrays: dict[tuple[int, int], tuple[NDArray[Any], ...]] = {}
-    pieces: list[_Piece] = []
+    opened: dict[tuple[int, int], tuple[list[NDArray[Any]], NDArray[Any], NDArray[Any]]] = {}
+    slices: list[tuple[NDArray[Any], ...]] = []
     where = zip(
         locations.source.tolist(), locations.shard.tolist(), locations.sample.tolist(), strict=True
     )
-    for member, (source, shard, sample) in enumerate(where):
-        opened = arrays.get((source, shard))
-        if opened is None:
+    for source, shard, sample in where:
+        if (source, shard) not in opened:
             encoded = sources[source].shards[shard]
-            opened = (encoded.array("tokens"), encoded.array("labels"), *encoded.token_bounds)
-            arrays[source, shard] = opened
-        tokens, labels, starts, ends = opened
+            arrays = [encoded.array(name) for name in names]
+            opened[source, shard] = (arrays, *encoded.token_bounds)
+        arrays, starts, ends = opened[source, shard]
         start, end = starts.item(sample), ends.item(sample)
-        pieces.append((member, tokens[start:end], labels[start:end]))
-    return pieces, np.array([len(tokens) for _, tokens, _ in pieces], dtype=np.int64)
+        slices.append(tuple(array[start:end] for array in arrays))
+    return slices
+
+
+def _gather(sources: Sequence[EncodedSource], locations: SampleLocations) -> list[LabelledTokens]:
+    """Tokens and labels of each sample."""
+    return [
+        (tokens, labels) for tokens, labels in slices_of(sources, locations, ("tokens", "labels"))
+    ]
 
 
 def _words(sources: Sequence[EncodedSource], locations: SampleLocations) -> dict[str, NDArray[Any]]:

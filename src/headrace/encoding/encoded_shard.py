@@ -11,14 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.encoding import store
-from headrace.encoding.report import ChoiceReport, EncodingReport, SentenceReport, TextReport
-
-_REPORTS: dict[str, type[EncodingReport]] = {
-    "token_classification": SentenceReport,
-    "multiple_choice": ChoiceReport,
-    "sequence_classification": TextReport,
-}
-"""Task -> the counts that are kept of its shards."""
+from headrace.encoding.report import EncodingReport, report_of
 
 
 @dataclass(frozen=True)
@@ -31,12 +24,27 @@ class EncodedShard:
     meta: dict[str, Any] = field(repr=False)
 
     def __len__(self) -> int:
+        return int(self.meta.get("sequences", self.meta["samples"]))
+
+    @property
+    def texts(self) -> int:
+        """Samples of the shard itself; fewer than the encoded ones where texts are cut."""
         return int(self.meta["samples"])
+
+    def sequences_of(self, texts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The encoded samples that some samples of the shard have become, in their order."""
+        if "text_offsets" not in self.meta["arrays"]:
+            return texts
+        offsets = self.array("text_offsets")
+        first, counts = offsets[texts], offsets[texts + 1] - offsets[texts]
+        starts = np.cumsum(counts) - counts
+        numbers: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(first - starts, counts)
+        return numbers
 
     @cached_property
     def report(self) -> EncodingReport:
         """Counts of this shard."""
-        return _REPORTS[self.meta["spec"]["task"]](**self.meta["report"])
+        return report_of(self.meta["spec"]["task"], self.meta["report"])
 
     @property
     def subsets(self) -> list[str]:
@@ -102,6 +110,12 @@ class EncodedShard:
         """The score of a whole sample; not a number if it has none."""
         return float(self.array("scores")[self._row(sample)])
 
+    def bytes(self, sample: int) -> int:
+        """Bytes of text that a sample stands for; 0 where they are not counted."""
+        if "byte_counts" not in self.meta["arrays"]:
+            return 0
+        return int(self.array("byte_counts")[self._row(sample)])
+
     def choice_offsets(self, sample: int) -> NDArray[np.int64]:
         """``[choices + 1]``: where the tokens of each choice of a sample begin and end."""
         row, bounds = self._row(sample), self.array("sequence_offsets")
@@ -139,7 +153,7 @@ class EncodedShard:
 class ChosenShard(EncodedShard):
     """Some samples of a shard, counted from 0 on; the arrays are those of the whole shard.
 
-    So is the report: what was lost is counted over all samples.
+    So is the report: what was lost is counted over all samples.  ``texts`` are the chosen ones.
     """
 
     numbers: NDArray[np.int64] = field(repr=False)

@@ -11,14 +11,29 @@ from typing import ClassVar, TypeVar
 Report = TypeVar("Report", bound="EncodingReport")
 
 
+_KINDS: dict[str, type[EncodingReport]] = {}
+"""Task -> the counts that are kept of its shards."""
+
+
+def report_of(task: str, counts: Mapping[str, int]) -> EncodingReport:
+    """The report of a task's shard from its counts."""
+    return _KINDS[task](**counts)
+
+
 @dataclass(frozen=True)
 class EncodingReport:
     """Counts over a shard or a source, of one task; reports of parts are added up with ``+``."""
 
+    tasks: ClassVar[tuple[str, ...]]
+    """Names of the tasks whose shards are counted in this way."""
     columns: ClassVar[Mapping[str, str]]
     """Count -> its title, in the order of a table."""
     ratio: ClassVar[tuple[str, str]]
     """The counts whose quotient a table has as its last column."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _KINDS.update(dict.fromkeys(cls.tasks, cls))
 
     def __add__(self: Report, other: Report) -> Report:
         return type(self)(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -37,6 +52,7 @@ class EncodingReport:
 class SentenceReport(EncodingReport):
     """Counts over sentences whose words are tagged."""
 
+    tasks = ("token_classification",)
     columns: ClassVar[Mapping[str, str]] = {
         "sentences": "sentences",
         "words": "words",
@@ -78,6 +94,7 @@ class SentenceReport(EncodingReport):
 class ChoiceReport(EncodingReport):
     """Counts over samples of a context and choices; a pair is a context with one choice."""
 
+    tasks = ("multiple_choice",)
     columns: ClassVar[Mapping[str, str]] = {
         "samples": "samples",
         "choices": "choices",
@@ -114,6 +131,7 @@ class ChoiceReport(EncodingReport):
 class TextReport(EncodingReport):
     """Counts over samples of a text, or of a pair of texts."""
 
+    tasks = ("sequence_classification",)
     columns: ClassVar[Mapping[str, str]] = {
         "samples": "samples",
         "pairs": "pairs",
@@ -136,6 +154,42 @@ class TextReport(EncodingReport):
     def is_complete(self) -> bool:
         """Whether every token is kept."""
         return self.samples_truncated == 0
+
+
+@dataclass(frozen=True)
+class DocumentReport(EncodingReport):
+    """Counts over texts that language models learn from; none of their tokens is lost."""
+
+    tasks = ("masked_lm", "causal_lm")
+    columns: ClassVar[Mapping[str, str]] = {
+        "texts": "texts",
+        "sequences": "sequences",
+        "tokens": "tokens",
+        "texts_cut": "texts cut",
+        "words_cut": "words cut",
+        "empty_texts": "empty texts",
+        "unknown_tokens": "unknown tokens",
+    }
+    ratio = ("tokens", "sequences")
+
+    texts: int = 0
+    sequences: int = 0
+    """Parts of texts, none of them longer than ``max_length``: what is a sample in training."""
+    tokens: int = 0
+    """Special tokens included."""
+    texts_cut: int = 0
+    """Texts of two sequences or more."""
+    words_cut: int = 0
+    """Sequences that begin within a word, since a word has many tokens."""
+    empty_texts: int = 0
+    """Texts that the tokenizer turns into nothing: they have no sequence."""
+    unknown_tokens: int = 0
+    """Tokens that stand for characters that the tokenizer does not know."""
+
+    @property
+    def is_complete(self) -> bool:
+        """True: what does not fit a sequence is in the next one."""
+        return True
 
 
 def render_table(rows: Sequence[tuple[str, EncodingReport]]) -> str:

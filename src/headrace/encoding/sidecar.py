@@ -50,7 +50,7 @@ class EncodedSource:
 
     @property
     def samples(self) -> int:
-        """Samples in all shards."""
+        """Encoded samples in all shards."""
         return sum(len(shard) for shard in self.shards)
 
     @cached_property
@@ -95,16 +95,17 @@ class EncodedSource:
                 )
             )
         lengths = np.concatenate([shard.lengths for shard in intact])
+        # Where texts are cut: as many sequences as its texts would have on average.
+        texts = sum(shard.texts for number, shard in enumerate(self.shards) if number not in out)
+        sequences = sum(map(len, intact))
+
+        def stand_in(shard: EncodedShard) -> LeftOutShard:
+            size = -(-shard.texts * sequences // texts)
+            meta = {"samples": shard.texts, "sequences": size, "subsets": []}
+            return LeftOutShard(shard.name, shard.folder, meta, np.resize(lengths, size))
+
         shards = tuple(
-            LeftOutShard(
-                shard.name,
-                shard.folder,
-                {"samples": len(shard), "subsets": []},
-                np.resize(lengths, len(shard)),
-            )
-            if number in out
-            else shard
-            for number, shard in enumerate(self.shards)
+            stand_in(shard) if number in out else shard for number, shard in enumerate(self.shards)
         )
         return replace(self, shards=shards)
 
@@ -118,7 +119,12 @@ class EncodedSource:
         shards = tuple(
             replace(shard, meta={**shard.meta, "samples": len(some)})
             if isinstance(shard, LeftOutShard)
-            else ChosenShard(shard.name, shard.folder, shard.meta, some)
+            else ChosenShard(
+                shard.name,
+                shard.folder,
+                {**shard.meta, "samples": len(some)},
+                shard.sequences_of(some),
+            )
             for shard, some in zip(self.shards, numbers, strict=True)
         )
         # Lengths for those that are left out come from the chosen samples of the others.

@@ -72,9 +72,12 @@ def score_tasks(
 
 
 def _name_of(metrics: Mapping[str, Any], task: Task, wanted: str | None) -> str:
-    """The wanted score, or the first of the task that these metrics have."""
+    """The wanted score, or the first of the task that these metrics have.
+
+    Forgetting is told from scores of which more is better.
+    """
     names = ([] if wanted is None else [wanted]) + list(task.scores)
-    return next(name for name in names if name in metrics)
+    return next(name for name in names if name in metrics and name not in task.lower_is_better)
 
 
 @dataclass
@@ -89,17 +92,23 @@ class _Recorder:
         return getattr(self.task, name)
 
     def score(
-        self, scores: Any, source: EncodedSource, samples: Locations, logits: torch.Tensor
+        self,
+        scores: Any,
+        source: EncodedSource,
+        samples: Locations,
+        logits: torch.Tensor,
+        batch: Mapping[str, Any],
     ) -> None:
         """Pass on, and score each sample by itself."""
-        self.task.score(scores, source, samples, logits)
+        self.task.score(scores, source, samples, logits, batch)
         if _SHARE_OF_SAMPLES not in self.task.scores:
             return
         right = self.right.setdefault(id(source), {})
         for row in range(len(samples)):
             alone = self.task.new_scores()
             one = slice(row, row + 1)
-            self.task.score(alone, source, samples.take(one), logits[one])
+            own = {name: tensor[one] for name, tensor in batch.items()}
+            self.task.score(alone, source, samples.take(one), logits[one], own)
             place = int(samples.shard[row]), int(samples.sample[row])
             right[place] = alone.result().get(_SHARE_OF_SAMPLES) == 1.0
 

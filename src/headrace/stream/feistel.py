@@ -43,9 +43,13 @@ def derive_key(*parts: int | str) -> int:
     return int.from_bytes(blake2b(canonical.encode(), digest_size=8).digest(), "little")
 
 
-def derive_keys(key: int, numbers: Int64Array) -> UInt64Array:
-    """One key for each of ``numbers`` (int64, any shape) under ``key``; uint64, the same shape."""
-    return _mix(_mix(numbers.astype(np.uint64) * np.uint64(_GOLDEN)) ^ np.uint64(key))
+def derive_keys(key: int | UInt64Array, numbers: Int64Array) -> UInt64Array:
+    """One key for each of ``numbers`` (int64, any shape) under ``key``; uint64, the same shape.
+
+    ``key`` may be an array of the same shape: a key for each number.
+    """
+    under = np.uint64(key) if isinstance(key, int) else key
+    return _mix(_mix(numbers.astype(np.uint64) * np.uint64(_GOLDEN)) ^ under)
 
 
 def permute(values: Int64Array, sizes: Int64Array, keys: UInt64Array) -> Int64Array:

@@ -38,13 +38,8 @@ class Packs:
 
     def join(self, other: Packs) -> Packs:
         """These rows, and behind them those of ``other``."""
-        mine, theirs = self.samples, other.samples
-        samples = Locations(
-            np.concatenate((mine.source, theirs.source)),
-            np.concatenate((mine.shard, theirs.shard)),
-            np.concatenate((mine.sample, theirs.sample)),
-        )
-        return Packs(samples, np.concatenate((self.starts, self.starts[-1] + other.starts[1:])))
+        starts = np.concatenate((self.starts, self.starts[-1] + other.starts[1:]))
+        return Packs(self.samples.join(other.samples), starts)
 
 
 def samples_of(batch: Locations | Packs) -> Locations:

@@ -48,7 +48,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Locations:
-    """Where some samples lie; three int64 arrays of the same length."""
+    """Where some samples lie; int64 arrays of the same length."""
 
     source: Int64Array
     """Number of the source in the plan."""
@@ -56,13 +56,28 @@ class Locations:
     """Number of the shard in the source."""
     sample: Int64Array
     """Number of the sample in the shard."""
+    passes: Int64Array | None = None
+    """How often the stage has gone through the source before; None: they are of no stage."""
 
     def __len__(self) -> int:
         return len(self.source)
 
     def take(self, chosen: Int64Array | slice) -> Locations:
         """The locations at the given indices or slice, in that order."""
-        return Locations(self.source[chosen], self.shard[chosen], self.sample[chosen])
+        passes = None if self.passes is None else self.passes[chosen]
+        return Locations(self.source[chosen], self.shard[chosen], self.sample[chosen], passes)
+
+    def join(self, other: Locations) -> Locations:
+        """These locations, and behind them those of ``other``."""
+        passes = None
+        if self.passes is not None and other.passes is not None:
+            passes = np.concatenate((self.passes, other.passes))
+        return Locations(
+            np.concatenate((self.source, other.source)),
+            np.concatenate((self.shard, other.shard)),
+            np.concatenate((self.sample, other.sample)),
+            passes,
+        )
 
 
 @dataclass(frozen=True)
@@ -229,7 +244,7 @@ class StagePlan:
         positions = self._checked(epoch, positions)
         if positions.size == 0:
             empty = np.empty(0, dtype=np.int64)
-            return Locations(empty, empty, empty)
+            return Locations(empty, empty, empty, empty)
         source, drawn = self._draw(epoch, positions)
         return self._place(source, drawn)
 
@@ -310,7 +325,7 @@ class StagePlan:
             slot = np.searchsorted(order.starts, shuffled[members], side="right") - 1
             shard[members] = order.shards[slot]
             sample[members] = shuffled[members] - order.starts[slot]
-        return Locations(source, shard, sample)
+        return Locations(source, shard, sample, passes)
 
 
 def _identities(sources: Sequence[Source]) -> list[tuple[str, int]]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForMultipleChoice
 
+from headrace.config.task_sections import MultipleChoiceConfig
 from headrace.encoding.collate import SampleLocations, collate_multiple_choice
 from headrace.encoding.multiple_choice import MultipleChoiceEncoder
 from headrace.encoding.sidecar import EncodedSource
 from headrace.tasks.choice_metrics import ChoiceScores
 from headrace.tasks.pair_inputs import pair_inputs
 from headrace.tasks.task import IGNORED, Task
+
+if TYPE_CHECKING:
+    from headrace.shards.reader import ShardReader
 
 
 class MultipleChoice(Task):
@@ -25,6 +29,7 @@ class MultipleChoice(Task):
     """
 
     name = "multiple_choice"
+    section = MultipleChoiceConfig
     model_class = AutoModelForMultipleChoice
     pipeline_tag = "multiple-choice"
     scores: ClassVar[Mapping[str, str]] = {"accuracy": "Accuracy"}
@@ -33,6 +38,20 @@ class MultipleChoice(Task):
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
+
+    @classmethod
+    def from_config(
+        cls, config: MultipleChoiceConfig, train: Mapping[str, ShardReader] | None
+    ) -> MultipleChoice:
+        """Return the task of a run."""
+        return cls(label_smoothing=config.label_smoothing)
+
+    @classmethod
+    def of_model(
+        cls, settings: Any, facts: Mapping[str, Any], where: str
+    ) -> tuple[MultipleChoice, Sequence[int]]:
+        """Return the task of any model."""
+        return cls(), ()
 
     @property
     def described(self) -> tuple[str, str]:
@@ -48,7 +67,12 @@ class MultipleChoice(Task):
         return MultipleChoiceEncoder(tokenizer, max_length)
 
     def collate(
-        self, sources: Sequence[EncodedSource], locations: SampleLocations, *, pad_id: int
+        self,
+        sources: Sequence[EncodedSource],
+        locations: SampleLocations,
+        *,
+        pad_id: int,
+        key: int | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Return the pairs of some samples, see :func:`collate_multiple_choice`."""
         return collate_multiple_choice(sources, locations, pad_id=pad_id)
@@ -99,6 +123,7 @@ class MultipleChoice(Task):
         source: EncodedSource,
         samples: SampleLocations,
         logits: torch.Tensor,
+        batch: Mapping[str, Any],
     ) -> None:
         """Add the chosen ones of some samples, beside the right ones."""
         chosen = logits.argmax(-1).tolist()

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from headrace.config.task_sections import (
-    DISCOVER,
-    MultipleChoiceConfig,
-    SequenceClassificationConfig,
-    TokenClassificationConfig,
-)
-from headrace.tasks.heads import heads_of_config
-from headrace.tasks.labels import discover_label_set, load_label_set
+from headrace.config.task_sections import TaskSection
+from headrace.tasks.causal_lm import CausalLM
+from headrace.tasks.masked_lm import MaskedLM
 from headrace.tasks.multiple_choice import MultipleChoice
 from headrace.tasks.sequence_classification import SequenceClassification
 from headrace.tasks.task import Task
@@ -22,21 +17,12 @@ if TYPE_CHECKING:
     from headrace.shards.reader import ShardReader
 
 TASKS: Mapping[str, type[Task]] = {
-    task.name: task for task in (TokenClassification, MultipleChoice, SequenceClassification)
+    task.name: task
+    for task in (TokenClassification, MultipleChoice, SequenceClassification, MaskedLM, CausalLM)
 }
 
-TASK_CONFIGS = {
-    TokenClassification.name: TokenClassificationConfig,
-    MultipleChoice.name: MultipleChoiceConfig,
-    SequenceClassification.name: SequenceClassificationConfig,
-}
-"""Task -> its section in a run config."""
 
-
-def task_of_config(
-    config: TokenClassificationConfig | MultipleChoiceConfig | SequenceClassificationConfig,
-    train: Mapping[str, ShardReader] | None,
-) -> Task | None:
+def task_of_config(config: TaskSection, train: Mapping[str, ShardReader] | None) -> Task | None:
     """Return the task of a run.
 
     Args:
@@ -45,19 +31,6 @@ def task_of_config(
             cannot all be read, and then such a task is None.
 
     Raises:
-        LabelError: with all problems of the labels.
+        UserError: with all problems of the settings, such as of the labels.
     """
-    if isinstance(config, MultipleChoiceConfig):
-        return MultipleChoice(label_smoothing=config.label_smoothing)
-    if isinstance(config, SequenceClassificationConfig):
-        heads = heads_of_config(config, train)
-        if heads is None:
-            return None
-        return SequenceClassification(heads, label_smoothing=config.label_smoothing)
-    if config.labels != DISCOVER:
-        label_set = load_label_set(config.labels)
-    elif train is not None:
-        label_set = discover_label_set(train.values())
-    else:
-        return None
-    return TokenClassification(label_set, label_smoothing=config.label_smoothing)
+    return TASKS[config.type].from_config(config, train)

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
 from headrace.config.messages import did_you_mean
+from headrace.config.task_sections import SequenceClassificationConfig
 from headrace.encoding.collate import SampleLocations, collate_texts
 from headrace.encoding.sequence_classification import SequenceClassificationEncoder
 from headrace.encoding.sidecar import EncodedSource
 from headrace.errors import Problem
 from headrace.tasks.class_metrics import SequenceScores
-from headrace.tasks.heads import Head, Heads
+from headrace.tasks.heads import Head, Heads, heads_of_config
+from headrace.tasks.model_labels import heads_of_model
 from headrace.tasks.pair_inputs import pair_inputs
 from headrace.tasks.task import IGNORED, Task
 
@@ -34,6 +36,7 @@ class SequenceClassification(Task):
     """
 
     name = "sequence_classification"
+    section = SequenceClassificationConfig
     model_class = AutoModelForSequenceClassification
     pipeline_tag = "text-classification"
     # What an encoder was pretrained with may have no use for it.
@@ -42,6 +45,21 @@ class SequenceClassification(Task):
     def __init__(self, heads: Heads, *, label_smoothing: float = 0.0) -> None:
         self.heads = heads
         self.label_smoothing = label_smoothing
+
+    @classmethod
+    def from_config(
+        cls, config: SequenceClassificationConfig, train: Mapping[str, ShardReader] | None
+    ) -> SequenceClassification | None:
+        """Return the task of a run; its labels may be those of the training shards."""
+        heads = heads_of_config(config, train)
+        return None if heads is None else cls(heads, label_smoothing=config.label_smoothing)
+
+    @classmethod
+    def of_model(
+        cls, settings: Any, facts: Mapping[str, Any], where: str
+    ) -> tuple[SequenceClassification, Sequence[int]]:
+        """Return the task of a model, with the heads that it was trained with."""
+        return cls(heads_of_model(settings.id2label, settings.problem_type, facts, where)), ()
 
     @property
     def scores(self) -> Mapping[str, str]:
@@ -83,7 +101,12 @@ class SequenceClassification(Task):
         return SequenceClassificationEncoder(tokenizer, max_length)
 
     def collate(
-        self, sources: Sequence[EncodedSource], locations: SampleLocations, *, pad_id: int
+        self,
+        sources: Sequence[EncodedSource],
+        locations: SampleLocations,
+        *,
+        pad_id: int,
+        key: int | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Return texts (:func:`collate_texts`), and for each sample, ``[samples]``:
 
@@ -186,6 +209,7 @@ class SequenceClassification(Task):
         source: EncodedSource,
         samples: SampleLocations,
         logits: torch.Tensor,
+        batch: Mapping[str, Any],
     ) -> None:
         """Add the answers of the source's head to some samples, beside the right ones."""
         head = self.heads.of(source.language)

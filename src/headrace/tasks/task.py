@@ -9,10 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headrace.encoding.collate import SampleLocations
+from headrace.config.task_sections import TaskSection
+from headrace.encoding.collate import SampleLocations, collate_packed
 from headrace.encoding.sidecar import EncodedSource
 from headrace.encoding.task_encoder import TaskEncoder
 from headrace.errors import Problem
@@ -52,6 +54,8 @@ class Task(ABC):
 
     name: ClassVar[str]
     """As in a run config."""
+    section: ClassVar[type[TaskSection]]
+    """Its section in a run config, whose ``type`` is the name."""
     model_class: ClassVar[Any]
     """Makes the network: a class of ``transformers`` such as ``AutoModelForMultipleChoice``."""
     pipeline_tag: ClassVar[str]
@@ -59,13 +63,55 @@ class Task(ABC):
     new_modules: ClassVar[tuple[str, ...]] = ()
     """Parts of the base network that are trained from new weights where a pretrained folder lacks
     them, as the head is."""
+    number_scores: ClassVar[frozenset[str]] = frozenset()
+    """Scores that are no fractions: tables show them as they are, not in percent."""
+    lower_is_better: ClassVar[frozenset[str]] = frozenset()
+    """Scores of which less is better."""
+    cuts_texts: ClassVar[bool] = False
+    """Whether a sample of the shards becomes several that are encoded (or none): how many there
+    are is known after encoding."""
+    is_causal: ClassVar[bool] = False
+    """Whether the network looks at earlier tokens alone."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Any, train: Mapping[str, ShardReader] | None) -> Task | None:
+        """Return the task of a run.
+
+        Args:
+            config: section ``task`` of a run config, a :attr:`section`.
+            train: the training sources by name, for what is to be found there; None if they cannot
+                all be read, and then a task that needs them is None.
+
+        Raises:
+            UserError: with all that is wrong with the settings.
+        """
+
+    @classmethod
+    @abstractmethod
+    def of_model(
+        cls, settings: Any, facts: Mapping[str, Any], where: str
+    ) -> tuple[Task, Sequence[int]]:
+        """Return the task of an exported model, and in which order it wants the model's outputs.
+
+        Args:
+            settings: the model's Hugging Face config.
+            facts: what :meth:`facts` gave when it was exported; empty for another origin.
+            where: the model, for messages.
+
+        Raises:
+            UserError: if the model is not one for this task.
+
+        The order is empty where the outputs stay as they are.
+        """
 
     @property
     @abstractmethod
     def scores(self) -> Mapping[str, str]:
-        """The scores that tables and curves show, with titles: fractions, the main one first.
+        """The scores that tables and curves show, with titles, the main one first.
 
-        A source need not have all of them.
+        They are fractions, and more is better, but for :attr:`number_scores` and
+        :attr:`lower_is_better`.  A source need not have all of them.
         """
 
     @property
@@ -81,14 +127,68 @@ class Task(ABC):
     def encoder(self, tokenizer: Any, max_length: int) -> TaskEncoder:
         """Return a new encoder, for one source."""
 
+    def for_tokenizer(self, tokenizer: Any) -> Task:
+        """Return the task as it is for the texts of a tokenizer.
+
+        Raises:
+            UserError: if the tokenizer lacks something that the task needs.
+        """
+        return self
+
     @abstractmethod
     def collate(
-        self, sources: Sequence[EncodedSource], locations: SampleLocations, *, pad_id: int
+        self,
+        sources: Sequence[EncodedSource],
+        locations: SampleLocations,
+        *,
+        pad_id: int,
+        key: int | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Return samples as one batch, padded: ``input_ids``, ``labels`` and what else is needed.
 
         ``labels`` are those that :meth:`loss_sum` adds up the loss of.
+
+        Args:
+            sources: what the samples are of.
+            locations: one a sample.
+            pad_id: id of the padding token.
+            key: what is drawn for a sample by chance depends on it, on the sample, and on how often
+                its source was gone through, and on nothing else; None: always the same, as in
+                validation.
         """
+
+    def collate_packed(
+        self,
+        sources: Sequence[EncodedSource],
+        locations: SampleLocations,
+        starts: NDArray[np.int64],
+        *,
+        pad_id: int,
+        pack_length: int,
+        key: int | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Return samples as one batch, several in a row: see :func:`collate_packed`.
+
+        This default is for tasks whose tokens have labels in the sidecar.
+        """
+        return collate_packed(sources, locations, starts, pad_id=pad_id, pack_length=pack_length)
+
+    def labels_in(
+        self,
+        label_counts: NDArray[np.int32],
+        sources: Sequence[EncodedSource],
+        locations: SampleLocations,
+        key: int | None,
+    ) -> int:
+        """Return how many labels some samples have together, as :meth:`collate` makes them.
+
+        Args:
+            label_counts: those of each sample by its shard.
+            sources: as for :meth:`collate`.
+            locations: as for :meth:`collate`.
+            key: as for :meth:`collate`.
+        """
+        return int(label_counts.sum())
 
     @abstractmethod
     def idle(self, pad_id: int) -> dict[str, torch.Tensor]:
@@ -135,15 +235,21 @@ class Task(ABC):
 
     @abstractmethod
     def score(
-        self, scores: Any, source: EncodedSource, samples: SampleLocations, logits: torch.Tensor
+        self,
+        scores: Any,
+        source: EncodedSource,
+        samples: SampleLocations,
+        logits: torch.Tensor,
+        batch: Mapping[str, Any],
     ) -> None:
         """Add the answers to some samples of a source to an account of :meth:`new_scores`.
 
         Args:
             scores: the account.
             source: where the samples are from.
-            samples: one a row of the logits.
-            logits: of a batch of these samples.
+            samples: those of the batch, in its order.
+            logits: of the batch, from :meth:`loss_sum`.
+            batch: from :meth:`collate`, on the network's device.
         """
 
     @abstractmethod
@@ -152,6 +258,10 @@ class Task(ABC):
 
     def problems_of(self, sources: Mapping[str, ShardReader]) -> list[Problem]:
         """Return what is wrong with sources, by name, as far as their manifests tell."""
+        return []
+
+    def problems_of_network(self, settings: Any) -> list[Problem]:
+        """Return what keeps a network, by its Hugging Face config, from learning the task."""
         return []
 
     def problems_of_saved(self, facts: Mapping[str, Any], where: str) -> list[Problem]:

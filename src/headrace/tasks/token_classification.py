@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForTokenClassification
 
+from headrace.config.task_sections import DISCOVER, TokenClassificationConfig
 from headrace.encoding.collate import SampleLocations, collate_token_classification
 from headrace.encoding.sidecar import EncodedSource
 from headrace.encoding.token_classification import TokenClassificationEncoder
 from headrace.errors import Problem
-from headrace.tasks.labels import LabelSet
+from headrace.tasks.labels import LabelSet, discover_label_set, load_label_set
+from headrace.tasks.model_labels import label_set_of_model
 from headrace.tasks.ner_metrics import NerScores
 from headrace.tasks.task import IGNORED, Task
 
@@ -26,6 +28,7 @@ class TokenClassification(Task):
     """The task of tagging words, for one label set."""
 
     name = "token_classification"
+    section = TokenClassificationConfig
     model_class = AutoModelForTokenClassification
     pipeline_tag = "token-classification"
     scores: ClassVar[Mapping[str, str]] = {
@@ -37,6 +40,27 @@ class TokenClassification(Task):
     def __init__(self, label_set: LabelSet, *, label_smoothing: float = 0.0) -> None:
         self.label_set = label_set
         self.label_smoothing = label_smoothing
+
+    @classmethod
+    def from_config(
+        cls, config: TokenClassificationConfig, train: Mapping[str, ShardReader] | None
+    ) -> TokenClassification | None:
+        """Return the task of a run; its labels may be those of the training shards."""
+        if config.labels != DISCOVER:
+            label_set = load_label_set(config.labels)
+        elif train is not None:
+            label_set = discover_label_set(train.values())
+        else:
+            return None
+        return cls(label_set, label_smoothing=config.label_smoothing)
+
+    @classmethod
+    def of_model(
+        cls, settings: Any, facts: Mapping[str, Any], where: str
+    ) -> tuple[TokenClassification, Sequence[int]]:
+        """Return the task of a model whose labels are IOB2 tags."""
+        label_set, order = label_set_of_model(settings.id2label, facts, where)
+        return cls(label_set), order
 
     @property
     def described(self) -> tuple[str, str]:
@@ -56,7 +80,12 @@ class TokenClassification(Task):
         return TokenClassificationEncoder(tokenizer, self.label_set, max_length)
 
     def collate(
-        self, sources: Sequence[EncodedSource], locations: SampleLocations, *, pad_id: int
+        self,
+        sources: Sequence[EncodedSource],
+        locations: SampleLocations,
+        *,
+        pad_id: int,
+        key: int | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Return ``input_ids``, ``attention_mask`` and ``labels`` as int64[samples, tokens]."""
         return collate_token_classification(sources, locations, pad_id=pad_id)
@@ -94,6 +123,7 @@ class TokenClassification(Task):
         source: EncodedSource,
         samples: SampleLocations,
         logits: torch.Tensor,
+        batch: Mapping[str, Any],
     ) -> None:
         """Add the predicted tags of some samples, beside the gold ones."""
         predicted = logits.argmax(-1).cpu().numpy()

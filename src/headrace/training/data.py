@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from headrace.config import RunConfig
-from headrace.encoding.collate import collate_packed
 from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import Problem, UserError
 from headrace.shards.reader import ShardReader
 from headrace.stream.batching import Batches, BatchPlan, look_up
+from headrace.stream.feistel import derive_key
 from headrace.stream.grouping import PackPlan, TokenBudgetPlan
 from headrace.stream.packing import Packs, samples_of
 from headrace.stream.plan import Locations, Source, StagePlan
@@ -27,7 +27,7 @@ from headrace.stream.sources import stream_source
 from headrace.tasks.registry import task_of_config
 from headrace.tasks.task import IGNORED, Task
 from headrace.training.flops import attention_pairs
-from headrace.training.order import plan_branch
+from headrace.training.order import check_enough, constant_batch_size, plan_branch
 from headrace.training.selection import RunSelection, check_selection
 from headrace.training.sources import chosen_samples, open_shards
 from headrace.training.stages import Branch
@@ -57,14 +57,20 @@ class OpenedData:
 
     def sources(self, encoded: Mapping[str, EncodedSource] | None = None) -> dict[str, Source]:
         """Training data as the stream knows it, by language."""
-        return {
-            language: stream_source(
-                language,
-                reader,
-                encoded[language].fingerprint if encoded else None,
-                self.chosen.get(language),
-            )
+        sources = {
+            language: stream_source(language, reader, chosen=self.chosen.get(language))
             for language, reader in self.train.items()
+        }
+        if encoded is None:
+            return sources
+        # a task may have made several samples of one
+        return {
+            language: replace(
+                source,
+                shard_sizes=tuple(map(len, encoded[language].shards)),
+                fingerprint=encoded[language].fingerprint,
+            )
+            for language, source in sources.items()
         }
 
     def plan(
@@ -73,7 +79,8 @@ class OpenedData:
         """Return the order of the samples of a branch.
 
         With ``encoded`` the plan is also bound to the tokenizer and the maximum length, since
-        batches depend on lengths: a checkpoint refuses to go on with others.
+        batches depend on lengths: a checkpoint refuses to go on with others.  Without it a task
+        that cuts texts is planned as if each were one sample.
         """
         sources = self.of(branch).sources(encoded)
         return plan_branch(branch, [sources[language] for language in branch.languages], seed)
@@ -134,6 +141,11 @@ def open_data(config: RunConfig) -> OpenedData:
         )
     if task is not None:
         problems += [*task.problems_of(train), *task.problems_of(validation)]
+    if task is not None and tokenizer is not None:
+        try:
+            task = task.for_tokenizer(tokenizer)
+        except UserError as error:
+            problems.extend(error.problems)
     if problems or tokenizer is None or task is None:
         raise UserError(problems)
     return OpenedData(tokenizer, task, train, validation, chosen, selection)
@@ -203,6 +215,7 @@ def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
     headrace = config.headrace
     batching = headrace.batching
     plan = data.opened.plan(branch, headrace.seed, data.train)
+    check_enough(branch, plan, constant_batch_size(config))
     lengths = token_lengths(data.train[language] for language in branch.languages)
     batch_size: int = config.deepspeed["train_batch_size"]
     quarantined = frozenset(
@@ -292,6 +305,8 @@ class BatchMaker:
         )
         """Shards that the batches are without, as a stream's state names them."""
         self.plan = plan
+        self.key = derive_key("labels", plan.plan.seed, plan.plan.stage)
+        """What the task draws by chance depends on it."""
         self.pack_length = plan.size if isinstance(plan, PackPlan) else 0
         self.pad = data.opened.tokenizer.pad_token_id
         self.rank = rank
@@ -323,7 +338,9 @@ class BatchMaker:
             step=step,
             micro_batches=micro_batches,
             samples=len(samples),
-            labelled_tokens=int(look_up(self.label_counts, samples).sum()),
+            labelled_tokens=self.task.labels_in(
+                look_up(self.label_counts, samples), self.sources, samples, self.key
+            ),
             real_tokens=int(look_up(self.token_counts, samples).sum()),
             computed_tokens=sum(batch["input_ids"].numel() for batch in micro_batches),
             attention_pairs=sum(map(attention_pairs, micro_batches)),
@@ -336,16 +353,17 @@ class BatchMaker:
             # no sample for it.
             tensors = self._idle_pack() if self.pack_length else self.task.idle(self.pad)
         elif isinstance(part, Packs):
-            arrays = collate_packed(
+            arrays = self.task.collate_packed(
                 self.sources,
                 part.samples,
                 part.starts,
                 pad_id=self.pad,
                 pack_length=self.pack_length,
+                key=self.key,
             )
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         else:
-            tensors = collate(self.task, self.sources, part, self.pad)
+            tensors = collate(self.task, self.sources, part, self.pad, self.key)
         if self.pin_memory:
             return {name: tensor.pin_memory() for name, tensor in tensors.items()}
         return tensors
@@ -362,10 +380,14 @@ class BatchMaker:
 
 
 def collate(
-    task: Task, sources: Sequence[EncodedSource], locations: Locations, pad: int
+    task: Task,
+    sources: Sequence[EncodedSource],
+    locations: Locations,
+    pad: int,
+    key: int | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Return a batch of a task as tensors."""
-    arrays = task.collate(sources, locations, pad_id=pad)
+    """Return a batch of a task as tensors; see :meth:`Task.collate`."""
+    arrays = task.collate(sources, locations, pad_id=pad, key=key)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 

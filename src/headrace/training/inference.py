@@ -22,7 +22,8 @@ from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import ConfigError, Problem, UserError
 from headrace.shards.reader import ShardReader
-from headrace.tasks.model_labels import heads_of_model, label_set_of_model
+from headrace.tasks.causal_lm import CausalLM
+from headrace.tasks.masked_lm import MaskedLM
 from headrace.tasks.multiple_choice import MultipleChoice
 from headrace.tasks.registry import TASKS
 from headrace.tasks.sequence_classification import SequenceClassification
@@ -41,6 +42,9 @@ _LONGEST = 512
 _TASK_OF_CLASS: Mapping[str, type[Task]] = {
     "ForMultipleChoice": MultipleChoice,
     "ForSequenceClassification": SequenceClassification,
+    "ForMaskedLM": MaskedLM,
+    "ForCausalLM": CausalLM,
+    "LMHeadModel": CausalLM,
 }
 """How the name of a network's class ends -> its task; of all others token classification."""
 
@@ -94,6 +98,7 @@ def load_model(
     source, settings, facts = _described(name)
     task, order = _task_of(settings, facts, name, head)
     tokenizer = load_tokenizer(source)
+    task = task.for_tokenizer(tokenizer)
     if max_length is not None and max_length > usable_positions(settings):
         raise ConfigError(
             Problem(
@@ -122,7 +127,7 @@ def load_model(
                 "Give a model that was fine-tuned for this task",
             )
         )
-    if order != list(range(len(order))):
+    if list(order) != list(range(len(order))):
         _reorder_logits(network, order)
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -189,24 +194,21 @@ def _task_name(settings: Any, facts: Mapping[str, Any]) -> str:
 
 def _task_of(
     settings: Any, facts: Mapping[str, Any], where: str, head: str | None
-) -> tuple[Task, list[int]]:
+) -> tuple[Task, Sequence[int]]:
     """The task of a model, and where its outputs are to be put in another order, that order."""
     kind = _task_name(settings, facts)
     if head is not None and kind != SequenceClassification.name:
         what = f"a model for {kind.replace('_', ' ')} has no heads to choose from"
         raise ConfigError(Problem(what, where, head, "Leave the head out"))
-    if kind == TokenClassification.name:
-        label_set, order = label_set_of_model(settings.id2label, facts, where)
-        return TokenClassification(label_set), order
-    if kind == MultipleChoice.name:
-        return MultipleChoice(), []
-    heads = heads_of_model(settings.id2label, settings.problem_type, facts, where)
-    names = [one.name for one in heads.all]
-    if head is not None and head not in names:
+    task, order = TASKS[kind].of_model(settings, facts, where)
+    if head is None or not isinstance(task, SequenceClassification):
+        return task, order
+    names = [one.name for one in task.heads.all]
+    if head not in names:
         raise ConfigError(
             Problem("the model has no such head", where, head, did_you_mean(head, names))
         )
-    return SequenceClassification(heads if head is None else heads.choosing(head)), []
+    return SequenceClassification(task.heads.choosing(head)), order
 
 
 def _reorder_logits(network: PreTrainedModel, order: Sequence[int]) -> None:

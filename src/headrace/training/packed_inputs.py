@@ -18,6 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.masking_utils import (
     create_bidirectional_mask,
     create_bidirectional_sliding_window_mask,
+    create_causal_mask,
+    create_sliding_window_causal_mask,
 )
 
 from headrace.config.schema import HeadraceConfig
@@ -35,16 +37,21 @@ _TOLERANCE = 1e-4
 class PackedInputs:
     """What a network is called with for packed rows."""
 
-    def __init__(self, network: PreTrainedModel) -> None:
+    def __init__(self, network: PreTrainedModel, *, is_causal: bool = False) -> None:
         """Prepare a network; it is the one that is called later, if need be within an engine.
 
-        Raises ``ConfigError`` for an attention whose mask cannot be block-diagonal.
+        One that ``is_causal`` looks at earlier tokens alone.  Raises ``ConfigError`` for an
+        attention whose mask cannot be block-diagonal.
         """
         self.config = network.config
         self.kind = type(network).__name__
         accepted = inspect.signature(network.forward).parameters
         self.takes_positions = "position_ids" in accepted
-        self.takes_token_types = "token_type_ids" in accepted
+        # GPT-2 takes them for tokens of its vocabulary
+        self.takes_token_types = "token_type_ids" in accepted and hasattr(
+            self.config, "type_vocab_size"
+        )
+        self.is_causal = is_causal
         self.first_position = first_position(self.config)
         self.dtype_of = next(network.parameters())
         layer_types = getattr(self.config, "layer_types", None) or ()
@@ -91,15 +98,21 @@ class PackedInputs:
         embeddings = torch.empty(
             (*segments.shape, 0), dtype=self.dtype_of.dtype, device=segments.device
         )
-        whole = create_bidirectional_mask(
-            self.config, embeddings, None, and_mask_function=same_segment
+        makers: tuple[Any, Any] = (
+            create_bidirectional_mask,
+            create_bidirectional_sliding_window_mask,
         )
-        if not self.has_sliding_layers:
-            return whole
-        sliding = create_bidirectional_sliding_window_mask(
-            self.config, embeddings, None, and_mask_function=same_segment
+        given: dict[str, Any] = {}
+        if self.is_causal:
+            makers = create_causal_mask, create_sliding_window_causal_mask
+            given = {"past_key_values": None}
+        whole, sliding = (
+            make(self.config, embeddings, None, and_mask_function=same_segment, **given)
+            if wanted
+            else None
+            for make, wanted in zip(makers, (True, self.has_sliding_layers), strict=True)
         )
-        return {"full_attention": whole, _SLIDING: sliding}
+        return {"full_attention": whole, _SLIDING: sliding} if self.has_sliding_layers else whole
 
     def _mask_for_encoder(
         self, _: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
@@ -158,7 +171,7 @@ def check_packing(config: HeadraceConfig, task: Task, tokenizer: PreTrainedToken
     """
     network = new_model(config.model, task, tokenizer)
     longest = config.task.max_length
-    PackedInputs(network).check(
+    PackedInputs(network, is_causal=task.is_causal).check(
         network, pack_length=config.batching.pack_length or longest, max_length=longest
     )
 

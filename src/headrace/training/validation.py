@@ -92,8 +92,8 @@ def _share(
         if idle:
             continue
         loss += float(loss_sum)
-        labelled += int(look_up([label_counts], part).sum())
-        task.score(scores, source, part, logits)
+        labelled += task.labels_in(look_up([label_counts], part), [source], part, None)
+        task.score(scores, source, part, logits, on_device)
         if observe is not None:
             observe(source.language, source, part, logits)
     return {"loss": loss, "labelled": labelled, "counts": scores.counts()}
