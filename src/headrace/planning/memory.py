@@ -1,0 +1,342 @@
+"""The memory of a rank at every moment of a step, with the formula of each part.
+
+This follows what DeepSpeed 0.19 allocates: its ZeRO optimizers hold more than the three
+quantities of the ZeRO paper (Rajbhandari et al. 2020), among them a second copy of the gradients
+at the optimizer's step, buckets, and, in fp32 too, a copy of the weights that the optimizer
+changes.  In the formulas N is the number of all parameters, T of those that are trained, R the
+number of ranks, L the largest trained parameter, T1 the largest group of the optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from headrace.planning.activations import MicroBatch
+from headrace.planning.setup import Setup, Sizes
+
+_ALLREDUCE_ELEMENTS = 500_000_000
+"""Gradients that DeepSpeed reduces at once without ZeRO."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that takes memory."""
+
+    name: str
+    bytes: int
+    formula: str
+    """How the bytes follow from numbers of the network and the run."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment of a step, and what is in memory then."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def bytes(self) -> int:
+        """All parts together."""
+        return sum(part.bytes for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a rank needs."""
+
+    moments: tuple[Moment, ...]
+    """On its device."""
+    host: tuple[Part, ...]
+    """In the memory of the node, for offloading; not what the process takes by itself."""
+    disk: tuple[Part, ...] = ()
+    """On NVMe."""
+
+    @property
+    def peak(self) -> Moment:
+        """The moment at which the device holds most."""
+        return max(self.moments, key=lambda moment: moment.bytes)
+
+    @property
+    def host_bytes(self) -> int:
+        """Memory of the node for one rank."""
+        return sum(part.bytes for part in self.host)
+
+
+def memory_of_rank(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
+    """Return what a rank needs to train.
+
+    Args:
+        sizes: parameters of the network.
+        setup: precision, optimizer, ZeRO stage, ranks, buffers, offloading.
+        batch: activations of a micro-batch, traced in the same precision.
+    """
+    if setup.stage == 0:
+        return _without_zero(sizes, setup, batch)
+    if setup.stage < 3:
+        return _divided_states(sizes, setup, batch)
+    return _divided_weights(sizes, setup, batch)
+
+
+def _part(name: str, numbers: float, each: int, formula: str) -> Part:
+    return Part(name, round(numbers * each), f"{each} x {formula}")
+
+
+def _peak_of(name: str, moments: Iterable[Sequence[Part]]) -> Moment:
+    """The largest of several moments of one kind."""
+    found = [Moment(name, tuple(part for part in parts if part.bytes)) for parts in moments]
+    return max(found, key=lambda moment: moment.bytes)
+
+
+def _states(sizes: Sizes, setup: Setup) -> list[Part]:
+    """Master weights and moments of the optimizer, as much as a rank has of them."""
+    share = sizes.trained / setup.divided
+    by = "T/R" if setup.divided > 1 else "T"
+    parts = [_part("optimizer states", share * setup.moments, 4, f"{setup.moments} x {by}")]
+    if setup.stage >= 1:
+        parts.insert(0, _part("weights of the optimizer", share, 4, by))
+    elif setup.precision != "fp32":
+        parts.insert(0, _part("weights of the optimizer", sizes.trained, 4, "T"))
+    return parts
+
+
+def _activations(number: int, batch: MicroBatch) -> Part:
+    return Part(
+        "activations",
+        number,
+        f"traced: {batch.rows} x {batch.length} tokens, {batch.kept / batch.rows / 1e6:,.1f} MB a "
+        "row kept for the backward pass",
+    )
+
+
+def _of_optimizer(setup: Setup, numbers: float, what: str) -> list[Part]:
+    """Arrays that PyTorch's optimizers make beside; DeepSpeed's compute in place."""
+    if setup.fused or not setup.moments:
+        return []
+    return [_part("arrays of the optimizer's step", 2 * numbers, 4, f"2 x {what}")]
+
+
+def _without_zero(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
+    width, trained = setup.weight_bytes, sizes.trained
+    states = [_part("weights", sizes.all, width, "N"), *_states(sizes, setup)]
+    gradients = _part("gradients", trained, width, "T")
+    left = _activations(batch.left, batch)
+    backward = [
+        [
+            *states,
+            gradients
+            if setup.accumulation > 1
+            else _part("gradients", stretch.gradients, width, "finished gradients"),
+            _activations(stretch.activations, batch),
+        ]
+        for stretch in batch.stretches
+    ]
+    bucket = min(trained, _ALLREDUCE_ELEMENTS)
+    reduction = [*states, gradients, left, _part("bucket", bucket, width, "min(T, 5e8)")]
+    if setup.precision == "fp32":
+        step = [*states, gradients, left, *_of_optimizer(setup, sizes.largest, "L")]
+        steps = [step]
+        start = [_part("weights", sizes.all, width, "N")]
+    else:
+        whole = _part("fp32 gradients", trained, 4, "T")
+        steps = [[*states, left, gradients, whole, *_of_optimizer(setup, sizes.largest, "L")]]
+        if setup.fused:
+            # copies of one group after the other, then each flattened
+            lists = _part("fp32 gradients, one by one", sizes.largest_group, 4, "T1")
+            steps = [[*states, left, gradients, whole, lists]]
+        copies = _part("copies of the weights", sizes.largest_group, 2 * width, "T1")
+        start = [*states, copies]
+    return Memory(
+        (
+            _peak_of("start", [start]),
+            _peak_of("forward and backward", backward),
+            _peak_of("reduction of gradients", [reduction]),
+            _peak_of("optimizer step", steps),
+        ),
+        (),
+    )
+
+
+def _divided_states(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
+    """ZeRO 1 and 2: the states of the optimizer are divided; 2 keeps its own gradients alone."""
+    width, trained, ranks = setup.weight_bytes, sizes.trained, setup.ranks
+    offloads = setup.offload_optimizer is not None
+    weights = _part("weights", sizes.all, width, "N")
+    states = [weights, *([] if offloads else _states(sizes, setup))]
+    if offloads:
+        states.append(_part("buffer for gradients", sizes.largest, width, "L"))
+    left = _activations(batch.left, batch)
+    gradients = _part("gradients", trained, width, "T")
+    own_numbers = 0.0 if offloads else trained / ranks
+    kept = 2 if setup.stage == 2 and setup.accumulation > 1 else 1
+    own = _part("own gradients", kept * own_numbers, width, f"{kept} x T/R")
+    buckets = _buckets(sizes, setup)
+    backward = [[*states, _activations(batch.stretches[0].activations, batch)]]
+    if setup.accumulation > 1 and not offloads:
+        earlier = (
+            gradients if setup.stage == 1 else _part("own gradients", own_numbers, width, "T/R")
+        )
+        backward[0].append(earlier)
+    for stretch in batch.stretches[1:]:
+        finished = _part("gradients", stretch.gradients, width, "finished gradients")
+        if setup.stage == 1 and setup.accumulation > 1:
+            finished = gradients
+        held = [finished] if setup.stage == 1 else [own]
+        backward.append([*states, *held, *buckets, _activations(stretch.activations, batch)])
+    reduction = [*states, left, *buckets]
+    reduction += [gradients, own] if setup.stage == 1 else [own]
+    largest = sizes.largest_group / ranks
+    flat = _part("flat gradients", largest, width, "T1/R")
+    steps = [[*states, left, own]]
+    if not offloads:
+        steps.append([*states, left, own, flat, *_of_optimizer(setup, largest, "T1/R")])
+        if setup.precision != "fp32":
+            wide = _part("fp32 gradients", largest, 4, "T1/R")
+            steps[-1] = [*states, left, own, flat, wide]
+            steps.append([*states, left, own, wide, *_of_optimizer(setup, largest, "T1/R")])
+    copied = _part("copy of the weights", sizes.largest_group, width, "T1")
+    return Memory(
+        (
+            _peak_of("start", [[*states, copied]]),
+            _peak_of("forward and backward", backward),
+            _peak_of("reduction of gradients", [reduction]),
+            _peak_of("optimizer step", steps),
+            _peak_of("weights from the other ranks", [[*states, *_gloo(setup, sizes, trained)]]),
+        ),
+        _host(sizes, setup),
+        _disk(sizes, setup),
+    )
+
+
+def _divided_weights(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
+    """ZeRO 3: each rank keeps a share of the weights, and gathers what it computes with."""
+    width, ranks = setup.weight_bytes, setup.ranks
+    offloads = setup.offload_optimizer is not None
+    share = sizes.trained / ranks
+    small = sizes.smaller_than(setup.param_persistence_threshold)
+    states: list[Part] = []
+    if setup.offload_param is None:
+        states.append(_part("share of the weights", sizes.all / ranks, width, "N/R"))
+    states.append(
+        _part(
+            "small weights, whole",
+            small,
+            width,
+            f"weights of fewer than {setup.param_persistence_threshold:,} numbers",
+        )
+    )
+    if not offloads:
+        states += _states(sizes, setup)
+        states.append(_part("own gradients", share, width, "T/R"))
+    bucket = min(setup.reduce_bucket_size, sizes.trained if setup.kind == "cpu" else 1 << 60)
+    states.append(_part("bucket", bucket, width, "reduce_bucket_size"))
+    live = min(
+        sizes.all - small,
+        setup.max_live_parameters,
+        setup.max_reuse_distance // 2 + setup.prefetch_bucket_size + sizes.largest,
+    )
+    gathered = _part(
+        "gathered weights", live, width, "min(N, max_live_parameters, max_reuse_distance/2 + ...)"
+    )
+    ahead = min(max(setup.prefetch_bucket_size, sizes.largest), live) if ranks > 1 else 0
+    flat = _part("weights as they arrive", ahead, width, "min(prefetch_bucket_size, N)")
+    again = flat if live < sizes.all - small else Part("weights as they arrive", 0, "")
+    copied = _part(
+        "copy of a bucket",
+        min(setup.reduce_bucket_size, sizes.trained) if ranks > 1 else 0,
+        width,
+        "min(reduce_bucket_size, T)",
+    )
+    alone = sizes.largest if sizes.largest > setup.reduce_bucket_size else 0
+    big = _part("gradient larger than a bucket", alone, 2 * width, "L")
+    left = _activations(batch.left, batch)
+    forward = [*states, gathered, flat, _activations(batch.before_last_weight, batch)]
+    first = batch.stretches[0]
+    backward = [[*states, gathered, again, _activations(first.activations, batch)]]
+    backward += [
+        [*states, gathered, again, copied, big, _activations(stretch.activations, batch)]
+        for stretch in batch.stretches[1:]
+    ]
+    group = min(sizes.largest_group, setup.sub_group_size * ranks) / ranks
+    wide = _part("flat fp32 gradients", group, 4, "T1/R")
+    steps = [[*states, left]]
+    if not offloads:
+        narrow = _part("flat gradients", group if width == 2 else 0, width, "T1/R")
+        steps += [
+            [*states, left, narrow, wide],
+            [*states, left, wide, *_of_optimizer(setup, group, "T1/R")],
+        ]
+    whole = _part("whole network before it is divided", sizes.all, width, "N")
+    start = [whole, _part("share of the weights", 2 * sizes.all / ranks, width, "2 x N/R")]
+    return Memory(
+        (
+            _peak_of("start", [start]),
+            _peak_of("forward", [forward, [*states, flat, *_gloo(setup, sizes, ahead)]]),
+            _peak_of("backward", backward),
+            _peak_of("optimizer step", steps),
+        ),
+        _host(sizes, setup),
+        _disk(sizes, setup),
+    )
+
+
+def _buckets(sizes: Sizes, setup: Setup) -> list[Part]:
+    """What gradients are collected in until they are sent, and the copy that is sent."""
+    width = setup.weight_bytes
+    filled = min(setup.reduce_bucket_size, sizes.trained)
+    # memory of the CPU is not taken before it is written to, that of a GPU is
+    size = filled if setup.kind == "cpu" else setup.reduce_bucket_size
+    count = 2 if setup.overlap_comm else 1
+    parts = []
+    if setup.contiguous_gradients:
+        parts.append(_part("buckets", count * size, width, f"{count} x reduce_bucket_size"))
+    if setup.ranks > 1:
+        parts.append(_part("copy of a bucket", filled, width, "min(reduce_bucket_size, T)"))
+    if sizes.largest > setup.reduce_bucket_size:
+        parts.append(_part("gradient larger than a bucket", 2 * sizes.largest, width, "2 x L"))
+    return parts
+
+
+def _gloo(setup: Setup, sizes: Sizes, numbers: float) -> list[Part]:
+    """The copy that gloo makes of what it gathers; NCCL makes none."""
+    if setup.kind != "cpu" or setup.ranks == 1:
+        return []
+    largest = min(numbers, sizes.largest_group if setup.stage < 3 else numbers)
+    return [_part("copy made by gloo", largest, setup.weight_bytes, "gathered weights")]
+
+
+def _host(sizes: Sizes, setup: Setup) -> tuple[Part, ...]:
+    """What offloading puts into the memory of the node, for one rank."""
+    parts: list[Part] = []
+    width, share = setup.weight_bytes, sizes.trained / setup.ranks
+    if setup.offload_optimizer == "cpu":
+        parts += [
+            *_states(sizes, setup),
+            _part("fp32 gradients", share, 4, "T/R"),
+            _part("copy of own weights or gradients", share, width, "T/R"),
+        ]
+    elif setup.offload_optimizer == "nvme":
+        parts += [
+            _part("own gradients", share, width, "T/R"),
+            _part(
+                "buffers for NVMe",
+                setup.nvme_buffers * min(share, setup.sub_group_size) * (2 + setup.moments),
+                4,
+                f"{setup.nvme_buffers} x {2 + setup.moments} x min(T/R, sub_group_size)",
+            ),
+        ]
+    if setup.offload_param == "cpu":
+        parts.append(_part("share of the weights", sizes.all / setup.ranks, width, "N/R"))
+    return tuple(parts)
+
+
+def _disk(sizes: Sizes, setup: Setup) -> tuple[Part, ...]:
+    parts = []
+    if setup.offload_optimizer == "nvme":
+        numbers = (1 + setup.moments) * sizes.trained / setup.ranks
+        parts.append(_part("optimizer states", numbers, 4, f"{1 + setup.moments} x T/R"))
+    if setup.offload_param == "nvme":
+        numbers = sizes.all / setup.ranks
+        parts.append(_part("share of the weights", numbers, setup.weight_bytes, "N/R"))
+    return tuple(parts)
