@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from headrace.config import load_run_config
-from headrace.errors import EXIT_DONE, ConfigError, StopRequested, UserError
+from headrace.errors import EXIT_DONE, ConfigError, Problem, StopRequested, UserError
 
 HELP = "train the stages of a run config under DeepSpeed; run it again to go on where it stopped"
 EXAMPLE = "deepspeed --num_gpus 2 launch/train.py --ds_config ds_configs/demo.json"
@@ -26,6 +26,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stage", help="train only this stage")
     parser.add_argument("--branch", help="train only this branch, such as a language")
+    parser.add_argument(
+        "--select-only",
+        action="store_true",
+        help="choose the samples as the section headrace.selection says, and stop",
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, show the plan, and stop"
     )
@@ -46,6 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     quiet_libraries()
     try:
         config = load_run_config(arguments.ds_config, arguments.set)
+        if arguments.select_only and config.headrace.selection is None:
+            what, remedy = "nothing is to be chosen", "Add the section, or leave --select-only out"
+            raise ConfigError(Problem(what, "headrace.selection", remedy=remedy))
     except ConfigError as error:
         if main:
             raise
@@ -61,6 +69,11 @@ def run(arguments: argparse.Namespace) -> int:
                     stage=arguments.stage,
                     branch=arguments.branch,
                 )
+            return EXIT_DONE
+        if arguments.select_only:
+            from headrace.training.select_only import choose
+
+            choose(config, stage=arguments.stage, branch=arguments.branch)
             return EXIT_DONE
         from headrace.training.run import train
 

@@ -1,0 +1,152 @@
+"""What is asked of SLURM's controller, through its commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from headrace.errors import HeadraceError
+from headrace.slurm.records import NAME_VARIABLE
+
+SUBMITTED_VARIABLE = "HEADRACE_SUBMITTED"
+"""A job finds the words of ``sbatch`` here, by which it can submit a successor."""
+TRIES = 5
+"""Of a request to a controller that does not answer."""
+_BUSY = re.compile(r"unable to contact|timed out|temporarily|connection|try again", re.IGNORECASE)
+
+
+class SlurmError(HeadraceError):
+    """SLURM refuses a request, or does not answer."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job as ``squeue`` has it."""
+
+    number: str
+    """``123``, or ``123_4`` in an array."""
+    state: str
+    reason: str
+    """Why it waits."""
+    start: str
+    """When it has started, or is expected to; ``N/A`` where SLURM has no idea."""
+    left: str
+    """Until its time limit."""
+    nodes: str
+
+
+class Controller:
+    """Asks the controller; waits for one that is restarted."""
+
+    def __init__(self, *, pause_seconds: float = 10) -> None:
+        self.pause_seconds = pause_seconds
+
+    def submit(self, words: Sequence[str], environment: Mapping[str, str]) -> str:
+        """Submit a job and return its number.
+
+        Args:
+            words: what follows ``sbatch``.
+            environment: further variables of the job, which has those of this process as well.
+        """
+        # variables of the job that this may be part of would be taken for options of the new one
+        outside = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("SLURM_") or name == "SLURM_CONF"
+        }
+        printed = self._ask(["sbatch", "--parsable", *words], {**outside, **environment})
+        return printed.strip().splitlines()[-1].partition(";")[0]
+
+    def test(self, words: Sequence[str]) -> str:
+        """Return what SLURM says of a job without submitting it."""
+        return self._ask(["sbatch", "--test-only", *words], both=True).strip()
+
+    def requeue(self, number: str, wait_seconds: int) -> None:
+        """Requeue a running job, this one as well, which SLURM then ends at once."""
+        self._ask(["scontrol", "requeue", number])
+        if wait_seconds:
+            # best effort: the job is started again without the wait if SLURM is faster
+            with suppress(SlurmError):
+                self._ask(
+                    ["scontrol", "update", f"JobId={number}", f"StartTime=now+{wait_seconds}"]
+                )
+
+    def submit_successor(self, name: str, wait_seconds: int) -> str:
+        """Submit a job again, under another number, and return that.
+
+        Raises:
+            SlurmError: for a job that was not submitted by ``slurm/submit``, too.
+        """
+        text = os.environ.get(SUBMITTED_VARIABLE)
+        if text is None:
+            raise SlurmError("only jobs that slurm/submit has submitted can submit a successor")
+        words = [word for word in json.loads(text) if not word.startswith("--dependency=")]
+        task = os.environ.get("SLURM_ARRAY_TASK_ID")
+        if task is not None:
+            words = [f"--array={task}" if _is_array(word) else word for word in words]
+        if wait_seconds:
+            words = [f"--begin=now+{wait_seconds}", *words]
+        return self.submit(words, {NAME_VARIABLE: name})
+
+    def let_wait_for(self, number: str, successor: str) -> None:
+        """Let all jobs that wait for a job wait for its successor as well."""
+        own = number.partition("_")[0]
+        listed = self._ask(["squeue", "--noheader", "--states=PENDING", "--format=%i|%E"])
+        for line in listed.splitlines():
+            job, _, text = line.strip().partition("|")
+            dependency = re.sub(r"\([a-z]+\)", "", text)
+            if re.search(rf":{own}(_\*|_\d+)?\b", dependency):
+                both = f"{dependency.replace('_*', '')},afterok:{successor}"
+                self._ask(["scontrol", "update", f"JobId={job}", f"Dependency={both}"])
+
+    def signal_steps(self, number: str, name: str) -> None:
+        """Send a signal to all processes of a job but its batch script."""
+        with suppress(SlurmError):  # no step yet; it is sent again
+            self._ask(["scancel", f"--signal={name}", number])
+
+    def queue(self) -> list[QueuedJob]:
+        """Return this user's jobs that wait or run."""
+        form = "--format=%i|%T|%r|%S|%L|%N"
+        listed = self._ask(["squeue", "--noheader", "--array", "--me", form])
+        return [QueuedJob(*line.strip().split("|", 5)) for line in listed.splitlines()]
+
+    def accounting(self, numbers: Sequence[str]) -> dict[str, str]:
+        """Return states of jobs that have ended; empty where no accounting is kept."""
+        words = ["--noheader", "--parsable2", "--allocations", "--format=JobID,State"]
+        try:
+            listed = self._ask(["sacct", *words, f"--jobs={','.join(numbers)}"])
+        except SlurmError:
+            return {}
+        rows = (line.split("|") for line in listed.splitlines() if "|" in line)
+        return {row[0]: row[1].partition(" ")[0] for row in rows}
+
+    def _ask(
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        both: bool = False,
+    ) -> str:
+        for attempt in range(1, TRIES + 1):
+            try:
+                asked = subprocess.run(words, env=environment, capture_output=True, text=True)
+            except FileNotFoundError:
+                raise SlurmError(f"there is no program {words[0]} here") from None
+            if asked.returncode == 0:
+                return asked.stdout + (asked.stderr if both else "")
+            if attempt == TRIES or not _BUSY.search(asked.stderr):
+                break
+            time.sleep(self.pause_seconds)
+        said = " ".join(asked.stderr.split()) or f"exit code {asked.returncode}"
+        raise SlurmError(f"{shlex.join(words[:2])}: {said}")
+
+
+def _is_array(word: str) -> bool:
+    return word.startswith("--array=")
