@@ -30,10 +30,19 @@ def stop_flag():
         yield flag
 
 
+def send(number, flag=None):
+    """Send a signal to this process, which another thread takes; wait until the flag is set."""
+    os.kill(os.getpid(), number)
+    end = time.monotonic() + LONG
+    while flag is not None and flag.received is None:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def work(received=None):
     """Some time of it, with a signal at its start."""
     if received is not None:
-        os.kill(os.getpid(), received)
+        send(received)
     end = time.monotonic() + LONG
     while time.monotonic() < end:
         time.sleep(0.01)
@@ -66,7 +75,7 @@ def test_a_signal_to_another_rank_breaks_the_work_off(stop_flag, world, tmp_path
 
 
 def test_a_signal_from_before_the_work_keeps_it_from_beginning(stop_flag, world, tmp_path):
-    os.kill(os.getpid(), signal.SIGUSR1)
+    send(signal.SIGUSR1, stop_flag)
     with pytest.raises(UserError), stopping_alone(stop_flag, tmp_path / "stop", world):
         raise AssertionError("it has begun")
     assert (tmp_path / "stop").exists()
@@ -88,7 +97,7 @@ def test_collectives_raise_once_a_signal_has_arrived(stop_flag):
     ranks = StoppableRanks(Ranks(), stop_flag)
     values = np.arange(3)
     assert ranks.sum(values) is ranks.max(values) is ranks.gather(values) is values
-    os.kill(os.getpid(), signal.SIGUSR1)
+    send(signal.SIGUSR1, stop_flag)
     for collective in (ranks.sum, ranks.max, ranks.gather):
         with pytest.raises(UserError):
             collective(values)

@@ -128,6 +128,14 @@ def test_all_ranks_at_one_place_are_a_hang_without_a_culprit():
     assert "ranks 0-1 wait in the all-reduce" in said
 
 
+def test_a_rank_that_stands_still_where_each_works_by_itself_is_named():
+    """Unless the others have hardly moved either, and may be waiting for it or it for them."""
+    still, moving = Sighting(beat(0, 7)), Sighting(beat(1, 7, 2.0))
+    assert "rank 0 on node0" in judge([still, moving])
+    assert "rank 1 is in data" in judge([still, moving])
+    assert judge([still, Sighting(beat(1, 7, 599.0))]) is None
+
+
 def test_many_culprits_are_not_all_named():
     crowd = [Sighting(beat(rank)) for rank in range(20)] + [waiting(20)]
     said = judge(crowd)

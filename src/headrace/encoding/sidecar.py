@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from operator import add
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from headrace.shards.reader import ShardReader
 
 _log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 1.0
+"""For the lock of a shard that another process encodes."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ def encode_source(
     verify: bool = True,
     bad_shards: Literal["refuse", "quarantine"] = "refuse",
     left_out: Collection[int] = (),
+    on_progress: Callable[[int], object] | None = None,
 ) -> EncodedSource:
     """Open the sidecars of a source for a task, and make those that are missing.
 
@@ -153,6 +157,9 @@ def encode_source(
     Shards numbered in `left_out` are not touched: see :meth:`EncodedSource.leaving_out`.  With
     `bad_shards` ``"quarantine"`` damaged ones join them, with a warning each.
 
+    `on_progress` is called again and again with the number of samples encoded since the last call,
+    0 while sidecars are opened and others waited for; what it raises breaks the work off.
+
     Raises :class:`LabelError` with all unknown tags and malformed samples of all shards that had
     to be encoded, :class:`ShardError` if a shard is damaged (with ``"quarantine"``: if all are),
     and :class:`EncodingError` if the cache cannot be written.
@@ -161,7 +168,8 @@ def encode_source(
     folder = Path(cache_dir).expanduser() / spec.fingerprint / source_id(reader.url)
     with store.writing_problems(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        work = _Work(reader, encoder, spec, folder, verify, bad_shards == "quarantine")
+        quarantine = bad_shards == "quarantine"
+        work = _Work(reader, encoder, spec, folder, verify, quarantine, on_progress)
         shards, out = work.open_or_make_all(language, left_out)
     parts = [spec.fingerprint, reader.manifest.fingerprint]
     fingerprint = xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
@@ -185,6 +193,7 @@ class _Work:
     folder: Path
     verify: bool
     quarantine: bool
+    on_progress: Callable[[int], object] | None
 
     def open_or_make_all(
         self, language: str, left_out: Collection[int]
@@ -209,12 +218,13 @@ class _Work:
             while missing:
                 number = missing.popleft()
                 # Shards that other processes are at come last; only then is there a wait.
-                wait = -1 if busy > len(missing) else 0
+                wait = _POLL_SECONDS if busy > len(missing) else 0
                 lock = FileLock(f"{self._path(entries[number])}.lock")
                 try:
                     with lock.acquire(timeout=wait):
                         done[number] = self._open(entries[number]) or self._make(number, progress)
                 except Timeout:
+                    self._look(0)
                     missing.append(number)
                     busy += 1
                     continue
@@ -241,6 +251,10 @@ class _Work:
         """A shard without arrays, for one that is left out."""
         return EncodedShard(entry.name, self._path(entry), {"samples": entry.samples})
 
+    def _look(self, count: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(count)
+
     def _path(self, entry: ShardEntry) -> Path:
         return self.folder / entry.name.removesuffix(".tar")
 
@@ -253,6 +267,7 @@ class _Work:
         }
 
     def _open(self, entry: ShardEntry) -> EncodedShard | None:
+        self._look(0)
         path = self._path(entry)
         types = self.encoder.array_types
         try:
@@ -265,7 +280,12 @@ class _Work:
     def _make(self, number: int, progress: tqdm[Any]) -> EncodedShard | None:
         entry = self.reader.manifest.shards[number]
         shard = self.reader.shard(number)
-        encoded = self.encoder.encode(shard, entry.name, progress.update)
+
+        def on_samples(count: int) -> None:
+            progress.update(count)
+            self._look(count)
+
+        encoded = self.encoder.encode(shard, entry.name, on_samples)
         if encoded is None:
             return None
         meta = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -152,7 +152,10 @@ def open_data(config: RunConfig) -> OpenedData:
 
 
 def encode_data(
-    opened: OpenedData, config: RunConfig, left_out: Mapping[str, Collection[str]] | None = None
+    opened: OpenedData,
+    config: RunConfig,
+    left_out: Mapping[str, Collection[str]] | None = None,
+    on_progress: Callable[[int], object] | None = None,
 ) -> RunData:
     """Open the encoded sidecars of all data, making those that are missing.
 
@@ -161,6 +164,7 @@ def encode_data(
         config: of the run; its ``data.bad_shards`` holds for training data alone, so that scores
             are always those of the whole validation data.
         left_out: names of training shards, by language, that are not even looked at.
+        on_progress: as for :func:`encode_source`.
 
     Raises:
         UserError: with the problems of all sources.
@@ -186,6 +190,7 @@ def encode_data(
                         for number, entry in enumerate(reader.manifest.shards)
                         if entry.name in left_out.get(language, ())
                     ],
+                    on_progress=on_progress,
                 )
             except UserError as error:
                 problems.extend(error.problems)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -46,11 +47,15 @@ def environment_world_size() -> int:
 
 
 @contextmanager
-def process_group() -> Iterator[World]:
+def process_group(patience: float | None = None) -> Iterator[World]:
     """Join the process group for the time of a ``with`` block.
 
     Without a launcher the process is a group of one.  The group is destroyed at the end: a rank
     that exits without this can abort.
+
+    Args:
+        patience: seconds that a rank waits for the others in a collective before it raises an
+            error.  Default: that of DeepSpeed, ten minutes or ``DEEPSPEED_TIMEOUT``.
     """
     import deepspeed
     from deepspeed.accelerator import get_accelerator
@@ -71,7 +76,10 @@ def process_group() -> Iterator[World]:
     local_rank = int(os.environ["LOCAL_RANK"])
     accelerator.set_device(local_rank)
     device = torch.device(accelerator.device_name(local_rank))
-    deepspeed.init_distributed(dist_backend=accelerator.communication_backend_name(), verbose=False)
+    limit = {} if patience is None else {"timeout": timedelta(seconds=patience)}
+    deepspeed.init_distributed(
+        dist_backend=accelerator.communication_backend_name(), verbose=False, **limit
+    )
     torch.distributed.barrier()
     extensions.release_names(torch.distributed.get_rank())
     if own_port:
@@ -154,6 +162,15 @@ def failing_together(world: World) -> Iterator[None]:
     together = UserError(joined)
     together.joint = True
     raise together
+
+
+def on_any_rank(value: bool, world: World) -> bool:
+    """Whether something is so on any rank; one answer for all."""
+    if world.size == 1:
+        return value
+    found = torch.tensor([int(value)], device=world.device)
+    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+    return bool(found.item())
 
 
 def barrier(world: World) -> None:

@@ -41,6 +41,7 @@ def validate(
     batch_size: int,
     pad: int,
     observe: Observer | None = None,
+    between: Callable[[], None] | None = None,
 ) -> Validation:
     """Measure a network on whole sources.
 
@@ -53,15 +54,21 @@ def validate(
         batch_size: samples a rank computes at once.
         pad: id of the padding token.
         observe: is shown what the network says.
+        between: is called before each batch, equally often on all ranks; what it raises on all of
+            them breaks the validation off.
     """
     was_training = network.training
     network.eval()
     own: dict[str, Any] = {}
     # not inference mode: ZeRO-3 keeps gathered weights, and autograd refuses such tensors later
-    with torch.no_grad():
-        for language, source in sources.items():
-            own[language] = _share(network, source, task, world, batch_size, pad, observe)
-    network.train(was_training)
+    try:
+        with torch.no_grad():
+            for language, source in sources.items():
+                own[language] = _share(
+                    network, source, task, world, batch_size, pad, observe, between
+                )
+    finally:
+        network.train(was_training)
     return _join(gather_json(own, world), list(sources), task)
 
 
@@ -73,6 +80,7 @@ def _share(
     batch_size: int,
     pad: int,
     observe: Observer | None,
+    between: Callable[[], None] | None,
 ) -> dict[str, Any]:
     """Evaluate this rank's share of a source: every ``world.size``-th sample, by length."""
     scores = task.new_scores()
@@ -81,6 +89,8 @@ def _share(
     label_counts = [shard.label_counts for shard in source.shards]
     rounds = -(-len(whole) // (batch_size * world.size))
     for number in range(rounds):
+        if between is not None:
+            between()
         first = number * batch_size * world.size
         part = whole.take(slice(first + world.rank, first + batch_size * world.size, world.size))
         idle = not len(part)

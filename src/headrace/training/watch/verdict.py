@@ -57,9 +57,14 @@ def judge(sightings: Sequence[Sighting]) -> str | None:
     """
     behind = ranks_behind(sightings)
     over = [sighting for sighting in behind or sightings if _is_over(sighting)]
-    if not over or (not behind and len(over) < len(sightings)):
+    if not over:
         return None
     others = [sighting for sighting in sightings if sighting not in over]
+    if not behind and others:
+        # each works by itself: those that move are not waiting for the others
+        if any(_is_over(sighting, 0.5) for sighting in others):
+            return None
+        behind = tuple(over)
     said = [describe(sighting) for sighting in over[:_NAMED]] if behind else []
     if len(over) > _NAMED and behind:
         said.append(f"so have {len(over) - _NAMED} more")
@@ -98,11 +103,12 @@ def rank_ranges(ranks: Iterable[int]) -> str:
     return f"{'rank' if texts[0].isdecimal() and len(texts) == 1 else 'ranks'} {', '.join(texts)}"
 
 
-def _is_over(sighting: Sighting) -> bool:
+def _is_over(sighting: Sighting, share: float = 1.0) -> bool:
+    """Whether a rank has used up a share of what it may take."""
     allowance = sighting.heartbeat.allowance
     if allowance is None:
         return False
-    return sighting.seconds >= (allowance / 2 if sighting.quiet > 0 else allowance)
+    return sighting.seconds >= share * (allowance / 2 if sighting.quiet > 0 else allowance)
 
 
 def _moment(beat: Heartbeat) -> Moment:
