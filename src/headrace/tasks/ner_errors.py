@@ -175,6 +175,12 @@ class NerErrors:
             if span is not None
         ]
 
+    def merge(self, other: NerErrors) -> None:
+        """Add the counts of another object with the same label set, without its examples."""
+        self._whole.merge(other._whole)
+        for name, errors in other._subsets.items():
+            self._subsets.setdefault(name, _Errors()).merge(errors)
+
     def result(self) -> dict[str, Any]:
         """All counts and scores as a JSON-able object; see ``docs/robustness.md``."""
         return {
@@ -216,6 +222,16 @@ class _Errors:
                     # an error is of the group of its gold entity, where there is one
                     if side == "gold" or match.gold is None:
                         counts[group, match.kind] += 1
+
+    def merge(self, other: _Errors) -> None:
+        """Add other counts."""
+        self.sentences += other.sentences
+        self.sentences_with_errors += other.sentences_with_errors
+        self.pairs.update(other.pairs)
+        self.missed.update(other.missed)
+        self.spurious.update(other.spurious)
+        self.lengths.update(other.lengths)
+        self.seen.update(other.seen)
 
     def result(self, label_set: LabelSet) -> dict[str, Any]:
         """What :meth:`NerErrors.result` gives of one subset."""
