@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from headrace import __version__
-from headrace.errors import HeadraceError, UserError
+from headrace.errors import HeadraceError, RankLostError, UserError
 
 COMMANDS = (
     "sample",
@@ -29,14 +29,18 @@ COMMANDS = (
     "select",
     "plan",
     "train",
+    "status",
     "sweep",
     "search",
     "forgetting",
     "evaluate",
+    "calibrate",
     "predict",
     "interpolate",
     "lexicon",
     "report",
+    "submit",
+    "jobs",
     "benchmark",
 )
 """Every command, in the order in which a project uses them."""
@@ -113,6 +117,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return error.exit_code
+    except RankLostError as error:
+        return error.exit_code  # one rank has said so for all
     except HeadraceError as error:
         print(f"headrace: {error}", file=sys.stderr)
         return error.exit_code

@@ -115,6 +115,11 @@ class Watch:
         self._stop()
         self._folder.tell(End("failed", self._rank, f"rank {self._rank} failed: {error!r:.300}"))
 
+    @property
+    def beats(self) -> int:
+        """Heartbeats so far, also those that could not be written."""
+        return 0 if self._own is None else self._own.beat
+
     def _stop(self) -> None:
         self._over.set()
         self._wake.set()
