@@ -1,0 +1,1 @@
+"""Private information in texts of many languages: found, masked or replaced, and recorded."""

@@ -1,0 +1,86 @@
+"""The text that detectors search: one script of digits, no invisible marks, offsets kept.
+
+People write numbers with full-width, Arabic-Indic or Devanagari digits, and invisible marks end up
+inside them: zero-width characters, marks of direction, soft hyphens.  Detectors see none of that.
+What they find is told in code points of the text as it was.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from bisect import bisect_right
+from dataclasses import dataclass
+
+_REMOVED = (
+    "\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe0e\ufe0f\ufeff"
+)
+_SPACES = "\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_HYPHENS = "\u2010-\u2015\u2212\ufe58\ufe63"
+
+
+def _characters(pattern: str) -> list[str]:
+    """All characters of the inside of a regular expression's class."""
+    found = re.compile(f"[{pattern}]")
+    return [character for character in map(chr, range(0x10000)) if found.match(character)]
+
+
+def _table() -> dict[str, str]:
+    table = {}
+    for number in range(0x80, sys.maxunicode + 1):
+        if unicodedata.category(chr(number)) == "Nd":
+            table[chr(number)] = str(unicodedata.digit(chr(number)))
+    for number in range(0xFF01, 0xFF5F):  # full-width forms of ASCII
+        table[chr(number)] = chr(number - 0xFEE0)
+    table |= dict.fromkeys(_characters(_SPACES), " ")
+    table |= dict.fromkeys(_characters(_HYPHENS), "-")
+    table["\ufe6b"] = "@"  # small commercial at
+    table |= dict.fromkeys(_characters(_REMOVED), "")
+    return table
+
+
+_FOLDED = _table()
+_MARK = re.compile(f"[{_REMOVED}]")
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A text in the form in which it is searched."""
+
+    text: str
+    """Digits are ASCII, spaces and hyphens are the plain ones, invisible marks are gone."""
+    lower: str
+    """The same in lower case, character by character."""
+    marks: tuple[int, ...] = ()
+    """The place in ``text`` before which each removed mark stood, in order."""
+
+    def original(self, start: int, end: int) -> tuple[int, int]:
+        """The part of the original text that ``text[start:end]`` was made of.
+
+        Marks inside belong to it, marks at its borders do not.
+        """
+        if not self.marks:
+            return start, end
+        last = end - 1
+        return start + bisect_right(self.marks, start), last + bisect_right(self.marks, last) + 1
+
+
+def fold(text: str) -> Folded:
+    """Fold a text of any script; what ``unicodedata`` calls a decimal digit is one."""
+    if text.isascii():
+        return Folded(text, text.lower())
+    found = _FOLDED.keys() & set(text)
+    marks: tuple[int, ...] = ()
+    if not all(map(_FOLDED.__getitem__, found)):
+        marks = tuple(match.start() - before for before, match in enumerate(_MARK.finditer(text)))
+    for character in found:  # few in any one text: faster than a table over all of it
+        text = text.replace(character, _FOLDED[character])
+    return Folded(text, _lower(text), marks)
+
+
+def _lower(text: str) -> str:
+    lower = text.lower()
+    if len(lower) == len(text):
+        return lower
+    return "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)

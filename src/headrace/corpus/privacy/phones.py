@@ -1,0 +1,166 @@
+"""Telephone numbers, by the numbering plans that the package phonenumbers knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from headrace.corpus.privacy.reserved import is_fictional_phone
+from headrace.corpus.privacy.verdict import SURE, Verdict
+from headrace.errors import MissingExtraError
+
+try:
+    import phonenumbers
+except ImportError as error:
+    purpose = "finding telephone numbers"
+    raise MissingExtraError("phonenumbers", "corpus", purpose) from error
+
+_NO_PHONE = re.compile(
+    r"""
+    \d{4}[-./\ ]\d{1,2}[-./\ ]\d{1,2}(?:\ .*)?     # 2019-03-12, and a time behind it
+  | \d{1,2}[-./\ ]\d{1,2}[-./\ ](?:19|20)\d{2}(?:\ .*)?  # 12.03.2019
+  | (?:1[5-9]|20)\d{2}\ ?[-/ ]\ ?(?:1[5-9]|20)\d{2}       # 1994-1998
+  | \d{1,3}(?:[. ]000)+                                   # 1.000.000
+  | \d+\.\d+                                              # 3.14159265
+  | (?:\d{1,3}\.){3}\d{1,3}                               # an address of IPv4
+  | 97[89][-\ ]?\d(?:[-\ ]?\d){9}                         # an ISBN
+    """,
+    re.VERBOSE,
+)
+_GROUPS = re.compile(r"\d+")
+_LONGEST = 15
+"""Digits of a number, by E.164."""
+
+
+class Number(NamedTuple):
+    """A telephone number."""
+
+    country: int
+    """Calling code."""
+    national: str
+    """Digits behind it."""
+    region: str | None
+    """ISO 3166; None for numbers that belong to no country."""
+
+    @property
+    def e164(self) -> str:
+        """As +CCNNN: the same for every way of writing it."""
+        return f"+{self.country}{self.national}"
+
+
+def phone(value: str, regions: Sequence[str]) -> Verdict | None:
+    """A valid number of a country, with the calling code or of one of ``regions``.
+
+    With a calling code a number is sure; without one it is fairly sure in the groups in which its
+    country writes it, else it needs context.  Groups behind a number are left out.
+    """
+    for part in _beginnings(value):
+        if _NO_PHONE.fullmatch(part):
+            return None
+        found = parse(part, regions)
+        if found is None:
+            continue
+        number, grouped = found
+        if is_fictional_phone(number.country, number.national):
+            return None
+        international = part.startswith(("+", "00"))
+        score = 0.95 if international else 0.7 if grouped else 0.3
+        return Verdict(score, len(part))
+    return None
+
+
+def phone_shape(value: str, regions: Sequence[str]) -> Verdict | None:
+    """What context says to be a number, of whatever country: 7 to 15 digits, and no date."""
+    digits = re.sub("[^0-9]", "", value)
+    if not 7 <= len(digits) <= _LONGEST or len(set(digits)) < 3 or _NO_PHONE.fullmatch(value):
+        return None
+    for country in ("", "1", "44", "33", "49", "46", "61"):
+        if digits.startswith(country):
+            national = digits[len(country) :].lstrip("0")
+            if is_fictional_phone(int(country or 1), national):
+                return None
+    return SURE
+
+
+def _beginnings(value: str) -> Iterator[str]:
+    """The text, and without its last group or its last two."""
+    yield value
+    end = len(value)
+    for _ in range(2):
+        end = value.rfind(" ", 0, end)
+        if end < 0:
+            return
+        part = value[:end].rstrip(" ./(-")
+        if len(_GROUPS.findall(part)) < 2:
+            return
+        yield part
+
+
+def parse(value: str, regions: Sequence[str]) -> tuple[Number, bool] | None:
+    """The number that a text is, and whether it is written in its country's groups.
+
+    Args:
+        value: folded text.
+        regions: countries (ISO 3166) whose numbers need no calling code, the likeliest first.
+    """
+    digits = re.sub("[^0-9]", "", value)
+    if not 7 <= len(digits) <= _LONGEST + 2:
+        return None
+    if value.startswith(("+", "00")):
+        return _parsed("+" + value.lstrip("+0"), None)
+    for region in regions:
+        if _may_be(digits, region):
+            found = _parsed(value, region)
+            if found is not None:
+                return found
+    return None
+
+
+def _may_be(digits: str, region: str) -> bool:
+    """Whether the digits fit the numbering plan: a quick look before the slow one."""
+    plan = _plan(region)
+    if plan is None:
+        return False
+    pattern, prefix = plan
+    if pattern.fullmatch(digits):
+        return True
+    return bool(prefix and digits.startswith(prefix) and pattern.fullmatch(digits[len(prefix) :]))
+
+
+@cache
+def _plan(region: str) -> tuple[re.Pattern[str], str | None] | None:
+    metadata: Any = phonenumbers.PhoneMetadata.metadata_for_region(region)
+    if metadata is None:
+        return None
+    return re.compile(metadata.general_desc.national_number_pattern), metadata.national_prefix
+
+
+def _parsed(value: str, region: str | None) -> tuple[Number, bool] | None:
+    try:
+        parsed: Any = phonenumbers.parse(value, region)
+    except phonenumbers.NumberParseException:
+        return None
+    if region is None:
+        if not phonenumbers.is_valid_number(parsed):
+            return None
+        region = phonenumbers.region_code_for_number(parsed)
+    elif not phonenumbers.is_valid_number_for_region(parsed, region):
+        return None
+    national = phonenumbers.national_significant_number(parsed)
+    return Number(parsed.country_code, national, region), _is_grouped(value, parsed)
+
+
+def _is_grouped(value: str, parsed: Any) -> bool:
+    groups = _GROUPS.findall(value)
+    if len(groups) < 2:
+        return False
+    formats = phonenumbers.PhoneNumberFormat
+    for style in (formats.NATIONAL, formats.INTERNATIONAL):
+        usual = _GROUPS.findall(phonenumbers.format_number(parsed, style))
+        if style == formats.INTERNATIONAL:
+            usual = usual[1:]
+        if groups == usual:
+            return True
+    return False
