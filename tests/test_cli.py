@@ -11,8 +11,11 @@ import pytest
 from headrace.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = {"select": "select_data"}
-"""Scripts of other names: `select.py` would hide a standard module from the scripts beside it."""
+SCRIPTS = {
+    "select": "launch/select_data.py", "submit": "slurm/submit", "jobs": "slurm/status",
+}  # fmt: skip
+"""Scripts of other names: `select.py` would hide a standard module from the scripts beside it, and
+those of the folder slurm are typed without an ending."""
 
 
 def test_the_overview_names_every_command(capsys):
@@ -32,9 +35,8 @@ def test_every_command_has_help_with_an_example(name, capsys):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_thin_script(name):
-    stem = SCRIPTS.get(name, name)
-    scripts = [ROOT / folder / f"{stem}.py" for folder in ("shards", "launch")]
-    (script,) = [path for path in scripts if path.exists()]
+    names = [SCRIPTS[name]] if name in SCRIPTS else [f"shards/{name}.py", f"launch/{name}.py"]
+    (script,) = [ROOT / path for path in names if (ROOT / path).exists()]
     assert f'main(["{name}", *sys.argv[1:]])' in script.read_text(encoding="utf-8")
 
 

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         Path(arguments.ds_config),
         Path(arguments.output),
         grid=arguments.grid,
-        seeds=_seeds(arguments.seeds),
+        seeds=seeds_of(arguments.seeds),
         overrides=arguments.set,
         ranks=arguments.ranks,
         launcher=arguments.launcher,
@@ -124,7 +124,7 @@ def _run_all(sweep: Sweep, items: tuple[Item, ...]) -> bool:
     return False
 
 
-def _seeds(text: str) -> list[int]:
+def seeds_of(text: str) -> list[int]:
     """``"1,2,3"`` as numbers."""
     try:
         return [int(part) for part in text.split(",")] if text else []
