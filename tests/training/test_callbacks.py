@@ -4,7 +4,8 @@ import json
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from headrace.training.callbacks import MetricsFile, TensorBoard
+from headrace.training.loggers.metrics_file import MetricsFile
+from headrace.training.loggers.tensorboard import TensorBoard
 
 
 def record(kind, step, branch="all"):

@@ -22,10 +22,12 @@ from headrace.config.checkpoint import CheckpointConfig
 from headrace.stream.feistel import derive_key
 from headrace.stream.loader import Prefetcher
 from headrace.tasks.task import IGNORED
-from headrace.training.callbacks import Callbacks, MetricsFile, Record, TensorBoard
+from headrace.training.callbacks import Callbacks, Record
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.distributed import World
 from headrace.training.engine import open_engine
+from headrace.training.loggers.metrics_file import MetricsFile
+from headrace.training.loggers.tensorboard import TensorBoard
 from headrace.training.loop import BranchTrainer
 from headrace.training.param_groups import groups_of_branch
 from headrace.training.precision import choose_precision

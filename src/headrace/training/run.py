@@ -21,9 +21,8 @@ from headrace.errors import ConfigError, Problem, StopRequested, UserError
 from headrace.stream.batching import Batches
 from headrace.stream.feistel import derive_key
 from headrace.stream.grouping import PackPlan
-from headrace.tasks.task import Task
 from headrace.training.anchors import check_held, check_precision, what_is_held
-from headrace.training.callbacks import Callback, Callbacks, MetricsFile, ProgressBar, TensorBoard
+from headrace.training.callbacks import Callbacks
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import (
     BatchMaker,
@@ -43,6 +42,9 @@ from headrace.training.distributed import (
 from headrace.training.engine import deepspeed_section, open_engine
 from headrace.training.export import finish_interrupted_export, write_export
 from headrace.training.flops import network_flops, peak_flops
+from headrace.training.loggers.logged_run import LoggedRun
+from headrace.training.loggers.registry import check_loggers, make_loggers
+from headrace.training.loggers.secrets import without_secrets
 from headrace.training.loop import BranchTrainer, Progress
 from headrace.training.model import build_model, check_attention, check_length, empty_model
 from headrace.training.order import problems_of_orders
@@ -145,6 +147,10 @@ def check_run(
     """
     problems: list[Problem] = []
     opened: OpenedData | None = None
+    try:
+        check_loggers(config.headrace.logging)
+    except UserError as error:
+        problems += error.problems
     try:
         batch_arithmetic(config.deepspeed, ranks)
     except UserError as error:
@@ -279,12 +285,18 @@ def train_branch(
         "zero_stage": config.zero_stage,
         "precision": precision.name,
         "parameters": parameters,
+        **fingerprints(config, branch, data),
     }
+    facts = {
+        "config": without_secrets(config.resolved()),
+        "environment": environment(world.size, world.device),
+    }
+    logged = LoggedRun(
+        config.name, branch.title, config.output, branch.folder, opened.task.scores, facts
+    )
     with (
         open_engine(model, groups, config, world, precision) as engine,
-        Callbacks(
-            make_callbacks(config, branch, opened.task) if world.is_main else []
-        ) as callbacks,
+        Callbacks(make_loggers(headrace.logging, logged) if world.is_main else []) as callbacks,
     ):
         checkpoints = Checkpoints(branch.folder / "checkpoints", world, headrace.checkpoint)
         penalty = None if held is None else Penalty(engine, held)
@@ -356,7 +368,6 @@ def export_facts(
 ) -> dict[str, Any]:
     """Return what is written beside an exported model."""
     task = data.opened.task
-    fingerprints = [data.train[language].fingerprint for language in branch.languages]
     return {
         "run": config.name,
         "stage": branch.stage.name,
@@ -368,20 +379,17 @@ def export_facts(
         "task": task.name,
         **task.facts(),
         "max_length": config.headrace.task.max_length,
-        "config_fingerprint": _digest(config.resolved()),
-        "data_fingerprint": _digest(fingerprints),
+        **fingerprints(config, branch, data),
     }
 
 
-def make_callbacks(config: RunConfig, branch: Branch, task: Task) -> list[Callback]:
-    """Return the callbacks of the main rank."""
-    members: list[Callback] = [
-        MetricsFile(config.output / "metrics.jsonl"),
-        ProgressBar(branch.title, task.scores),
-    ]
-    if config.headrace.logging.tensorboard:
-        members.append(TensorBoard(config.output / "tensorboard" / branch.stage.name / branch.name))
-    return members
+def fingerprints(config: RunConfig, branch: Branch, data: RunData) -> dict[str, str]:
+    """Return what tells this config and the training data of this branch from others."""
+    sources = [data.train[language].fingerprint for language in branch.languages]
+    return {
+        "config_fingerprint": _digest(config.resolved()),
+        "data_fingerprint": _digest(sources),
+    }
 
 
 def report_truncation(data: RunData) -> None:

@@ -1,0 +1,52 @@
+"""The loggers that a config asks for."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from headrace.config.logging import LoggingConfig
+from headrace.errors import MissingExtraError, UserError
+from headrace.training.callbacks import Callback
+from headrace.training.loggers.background import Background
+from headrace.training.loggers.console import Console
+from headrace.training.loggers.logged_run import LoggedRun
+from headrace.training.loggers.metrics_file import MetricsFile
+from headrace.training.loggers.mlflow_runs import MlflowRun
+from headrace.training.loggers.tensorboard import TensorBoard
+from headrace.training.loggers.wandb_runs import WandbRun
+
+_PACKAGES = {"wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
+"""What each extra has to bring."""
+
+
+def check_loggers(settings: LoggingConfig) -> None:
+    """Refuse loggers whose packages are not installed.
+
+    Raises:
+        UserError: naming the extra of each.
+    """
+    problems = [
+        problem
+        for extra, packages in _PACKAGES.items()
+        if getattr(settings, extra) is not None
+        for package in packages
+        if find_spec(package) is None
+        for problem in MissingExtraError(package, extra, f"headrace.logging.{extra}").problems
+    ]
+    if problems:
+        raise UserError(problems)
+
+
+def make_loggers(settings: LoggingConfig, run: LoggedRun) -> list[Callback]:
+    """Return the loggers of a branch; the metrics file, from which all can be had, comes first."""
+    members: list[Callback] = [
+        MetricsFile(run.output / "metrics.jsonl"),
+        Console(run.title, run.scores, seconds=settings.console_seconds),
+    ]
+    if settings.tensorboard:
+        members.append(TensorBoard(run.output / "tensorboard" / run.folder.relative_to(run.output)))
+    if settings.wandb is not None:
+        members.append(Background(WandbRun(settings.wandb, run)))
+    if settings.mlflow is not None:
+        members.append(Background(MlflowRun(settings.mlflow, run)))
+    return members
