@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from headrace.config.anomalies import AnomaliesConfig
 from headrace.config.checkpoint import CheckpointConfig
 from headrace.config.learning_rates import ParamGroupsConfig, ScheduleConfig
 from headrace.config.logging import LoggingConfig
@@ -351,6 +352,8 @@ class HeadraceConfig(Section):
     """The stages, in the order in which they are trained."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints."""
+    anomalies: AnomaliesConfig = AnomaliesConfig()
+    """Steps whose loss or gradient is not as it should be."""
     logging: LoggingConfig = LoggingConfig()
     """Logs."""
     watch: WatchConfig = WatchConfig()

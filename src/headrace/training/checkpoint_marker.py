@@ -144,7 +144,12 @@ def share_of(files: Mapping[str, FileFacts], rank: int, ranks: int) -> dict[str,
 
 def steps_in(folder: Path) -> Sequence[Path]:
     """The checkpoints of a folder, complete or not, in the order of their steps."""
-    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(folder.glob("step-*"), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The finished steps of a checkpoint, by the name of its folder."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _digest_of(content: Mapping[str, Any]) -> str:

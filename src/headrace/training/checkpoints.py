@@ -33,6 +33,7 @@ from headrace.training.checkpoint_marker import (
     hash_of,
     read_marker,
     share_of,
+    step_of,
     steps_in,
 )
 from headrace.training.distributed import World, barrier, failing_together, gather_json
@@ -293,7 +294,7 @@ class Checkpoints:
             self.settings,
         )
         for path in steps_in(self.folder):
-            if _step_of(path) not in stay:
+            if step_of(path) not in stay:
                 self._remove(path)
 
     def _losses(self) -> dict[int, float | None]:
@@ -301,9 +302,9 @@ class Checkpoints:
         losses: dict[int, float | None] = {}
         for path in steps_in(self.folder):
             try:
-                losses[_step_of(path)] = read_marker(path).validation_loss
+                losses[step_of(path)] = read_marker(path).validation_loss
             except ValueError:
-                losses[_step_of(path)] = None
+                losses[step_of(path)] = None
         return losses
 
     def _remove(self, path: Path) -> None:
@@ -324,7 +325,7 @@ class Checkpoints:
             problem = self._damage(path)
             if problem is None:
                 return path
-            self._damaged.add(_step_of(path))
+            self._damaged.add(step_of(path))
             if self.world.is_main:
                 earlier = names[: names.index(name)]
                 logger.warning(
@@ -368,15 +369,11 @@ class Checkpoints:
         if self.world.is_main and self.folder.exists():
             stay = kept_for_good(self._losses(), self.settings)
             for path in [*self.folder.iterdir()]:
-                if not path.name.startswith("step-") or _step_of(path) not in stay:
+                if not path.name.startswith("step-") or step_of(path) not in stay:
                     shutil.rmtree(path, ignore_errors=True)
             if not stay:
                 shutil.rmtree(self.folder, ignore_errors=True)
         barrier(self.world)
-
-
-def _step_of(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))
 
 
 def _called(work: Callable[[], dict[Path, FileFacts]]) -> Future[dict[Path, FileFacts]]:

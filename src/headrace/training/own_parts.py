@@ -33,6 +33,13 @@ class OwnPart(ABC):
         """Return the weights that the optimizer updates, fp32[size]."""
 
     @abstractmethod
+    def gradient(self) -> torch.Tensor | None:
+        """Return the averaged gradient, [size] or [size of the partition], before the step.
+
+        None where the parameter had no part in the loss, and there is none.
+        """
+
+    @abstractmethod
     def add_to_gradient(self, value: torch.Tensor) -> None:
         """Add fp32[size] to the gradient, before ``engine.step()`` at the end of a step.
 
@@ -53,6 +60,9 @@ class _Whole(OwnPart):
     def weights(self) -> torch.Tensor:
         return self._master.detach().float().flatten()
 
+    def gradient(self) -> torch.Tensor | None:
+        return self._parameter.grad
+
     def add_to_gradient(self, value: torch.Tensor) -> None:
         if self._parameter.grad is not None:
             self._parameter.grad.add_(value.view_as(self._parameter))
@@ -71,6 +81,11 @@ class _Fragment(OwnPart):
     def weights(self) -> torch.Tensor:
         weights: torch.Tensor = self._parameter._hp_mapping.get_hp_fragment()
         return weights.detach().float().flatten()
+
+    def gradient(self) -> torch.Tensor | None:
+        number = self._parameter._index_in_param_group
+        gradient: torch.Tensor = self._parameter._hp_mapping.get_lp_grad_fragment(number)
+        return gradient
 
     def add_to_gradient(self, value: torch.Tensor) -> None:
         number = self._parameter._index_in_param_group
@@ -94,6 +109,12 @@ class _Partition(OwnPart):
 
         weights: torch.Tensor = safe_get_local_fp32_param(self._parameter)
         return weights.detach().float().flatten()[: self.size]
+
+    def gradient(self) -> torch.Tensor | None:
+        from deepspeed.utils import safe_get_local_grad
+
+        gradient: torch.Tensor = safe_get_local_grad(self._parameter)
+        return gradient
 
     def add_to_gradient(self, value: torch.Tensor) -> None:
         from deepspeed.utils import safe_get_local_grad, safe_set_local_grad

@@ -113,9 +113,10 @@ class Meter:
         """
         now = time.perf_counter()
         seconds, self._mark = now - self._mark, now
-        computed = self._computed + sum(
-            begin.elapsed_time(end) / 1000 for begin, end in self._events
-        )
+        # the optimizer's kernels may still be running: what they take counts with the next step
+        ended = [events for events in self._events if events[1].query()]
+        self._events = self._events[len(ended) :]
+        computed = self._computed + sum(begin.elapsed_time(end) / 1000 for begin, end in ended)
         flops = self.flops.of(tokens=tokens, labels=labels, pairs=pairs) if self.flops else 0.0
         for account in (self.whole, self._window):
             account.add(
@@ -128,7 +129,6 @@ class Meter:
             )
         self._seconds.append(seconds)
         self._waited = self._computed = 0.0
-        self._events.clear()
         return seconds
 
     def take_window(self) -> dict[str, float | None]:
