@@ -101,7 +101,7 @@ def test_other_scores_are_shown_where_there_is_no_f1(tmp_path: Path) -> None:
     stage = {"stage": "s", "branch": "all", "metrics": {"en": {"perplexity": 12.345}}}
     (tmp_path / "results.json").write_text(json.dumps({"stages": [stage]}))
     table = headline_table(read_run_folder(tmp_path))
-    assert (table.columns[1], table.rows[0][1]) == ("Perplexity", "12.3")
+    assert (table.columns[1], table.rows[0][1]) == ("Perplexity", "12.35")
 
 
 def test_names_cannot_break_a_table() -> None:

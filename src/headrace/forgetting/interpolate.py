@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from headrace.config.messages import did_you_mean
 from headrace.encoding.tokenizer import tokenizer_fingerprint
 from headrace.errors import ConfigError, Problem, UserError
+from headrace.forgetting.scoring import problems_of_score
 from headrace.training.export import finish_interrupted_export, read_facts, write_export
 from headrace.training.inference import TrainedModel, encode_for_model, load_model, score
 
@@ -80,7 +81,7 @@ def interpolate(
         validation: shards by source, to choose alpha with, or to measure the one that is given.
         grid: shares to try; of those that are equally good the largest is chosen.
         criterion: score whose mean over the sources is the greatest at the chosen share.  Default:
-            the first one that the task has for each source.
+            the first one that the task has for each source, of those of which more is better.
         cache_dir: local folder for encoded data.
         batch_size: samples at once.
 
@@ -103,6 +104,8 @@ def interpolate(
         if criterion is not None and criterion not in models[0].task.scores:
             remedy = did_you_mean(criterion, models[0].task.scores)
             problems.append(Problem("the task has no such score", "criterion", criterion, remedy))
+        elif criterion is not None:
+            problems += problems_of_score(models[0].task, criterion, "criterion")
     if problems:
         raise ConfigError(problems)
     model = models[0]
@@ -238,7 +241,7 @@ def _deciding(
     found = {}
     for source, scores in metrics.items():
         there = [name for name in model.task.scores if name in scores]
-        name = criterion or there[0]
+        name = criterion or next(one for one in there if one not in model.task.lower_is_better)
         if name not in there:
             remedy = did_you_mean(name, there)
             raise ConfigError(Problem(f"{source} has no such score", "criterion", name, remedy))

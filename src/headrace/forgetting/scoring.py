@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from headrace.encoding.sidecar import EncodedSource
+from headrace.errors import Problem, UserError
 from headrace.stream.plan import Locations
 from headrace.tasks.task import Task
 from headrace.training.inference import TrainedModel, encode_for_model, score
@@ -50,25 +51,36 @@ def score_tasks(
         urls: shards by task.
         cache_dir: local folder for encoded data.
         batch_size: samples at once.
-        score_name: score of the tasks that have it.  Default: the first that the task's kind has.
+        score_name: score of the tasks that have it.  Default: the first that the task's kind has,
+            of those of which more is better.
 
     Raises:
-        UserError: with the problems of all sources.
+        UserError: with the problems of all sources, or if less of the score is better.
     """
+    if score_name is not None and (found := problems_of_score(model.task, score_name, "score")):
+        raise UserError(found)
     sources = encode_for_model(model, urls, cache_dir)
     recorder = _Recorder(model.task)
     # what it does not have is the task's own
     recorded: Any = replace(model, task=recorder)  # type: ignore[arg-type]
-    found = score(recorded, sources, batch_size=batch_size, title="scoring")
+    measured = score(recorded, sources, batch_size=batch_size, title="scoring")
     scores = {}
     for task, source in sources.items():
-        metrics = found.metrics[task]
+        metrics = measured.metrics[task]
         name = _name_of(metrics, model.task, score_name)
         answers = recorder.answers_of(source) if name == _SHARE_OF_SAMPLES else None
         # a correlation is not defined where all answers are the same: nothing is known of the task
         value = float(metrics[name] or 0)
         scores[task] = TaskScore(name, 0.0 if isnan(value) else value, metrics, answers)
     return scores
+
+
+def problems_of_score(task: Task, name: str, where: str) -> list[Problem]:
+    """What is wrong with a score as one whose greatest value is the best."""
+    if name not in task.lower_is_better:
+        return []
+    others = [one for one in task.scores if one not in task.lower_is_better]
+    return [Problem("less of this score is better", where, name, f"Use {' or '.join(others)}")]
 
 
 def _name_of(metrics: Mapping[str, Any], task: Task, wanted: str | None) -> str:

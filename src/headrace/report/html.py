@@ -121,13 +121,18 @@ def _tiles(run: RunFolder) -> list[Tile]:
                 level = mean(result.scores.values.get(reference) for result in results)
                 if level is not None:
                     note += f", {name.lower()} {numbers.percent(level)}"
-            tiles.append(Tile(numbers.percent(value), title, note))
+            tiles.append(Tile(tables.score_cell(run.terms, score, value), title, note))
     gains = [result.gain for result in results if result.gain is not None]
     if gains:
-        note = f"{run.terms.main_in_a_sentence}, last stage − first stage"
+        ends = ["last stage", "first stage"]
+        if run.terms.main in run.terms.lower_is_better:
+            ends.reverse()
+        note = f"{run.terms.main_in_a_sentence}, {' − '.join(ends)}"
         if len(gains) < len(results):
             note += f", {len(gains)} of {len(results)} languages"
-        tiles.append(Tile(numbers.points(mean(gains)), "Gain", note))
+        is_number = run.terms.main in run.terms.numbers
+        gain = numbers.difference(mean(gains), is_number=is_number)
+        tiles.append(Tile(gain, "Gain", note))
     done = sum(branch.status == "finished" for branch in run.branches)
     if run.branches:
         steps = sum(branch.steps_done for branch in run.branches)

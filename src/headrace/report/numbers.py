@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 from headrace.report.summary import Spread
@@ -15,6 +16,13 @@ def percent(value: float | None, digits: int = 2) -> str:
     return MISSING if value is None else f"{100 * value:.{digits}f}"
 
 
+def score(value: float | None, *, is_number: bool) -> str:
+    """A score: a fraction in percent, or a number of four significant digits: 12.34."""
+    if not is_number or value is None:
+        return percent(value)
+    return f"{round(value):,}" if math.isfinite(value) and abs(value) >= 10_000 else f"{value:.4g}"
+
+
 def points(value: float | None) -> str:
     """A difference of two fractions in percentage points, always signed."""
     if value is None:
@@ -23,13 +31,22 @@ def points(value: float | None) -> str:
     return text.replace("-", MINUS) if float(text) else "0.00"
 
 
-def plus_minus(value: Spread | None) -> str:
+def difference(value: float | None, *, is_number: bool) -> str:
+    """A difference of two scores, always signed."""
+    if not is_number or value is None:
+        return points(value)
+    sign = "" if value == 0 else ("+" if value > 0 else MINUS)
+    return sign + score(abs(value), is_number=True)
+
+
+def plus_minus(value: Spread | None, *, is_number: bool = False) -> str:
     """``74.21 ± 0.35``; without a deviation for a single run."""
     if value is None:
         return MISSING
+    text = score(value.mean, is_number=is_number)
     if value.deviation is None:
-        return percent(value.mean)
-    return f"{percent(value.mean)} ± {percent(value.deviation)}"
+        return text
+    return f"{text} ± {score(value.deviation, is_number=is_number)}"
 
 
 def loss(value: float | None) -> str:

@@ -50,12 +50,15 @@ class RunFolder:
     stages: tuple[Stage, ...]
     unreadable_lines: tuple[int, ...] = ()
     """Line numbers (from 1) of ``metrics.jsonl`` that are not a JSON object."""
+    described_scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What ``results.json`` says about the scores of its task, by name."""
 
     @cached_property
     def terms(self) -> Terms:
         """What the run is measured by."""
         scored = (scores for branch in self.branches for scores in branch.scores.values())
-        return terms_of(self.task, {name for scores in scored for name in scores.values})
+        there = {name for scores in scored for name in scores.values}
+        return terms_of(self.task, there, self.described_scores)
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -126,6 +129,10 @@ def read_run_folder(run_dir: Path) -> RunFolder:
         config=config,
         stages=stages,
         unreadable_lines=unreadable,
+        described_scores={
+            str(name): as_mapping(facts)
+            for name, facts in as_mapping(results.get("scores")).items()
+        },
     )
 
 

@@ -23,6 +23,8 @@ class LanguageResult:
     scores: Scores
     by_stage: Mapping[str, float]
     """Main score after each stage that has scores for this language, in stage order."""
+    lower_is_better: bool = False
+    """Whether less of the main score is better."""
 
     @property
     def loss(self) -> float | None:
@@ -33,9 +35,12 @@ class LanguageResult:
 
     @property
     def gain(self) -> float | None:
-        """Main score of the last stage minus that of the first, with two or more stages."""
+        """How much better the main score of the last stage is than that of the first, with two or
+        more stages."""
         values = list(self.by_stage.values())
-        return values[-1] - values[0] if len(values) > 1 else None
+        if len(values) < 2:
+            return None
+        return values[0] - values[-1] if self.lower_is_better else values[-1] - values[0]
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,8 @@ def language_results(run: RunFolder) -> list[LanguageResult]:
             for stage, branch in by_stage.items()
             if (value := run.terms.main_of(branch.scores[language].values)) is not None
         }
-        found.append(LanguageResult(language, last, last.scores[language], main))
+        lower = run.terms.main in run.terms.lower_is_better
+        found.append(LanguageResult(language, last, last.scores[language], main, lower))
     return found
 
 

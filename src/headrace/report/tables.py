@@ -21,7 +21,7 @@ from headrace.report.summary import (
     run_labels,
     spread,
 )
-from headrace.report.terms import PERCENT
+from headrace.report.terms import Terms
 
 NO_SCORES = Scores(values={})
 
@@ -120,9 +120,9 @@ def headline_table(run: RunFolder) -> Table:
     for result in results:
         row = [result.language]
         if several:
-            row += [numbers.percent(result.by_stage.get(stage)) for stage in staged]
-            row.append(numbers.points(result.gain))
-        row += [_score(name, result.scores.values.get(name)) for name in score_names]
+            row += [score_cell(run.terms, mains[0], result.by_stage.get(s)) for s in staged]
+            row.append(_difference(run.terms, mains[0], result.gain))
+        row += [score_cell(run.terms, name, result.scores.values.get(name)) for name in score_names]
         row += [numbers.loss(result.loss), numbers.count(result.branch.best_step)]
         rows.append(tuple(row))
     totals = 0
@@ -131,13 +131,13 @@ def headline_table(run: RunFolder) -> Table:
         row = ["Mean"]
         if several:
             row += [
-                _mean_cell(mains[0], [result.by_stage.get(stage) for result in results])
+                _mean_cell(run.terms, mains[0], [result.by_stage.get(stage) for result in results])
                 for stage in staged
             ]
             gains = [result.gain for result in results]
-            row.append(_with_count(numbers.points(mean(gains)), gains))
+            row.append(_with_count(_difference(run.terms, mains[0], mean(gains)), gains))
         row += [
-            _mean_cell(name, [result.scores.values.get(name) for result in results])
+            _mean_cell(run.terms, name, [result.scores.values.get(name) for result in results])
             for name in score_names
         ]
         row += [numbers.loss(mean(result.loss for result in results)), ""]
@@ -145,14 +145,23 @@ def headline_table(run: RunFolder) -> Table:
     return Table("Result by language", tuple(columns), tuple(rows), totals=totals)
 
 
-def _score(name: str, value: float | None) -> str:
-    """Scores of the known tasks in percent; one of another kind (a perplexity, say) as it is."""
-    return numbers.percent(value) if name in PERCENT else numbers.amount(value)
+def score_cell(terms: Terms, name: str, value: float | None) -> str:
+    """A score of the task in percent, or as it is where it is no fraction (a perplexity, say)."""
+    return numbers.score(value, is_number=_is_number(terms, name))
 
 
-def _mean_cell(name: str, values: Sequence[float | None]) -> str:
+def _difference(terms: Terms, name: str, value: float | None) -> str:
+    return numbers.difference(value, is_number=_is_number(terms, name))
+
+
+def _is_number(terms: Terms, name: str) -> bool:
+    """Whether a score is no fraction; nothing is known of one that the task does not name."""
+    return name in terms.numbers or name not in {**terms.scores, **terms.references}
+
+
+def _mean_cell(terms: Terms, name: str, values: Sequence[float | None]) -> str:
     """The mean of ``values``, with the number of languages where some have none."""
-    return _with_count(_score(name, mean(values)), values)
+    return _with_count(score_cell(terms, name, mean(values)), values)
 
 
 def _with_count(text: str, values: Sequence[float | None]) -> str:
@@ -164,11 +173,11 @@ def branches_table(run: RunFolder) -> Table:
     """One row a stage, branch and language: scores, validation loss, best step."""
     titles = column_titles(run)
     columns = ("Stage", "Branch", "Language", *titles.values(), "Validation loss", "Best step")
-    rows = [row for branch in run.branches for row in _branch_rows(branch, list(titles))]
+    rows = [row for branch in run.branches for row in _branch_rows(run.terms, branch, list(titles))]
     return Table("All stages and branches", columns, tuple(rows), names=3)
 
 
-def _branch_rows(branch: Branch, score_names: Sequence[str]) -> list[tuple[str, ...]]:
+def _branch_rows(terms: Terms, branch: Branch, score_names: Sequence[str]) -> list[tuple[str, ...]]:
     step = numbers.count(branch.best_step)
     ordered = dict.fromkeys([*branch.languages, *branch.scores])
     rows = [
@@ -176,7 +185,10 @@ def _branch_rows(branch: Branch, score_names: Sequence[str]) -> list[tuple[str, 
             branch.stage,
             branch.name,
             language,
-            *(_score(name, branch.scores[language].values.get(name)) for name in score_names),
+            *(
+                score_cell(terms, name, branch.scores[language].values.get(name))
+                for name in score_names
+            ),
             numbers.loss(
                 branch.loss_by_language.get(
                     language, branch.validation_loss if len(branch.scores) == 1 else None
@@ -189,7 +201,9 @@ def _branch_rows(branch: Branch, score_names: Sequence[str]) -> list[tuple[str, 
     ]
     if len(rows) != 1 and (rows or branch.validation_loss is not None):
         means = [
-            _score(name, mean(scores.values.get(name) for scores in branch.scores.values()))
+            score_cell(
+                terms, name, mean(scores.values.get(name) for scores in branch.scores.values())
+            )
             for name in score_names
         ]
         loss = numbers.loss(branch.validation_loss)
@@ -235,12 +249,12 @@ def _part_table(
         ]
         values.append([mean(column) for column in zip(*values, strict=True)])
         for row, of_row in zip(rows, values, strict=True):
-            row += [_score(score, value) for value in of_row]
+            row += [score_cell(run.terms, score, value) for value in of_row]
         if len(parts) == 2 and score in run.terms.mains:
             columns.append("Difference")
             for row, (first, second) in zip(rows, values, strict=True):
                 difference = None if first is None or second is None else second - first
-                row.append(numbers.points(difference))
+                row.append(_difference(run.terms, score, difference))
     if len(of_languages) == 1:
         rows.pop()
     title = f"{' and '.join(parts).capitalize()} {kind}"
@@ -302,14 +316,15 @@ def comparison_table(runs: Sequence[RunFolder], score: str | None = None) -> Tab
 
     The default is the main score of the first run.
     """
-    score = score or runs[0].terms.main
+    terms = runs[0].terms
+    score = score or terms.main
     labels = run_labels(runs)
     compared = compare_runs(runs, [score])
     rows = [
         (
             *(line.stage, line.branch, line.language),
-            *(_score(score, value) for value in line.values),
-            numbers.plus_minus(line.spread),
+            *(score_cell(terms, score, value) for value in line.values),
+            numbers.plus_minus(line.spread, is_number=_is_number(terms, score)),
             str(line.spread.runs if line.spread else 0),
         )
         for line in compared
@@ -330,12 +345,12 @@ def comparison_table(runs: Sequence[RunFolder], score: str | None = None) -> Tab
                 "final",
                 "",
                 f"mean of {len(shared)}",
-                *(_score(score, value) for value in means),
-                numbers.plus_minus(over_runs),
+                *(score_cell(terms, score, value) for value in means),
+                numbers.plus_minus(over_runs, is_number=_is_number(terms, score)),
                 str(len(runs)),
             )
         )
-    title = runs[0].terms.scores.get(score, score)
+    title = terms.scores.get(score, score)
     columns = ("Stage", "Branch", "Language", *labels, "Mean ± standard deviation", "Runs")
     return Table(
         f"{title} of {counted(len(runs), 'run')}", columns, tuple(rows), names=3, totals=totals
@@ -365,7 +380,7 @@ def results_markdown(run: RunFolder, others: Sequence[RunFolder] = ()) -> str:
     if run.branches:
         tables.append(throughput_table(run))
     parts += [f"## {_markdown_cell(table.title)}\n\n{table.markdown()}" for table in tables]
-    parts.append(f"Scores are in percent; losses are in nats per {run.terms.loss_unit}.\n")
+    parts.append(f"{run.terms.in_percent}; losses are in nats per {run.terms.loss_unit}.\n")
     return "\n".join(parts)
 
 

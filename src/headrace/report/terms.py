@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,16 +12,20 @@ class Kind:
     """How sources of one kind are measured."""
 
     scores: Mapping[str, str]
-    """Scores that tables show, with their titles; fractions, shown in percent.  The first one is
-    the main score: the one that is followed over stages."""
+    """Scores that tables show, with their titles; fractions, shown in percent, but for
+    ``numbers``.  The first one is the main score: the one that is followed over stages."""
     plotted: tuple[str, ...]
-    """Scores that are drawn as bars."""
+    """Scores that are drawn as bars; fractions."""
     loss_unit: str
     """What a loss is of: nats per ..."""
     explained: str
     """What the scores are, in the words of a page."""
     references: Mapping[str, str] = field(default_factory=dict)
     """What the scores are compared with, with titles; fractions too."""
+    numbers: frozenset[str] = frozenset()
+    """Scores that are no fractions."""
+    lower_is_better: frozenset[str] = frozenset()
+    """Scores of which less is better."""
 
     @property
     def main(self) -> str:
@@ -41,6 +46,28 @@ class Terms:
     def scores(self) -> Mapping[str, str]:
         """The scores of all kinds, with titles."""
         return {name: title for kind in self.kinds for name, title in kind.scores.items()}
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """The scores of all kinds that are no fractions."""
+        return frozenset(name for kind in self.kinds for name in kind.numbers)
+
+    @property
+    def lower_is_better(self) -> frozenset[str]:
+        """The scores of all kinds of which less is better."""
+        return frozenset(name for kind in self.kinds for name in kind.lower_is_better)
+
+    @property
+    def in_percent(self) -> str:
+        """Which scores are in percent, as the beginning of a sentence."""
+        text = "Scores are in percent"
+        for names, what in (
+            (self.numbers & self.lower_is_better, ", of which less is better"),
+            (self.numbers - self.lower_is_better, ""),
+        ):
+            titles = [title.lower() for name, title in self.scores.items() if name in names]
+            text += f", but for {' and '.join(titles)}{what}" if titles else ""
+        return text
 
     @property
     def references(self) -> Mapping[str, str]:
@@ -134,18 +161,70 @@ TERMS: Mapping[str, Terms] = {
         (_LABELS, _SCORES),
         samples="Samples",
     ),
+    "masked_lm": Terms(
+        (
+            Kind(
+                scores={"perplexity": "Perplexity", "token_accuracy": "Token accuracy"},
+                plotted=("token_accuracy",),
+                loss_unit="masked token",
+                explained="The perplexity of masked tokens, less is better, and the share of them "
+                "that are told right,",
+                numbers=frozenset({"perplexity"}),
+                lower_is_better=frozenset({"perplexity"}),
+            ),
+        ),
+        samples="Samples",
+    ),
+    "causal_lm": Terms(
+        (
+            Kind(
+                scores={
+                    "perplexity": "Perplexity",
+                    "bits_per_byte": "Bits per byte",
+                    "token_accuracy": "Token accuracy",
+                },
+                plotted=("token_accuracy",),
+                loss_unit="token",
+                explained="The perplexity of tokens and the bits that a byte of text takes, less "
+                "is better, and the share of tokens that are told right,",
+                numbers=frozenset({"perplexity", "bits_per_byte"}),
+                lower_is_better=frozenset({"perplexity", "bits_per_byte"}),
+            ),
+        ),
+        samples="Samples",
+    ),
 }
 """Task -> its terms."""
 
-PERCENT = frozenset(name for terms in TERMS.values() for name in (*terms.scores, *terms.references))
-"""Scores that are shown in percent."""
 
+def terms_of(
+    task: str | None,
+    there: Collection[str] = (),
+    described: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Terms:
+    """The terms of a task.
 
-def terms_of(task: str | None, there: Collection[str] = ()) -> Terms:
-    """The terms of a task; those of token classification where the task is not known.
-
-    Of several kinds those remain of which a score is ``there``; all if none is.
+    Args:
+        task: its name.
+        there: scores; of several kinds those remain of which a score is there, all if none is.
+        described: the scores of a task that is not built in, as ``results.json`` has them.  The
+            terms of a task that nobody describes are those of token classification.
     """
     terms = TERMS.get(task or "", TERMS["token_classification"])
+    if task not in TERMS and described:
+        numbers, lower = (
+            frozenset(name for name, facts in described.items() if facts.get(key) is True)
+            for key in ("is_number", "lower_is_better")
+        )
+        titles = {name: str(facts.get("title", name)) for name, facts in described.items()}
+        kind = Kind(
+            scores=titles,
+            plotted=tuple(name for name in titles if name not in numbers),
+            loss_unit="label",
+            explained="Scores",
+            numbers=numbers,
+            lower_is_better=lower,
+        )
+        return Terms((kind,), samples="Samples")
     kinds = tuple(kind for kind in terms.kinds if not set(there).isdisjoint(kind.scores))
     return replace(terms, kinds=kinds or terms.kinds)

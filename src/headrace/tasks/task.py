@@ -114,6 +114,17 @@ class Task(ABC):
         :attr:`lower_is_better`.  A source need not have all of them.
         """
 
+    def describe_scores(self) -> dict[str, dict[str, Any]]:
+        """Return title and kind of each score, JSON-able, for tables made without the task."""
+        return {
+            name: {
+                "title": title,
+                "is_number": name in self.number_scores,
+                "lower_is_better": name in self.lower_is_better,
+            }
+            for name, title in self.scores.items()
+        }
+
     @property
     @abstractmethod
     def described(self) -> tuple[str, str]:

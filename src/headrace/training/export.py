@@ -79,7 +79,7 @@ def _card(facts: dict[str, Any], task: Task) -> str:
     lines = [["language", *(_in_a_sentence(title) for title in task.scores.values())]]
     lines.append(["---"] * len(lines[0]))
     for language, scores in facts["metrics"].items():
-        lines.append([language, *(_percent(scores.get(name)) for name in task.scores)])
+        lines.append([language, *(_score(task, name, scores.get(name)) for name in task.scores)])
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     about, what = task.described
     title, origin, fingerprints = _origin(facts)
@@ -88,7 +88,7 @@ def _card(facts: dict[str, Any], task: Task) -> str:
         f"pipeline_tag: {task.pipeline_tag}\n---\n\n"
         f"# {title}\n\n"
         f"{origin} {about.capitalize()}: {what}.\n\n"
-        "Scores on the validation shards, in per cent:\n\n"
+        f"Scores on the validation shards, {_unit(task)}:\n\n"
         f"{table if facts['metrics'] else 'No validation data was given.' + chr(10)}"
         f"{fingerprints}"
     )
@@ -121,5 +121,14 @@ def _in_a_sentence(title: str) -> str:
     return title[0].lower() + title[1:]
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f}"
+def _unit(task: Task) -> str:
+    others = [
+        _in_a_sentence(title) for name, title in task.scores.items() if name in task.number_scores
+    ]
+    return f"in per cent but for {' and '.join(others)}" if others else "in per cent"
+
+
+def _score(task: Task, name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if name in task.number_scores else f"{100 * value:.2f}"

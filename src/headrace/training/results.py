@@ -67,6 +67,7 @@ def _collect(
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "environment": environment_facts,
         "task": task.name,
+        "scores": task.describe_scores(),
         "label_set": task.facts().get("label_set"),
         "stages": [
             json.loads(branch.result_file.read_text(encoding="utf-8"))

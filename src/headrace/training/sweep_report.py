@@ -11,11 +11,17 @@ from typing import Any
 from headrace.counts import counted
 from headrace.report import numbers
 from headrace.report.run_folder import RunFolder, read_run_folder
-from headrace.report.summary import Spread, language_results, spread
+from headrace.report.summary import Spread, language_results, mean, spread
 from headrace.report.tables import Table
 from headrace.report.terms import Terms, terms_of
 from headrace.shards import storage
 from headrace.training.sweep import LOG_FILE, Item, Sweep
+from headrace.training.sweep_selection import (
+    FinishedRun,
+    select,
+    selection_sentences,
+    selection_table,
+)
 
 JSON_FILE = "sweep.json"
 MARKDOWN_FILE = "sweep.md"
@@ -42,7 +48,7 @@ def collect_sweep(sweep: Sweep) -> dict[str, Any]:
     (n - 1) over its finished seeds of every language's final scores and validation loss.  ``best``
     names the method of the lowest mean validation loss: in ``overall`` of the branches of the last
     stage together, in ``branches`` of every branch.  Only methods take part all of whose seeds
-    are finished.
+    are finished.  ``selection`` is what :func:`headrace.training.sweep_selection.select` gives.
     """
     runs = {item.number: read_run_folder(item.folder) for item in sweep.items if item.is_finished}
     methods = {}
@@ -52,10 +58,19 @@ def collect_sweep(sweep: Sweep) -> dict[str, Any]:
     return {
         "config": str(sweep.config_path),
         "task": sweep.items[0].config.headrace.task.type,
+        "scores": next((dict(run.described_scores) for run in runs.values()), {}),
         "ranks": sweep.ranks,
         "runs": [_run(sweep, item) for item in sweep.items],
         "methods": methods,
         "best": _best(methods),
+        "selection": select(
+            [
+                _for_selection(item, runs[item.number], sweep.ranks)
+                for item in sweep.items
+                if item.number in runs
+            ],
+            [name for name, entry in methods.items() if _is_complete(entry)],
+        ),
     }
 
 
@@ -89,13 +104,7 @@ def _method(members: Sequence[Item], finished: Sequence[RunFolder]) -> dict[str,
             if branch.validation_loss is not None:
                 title = f"{branch.stage}/{branch.name}"
                 losses.setdefault(title, []).append(branch.validation_loss)
-    last = [[branch.validation_loss for branch in run.stages[-1].branches] for run in finished]
-    overall = [
-        statistics.fmean(known)
-        for losses_of_run in last
-        if (known := [loss for loss in losses_of_run if loss is not None])
-        and len(known) == len(losses_of_run)
-    ]
+    overall = [loss for run in finished if (loss := _last_loss(run)) is not None]
     return {
         "settings": dict(members[0].settings),
         "seeds": len(members),
@@ -109,6 +118,30 @@ def _method(members: Sequence[Item], finished: Sequence[RunFolder]) -> dict[str,
     }
 
 
+def _last_loss(run: RunFolder) -> float | None:
+    """Mean validation loss over the branches of the last stage, if all have one."""
+    losses = [branch.validation_loss for branch in run.stages[-1].branches]
+    known = [loss for loss in losses if loss is not None]
+    return statistics.fmean(known) if known and len(known) == len(losses) else None
+
+
+def _for_selection(item: Item, run: RunFolder, ranks: int) -> FinishedRun:
+    results = language_results(run)
+    seconds = item.seconds
+    return FinishedRun(
+        item.name,
+        item.method,
+        item.config.headrace.seed,
+        _last_loss(run),
+        mean(run.terms.main_of(result.scores.values) for result in results),
+        None if seconds is None else ranks * seconds / 3600,
+    )
+
+
+def _is_complete(entry: dict[str, Any]) -> bool:
+    return bool(entry["seeds_finished"] == entry["seeds"])
+
+
 def _as_json(value: Spread | None) -> dict[str, Any] | None:
     if value is None:
         return None
@@ -116,9 +149,7 @@ def _as_json(value: Spread | None) -> dict[str, Any] | None:
 
 
 def _best(methods: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    whole = {
-        name: entry for name, entry in methods.items() if entry["seeds_finished"] == entry["seeds"]
-    }
+    whole = {name: entry for name, entry in methods.items() if _is_complete(entry)}
     branches = dict.fromkeys(title for entry in whole.values() for title in entry["loss_by_branch"])
     return {
         "overall": _lowest({name: entry["validation_loss"] for name, entry in whole.items()}),
@@ -157,20 +188,22 @@ def sweep_markdown(results: dict[str, Any]) -> str:
             f"Lowest validation loss of the last stage, the mean over its branches: "
             f"`{overall['method']}` ({numbers.loss(overall['validation_loss'])}).\n"
         )
+    if results["selection"] is not None:
+        parts.append(" ".join(selection_sentences(results["selection"])) + "\n")
     tables = sweep_tables(results)
     parts += [f"## {table.title}\n\n{table.markdown()}" for table in tables if table.rows]
     parts.append(
-        "Scores are final scores in percent, losses in nats per "
-        f"{_terms(results).loss_unit}; mean ± sample standard deviation over the seeds "
-        "that are finished.\n"
+        f"{_terms(results).in_percent}, losses in nats per {_terms(results).loss_unit}; final "
+        "scores, mean ± sample standard deviation over the seeds that are finished.\n"
     )
     return "\n".join(parts)
 
 
 def sweep_tables(results: dict[str, Any]) -> list[Table]:
-    """Return the tables of a sweep: methods, scores by language, the best method by branch."""
+    """Return the tables of a sweep: methods, selection, scores by language, and by branch."""
     methods = results["methods"]
-    titles = _terms(results).scores
+    terms = _terms(results)
+    titles = terms.scores
     best = results["best"]["overall"]
     overview = tuple(
         (
@@ -184,7 +217,7 @@ def sweep_tables(results: dict[str, Any]) -> list[Table]:
         (
             language,
             name,
-            *(_percent(own[language].get(score)) for score in titles),
+            *(_score(terms, score, own[language].get(score)) for score in titles),
             _loss(own[language].get("validation_loss")),
             str(_runs(own[language])),
         )
@@ -199,8 +232,11 @@ def sweep_tables(results: dict[str, Any]) -> list[Table]:
         for title, choice in results["best"]["branches"].items()
         if choice is not None
     )
+    terms = _terms(results)
+    selection = results["selection"]
     return [
         Table("Methods", ("Method", "Seeds", "Validation loss"), overview),
+        *([selection_table(selection, terms.main_title)] if selection else []),
         Table(
             "Scores by language",
             ("Language", "Method", *titles.values(), "Validation loss", "Seeds"),
@@ -214,15 +250,16 @@ def sweep_tables(results: dict[str, Any]) -> list[Table]:
 def _terms(results: dict[str, Any]) -> Terms:
     """The terms of the sweep's task, of the kinds of scores that its runs have."""
     own = (own for entry in results["methods"].values() for own in entry["languages"].values())
-    return terms_of(results["task"], {name for scores in own for name in scores})
+    there = {name for scores in own for name in scores}
+    return terms_of(results["task"], there, results["scores"])
 
 
 def _runs(scores: dict[str, Any]) -> int:
     return max((entry["runs"] for entry in scores.values()), default=0)
 
 
-def _percent(value: dict[str, Any] | None) -> str:
-    return numbers.plus_minus(Spread(**value) if value else None)
+def _score(terms: Terms, name: str, value: dict[str, Any] | None) -> str:
+    return numbers.plus_minus(Spread(**value) if value else None, is_number=name in terms.numbers)
 
 
 def _loss(value: dict[str, Any] | None) -> str:
