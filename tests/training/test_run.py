@@ -10,7 +10,7 @@ from headrace.config import load_run_config
 from headrace.errors import ConfigError, StopRequested, UserError
 from headrace.training.export import write_export
 from headrace.training.run import only_here, train_in_group
-from headrace.training.same_run import check_same_run
+from headrace.training.same_run import check_same_run, report_changes
 from headrace.training.signals import StopFlag
 from headrace.training.stages import choose_branches, expand_stages
 
@@ -106,6 +106,44 @@ def test_another_config_in_the_same_folder_is_refused_by_key(finished):
         check_same_run(other)
     assert {problem.where for problem in caught.value.problems} == {
         "headrace.seed", "optimizer.params.lr"}  # fmt: skip
+    seed = next(str(problem) for problem in caught.value.problems if "seed" in problem.where)
+    assert f"headrace.seed: was 3 when the run in {finished.output} was started, and is 99" in seed
+
+
+def test_what_may_change_is_shown_with_its_values(finished, caplog):
+    changes = [
+        "headrace.checkpoint.keep_last=5",
+        "headrace.anomalies.not_finite=skip",
+        "steps_per_print=10",
+        "zero_optimization.stage=2",
+        "train_micro_batch_size_per_gpu=4",
+    ]
+    other = load_run_config(finished.output / "config.json", changes)
+    assert check_same_run(other) == [
+        ("headrace.anomalies.not_finite", "stop", "skip"),
+        ("headrace.checkpoint.keep_last", 2, 5),
+        ("steps_per_print", None, 10),
+        ("train_micro_batch_size_per_gpu", None, 4),
+        ("zero_optimization.stage", None, 2),
+    ]
+    caplog.set_level("INFO")
+    report_changes(other)
+    assert 'headrace.anomalies.not_finite: "stop" -> "skip"' in caplog.text
+    assert "steps_per_print: not set -> 10" in caplog.text
+
+
+def test_keys_of_a_later_version_are_no_change(finished, tmp_path):
+    before = finished.resolved()
+    before["headrace"].pop("anomalies")
+    before["headrace"]["checkpoint"].pop("asynchronous")
+    before["headrace"]["model"].pop("lora")
+    before["headrace"]["stages"][0].pop("penalty")
+    before["headrace"]["output"] = str(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(before))
+    folder = tmp_path / "multilingual" / "all"
+    folder.mkdir(parents=True)
+    now = load_run_config(finished.output / "config.json", [f"headrace.output={tmp_path}"])
+    assert check_same_run(now) == []
 
 
 def stages_of(config):
