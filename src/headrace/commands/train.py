@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from pathlib import Path
@@ -37,6 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ranks", type=int, help="ranks that --dry-run plans for (default: those started)"
     )
+    parser.add_argument(
+        "--profile-steps",
+        metavar="A:B",
+        help="trace step A to step B of each branch with PyTorch's profiler, into the run folder",
+    )
     # DeepSpeed's launcher adds this to every command; the environment says the same
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
 
@@ -50,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO if main else logging.WARNING, format="%(message)s")
     quiet_libraries()
     try:
-        config = load_run_config(arguments.ds_config, arguments.set)
+        config = load_run_config(arguments.ds_config, _overrides(arguments))
         if arguments.select_only and config.headrace.selection is None:
             what, remedy = "nothing is to be chosen", "Add the section, or leave --select-only out"
             raise ConfigError(Problem(what, "headrace.selection", remedy=remedy))
@@ -92,6 +98,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(write_results_markdown(config.output).read_text(encoding="utf-8"))
         _write_page(config.output)
     return EXIT_DONE
+
+
+def _overrides(arguments: argparse.Namespace) -> list[str]:
+    """What the options change in the config."""
+    steps = arguments.profile_steps
+    profiled = [f"headrace.logging.profile_steps={json.dumps(steps)}"] if steps else []
+    return [*arguments.set, *profiled]
 
 
 def _write_page(output: Path) -> None:

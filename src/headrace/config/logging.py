@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -57,7 +58,31 @@ class LoggingConfig(Section):
     """Log to Weights & Biases; `{}` for the defaults."""
     mlflow: MlflowConfig | None = None
     """Log to MLflow; `{}` for the defaults."""
+    profile_steps: str | None = None
+    """Steps of each branch that PyTorch's profiler traces, such as `20:25` for step 20 to step 25;
+    `headrace train --profile-steps` sets it."""
     peak_flops: float | None = Field(None, gt=0)
     """Floating-point operations a second that the device of one rank can do at most, for `mfu`.
     Default: known for V100 in fp16, and for A100, H100 and H200 in 16 bits; else there is no
     `mfu`."""
+
+    @field_validator("profile_steps")
+    @classmethod
+    def _is_a_range(cls, value: str | None) -> str | None:
+        if value is not None:
+            first, last = _steps(value)
+            if not 1 <= first <= last:
+                raise ValueError("steps are counted from 1, and the second is not before the first")
+        return value
+
+    @property
+    def profiled(self) -> tuple[int, int] | None:
+        """First and last step of `profile_steps`."""
+        return None if self.profile_steps is None else _steps(self.profile_steps)
+
+
+def _steps(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,12}):(\d{1,12})", text)
+    if match is None:
+        raise ValueError("must be two steps, such as 20:25")
+    return int(match[1]), int(match[2])

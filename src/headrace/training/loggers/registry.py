@@ -1,4 +1,4 @@
-"""The loggers that a config asks for."""
+"""What listens to a branch as its config asks for: loggers, and the profiler."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from headrace.training.loggers.metrics_file import MetricsFile
 from headrace.training.loggers.mlflow_runs import MlflowRun
 from headrace.training.loggers.tensorboard import TensorBoard
 from headrace.training.loggers.wandb_runs import WandbRun
+from headrace.training.profiling import StepProfiler
 
 _PACKAGES = {"wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
 """What each extra has to bring."""
@@ -38,13 +39,15 @@ def check_loggers(settings: LoggingConfig) -> None:
 
 
 def make_loggers(settings: LoggingConfig, run: LoggedRun) -> list[Callback]:
-    """Return the loggers of a branch; the metrics file, from which all can be had, comes first."""
+    """Return what listens to a branch; the metrics file, which has all of it, comes first."""
     members: list[Callback] = [
         MetricsFile(run.output / "metrics.jsonl"),
         Console(run.title, run.scores, seconds=settings.console_seconds),
     ]
     if settings.tensorboard:
         members.append(TensorBoard(run.output / "tensorboard" / run.folder.relative_to(run.output)))
+    if settings.profiled is not None:
+        members.append(StepProfiler(run.folder / "profile", *settings.profiled))
     if settings.wandb is not None:
         members.append(Background(WandbRun(settings.wandb, run)))
     if settings.mlflow is not None:
