@@ -350,23 +350,28 @@ def label_corpus(tmp_path_factory) -> LabelCorpus:
     return LabelCorpus(folder, folder / "tokenizer")
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Makes command prefixes: what runs behind one finds so much disk at ``tmp_path/small``.
+@pytest.fixture(scope="session")
+def small_disk_at():
+    """Makes command prefixes: what runs behind one finds a disk of a size at a new folder.
 
     When it has ended, the files there are listed on its standard error.
     """
 
-    def prefix(size: str) -> list[str]:
-        folder = tmp_path / "small"
+    def prefix(folder: Path, size: str) -> list[str]:
         folder.mkdir()
         mount = f"mount -t tmpfs -o size={size} tmpfs {folder}"
         own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
         if subprocess.run([*own, mount], capture_output=True, check=False).returncode:
             pytest.skip("this machine lets nobody mount a small disk")
-        return [*own, f'{mount} && "$@" && du -a {folder} >&2', "sh"]
+        return [*own, f'{mount} && "$@"; code=$?; du -a {folder} >&2; exit $code', "sh"]
 
     return prefix
+
+
+@pytest.fixture
+def small_disk(small_disk_at, tmp_path):
+    """The same, at ``tmp_path/small``."""
+    return lambda size: small_disk_at(tmp_path / "small", size)
 
 
 @pytest.fixture(scope="session")
@@ -410,6 +415,8 @@ def stop_after():
     from headrace.training.signals import StopFlag
 
     class StopAfter(StopFlag):
+        asked = False  # steps alone look at it
+
         def __init__(self, looks: int) -> None:
             self.looks = looks
 

@@ -37,6 +37,7 @@ class Never:
     """No signal arrives."""
 
     received = None
+    asked = False
 
 
 def opened_run(corpus, folder, name="run", **changes):

@@ -80,6 +80,7 @@ class Never:
     """No signal arrives."""
 
     received = None
+    asked = False
 
 
 def write_run(small_corpus, folder, name, **changes):

@@ -47,15 +47,11 @@ def environment_world_size() -> int:
 
 
 @contextmanager
-def process_group(patience: float | None = None) -> Iterator[World]:
+def process_group() -> Iterator[World]:
     """Join the process group for the time of a ``with`` block.
 
     Without a launcher the process is a group of one.  The group is destroyed at the end: a rank
     that exits without this can abort.
-
-    Args:
-        patience: seconds that a rank waits for the others in a collective before it raises an
-            error.  Default: that of DeepSpeed, ten minutes or ``DEEPSPEED_TIMEOUT``.
     """
     import deepspeed
     from deepspeed.accelerator import get_accelerator
@@ -76,10 +72,7 @@ def process_group(patience: float | None = None) -> Iterator[World]:
     local_rank = int(os.environ["LOCAL_RANK"])
     accelerator.set_device(local_rank)
     device = torch.device(accelerator.device_name(local_rank))
-    limit = {} if patience is None else {"timeout": timedelta(seconds=patience)}
-    deepspeed.init_distributed(
-        dist_backend=accelerator.communication_backend_name(), verbose=False, **limit
-    )
+    deepspeed.init_distributed(dist_backend=accelerator.communication_backend_name(), verbose=False)
     torch.distributed.barrier()
     extensions.release_names(torch.distributed.get_rank())
     if own_port:
@@ -92,6 +85,20 @@ def process_group(patience: float | None = None) -> Iterator[World]:
         )
     finally:
         torch.distributed.destroy_process_group()
+
+
+def leave_hangs_to_the_watch() -> None:
+    """Let collectives of all groups that there are wait for a day, unless the user chose a time.
+
+    NCCL would abort the process after ten minutes, and gloo raise an error after ten or thirty:
+    too early for the main rank's longer work, and too late to say who is behind.
+    """
+    from torch.distributed import distributed_c10d
+
+    if "DEEPSPEED_TIMEOUT" in os.environ:
+        return
+    for group in list(distributed_c10d._world.pg_map):
+        distributed_c10d._set_pg_timeout(timedelta(days=1), group)
 
 
 def free_port() -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +20,13 @@ from headrace.stream.feistel import derive_key
 from headrace.stream.loader import Prefetcher
 from headrace.stream.state import StreamState
 from headrace.tasks.task import Task
+from headrace.training.anomalies import Anomalies, Verdict
+from headrace.training.anomaly_log import AnomalyLog
 from headrace.training.callbacks import Callbacks, Record
+from headrace.training.checkpoint_marker import step_of
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import BatchMaker, RankBatch
-from headrace.training.distributed import World
+from headrace.training.distributed import World, on_any_rank
 from headrace.training.engine import full_precision_state
 from headrace.training.packed_inputs import PackedInputs
 from headrace.training.param_groups import ParameterGroups
@@ -30,6 +35,11 @@ from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch
 from headrace.training.throughput import Meter
 from headrace.training.validation import Validation, validate
+from headrace.training.watch.activity import Activity
+from headrace.training.watch.stragglers import Pace, Stragglers
+from headrace.training.withheld import Gradients, withhold_step
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -45,8 +55,12 @@ class Progress:
     real_tokens: int = 0
     computed_tokens: int = 0
     samples: int = 0
+    skipped_steps: int = 0
+    """Steps that were not applied: by DeepSpeed, after an overflow, or for an anomaly."""
     seconds: float = 0.0
     """Time spent in training steps and between them, without validation and saving."""
+    validation_due: bool = False
+    """Whether the validation at the end of the last epoch was broken off by a stop signal."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,10 @@ class StepSums:
     """Whether a checkpoint is due, by the clock of the main rank."""
     written: int
     """Ranks that have written their part of a checkpoint in the background."""
+    gradient_norm: float | None
+    """Of the averaged gradient, before clipping; None where nobody needs it before the step."""
+    own_seconds: tuple[float, ...]
+    """What each rank took for its own part of the step; empty with a single one."""
 
 
 @dataclass(kw_only=True)
@@ -97,7 +115,21 @@ class BranchTrainer:
     """Holds weights near earlier ones; None: they are free."""
     meter: Meter = field(default_factory=Meter)
     """Takes the times of the steps."""
+    anomalies: Anomalies = field(default_factory=Anomalies)
+    """Says which steps are not applied."""
+    anomaly_log: AnomalyLog | None = None
+    """Where these are written down; None: such a step ends the run."""
+    gradients: Gradients | None = None
+    """Gives the gradient norm before the step, for ``anomalies`` that need it."""
+    activity: Activity = field(default_factory=Activity)
+    """Where this rank notes what it does, for those who watch it."""
+    pace: Pace = field(default_factory=Pace)
+    """Takes the times of this rank's own part of the steps."""
+    stragglers: Stragglers = field(default_factory=Stragglers)
+    """Compares those of all ranks."""
     progress: Progress = field(default_factory=Progress)
+    first_step: int = field(default=0, init=False)
+    """From where this start goes on."""
 
     def fit(self, start_record: Record) -> Progress:
         """Train from the newest complete checkpoint, or from the start, to the last step.
@@ -105,42 +137,64 @@ class BranchTrainer:
         Raises:
             StopRequested: after a stop signal, once a checkpoint is saved.
             SaveError: after a stop signal, if it cannot be saved.
+            DivergedError: if a step is not as it should be, and the run is to end then.
         """
+        self.activity.enter("loading a checkpoint", slow=True)
         self._resume()
-        first = self.progress.step
+        first = self.first_step = self.progress.step
         self.callbacks.on_start(start_record, first)
         self.engine.train()  # a model that was loaded from a folder comes in evaluation mode
-        if first == 0 and self.branch.start_folder is not None:
+        if self.progress.validation_due:
+            self._save(self._end_epoch())
+        elif first == 0 and self.branch.start_folder is not None:
             # the model of the earlier stage is a candidate too: training may only make it worse
             self._end_epoch()
-        with Prefetcher(self.batches.make, first, self.total_steps) as batches:
-            for batch in self.meter.each(batches):
-                learning_rate = self.groups.set_learning_rates(
-                    self.engine.optimizer, batch.step, self.total_steps
-                )
-                loss_sum = self.train_step(batch)
-                sums = self._sum_over_ranks(loss_sum, batch)
-                self._account(batch, sums, learning_rate)
-                self._after_step(sums)
+        while self.progress.step < self.total_steps:
+            with Prefetcher(self.batches.make, self.progress.step, self.total_steps) as batches:
+                for batch in self._arriving(batches):
+                    learning_rate = self.groups.set_learning_rates(
+                        self.engine.optimizer, batch.step, self.total_steps
+                    )
+                    sums, verdict = self.train_step(batch)
+                    if verdict.action == "rollback":
+                        if self._roll_back(sums, verdict):
+                            self.callbacks.restart(start_record, self.progress.step)
+                            break  # the batches come anew from there
+                        verdict = replace(verdict, action="skip")
+                    self._account(batch, sums, verdict, learning_rate)
+                    self._after_step(sums)
         self.checkpoints.finish()
         return self.progress
 
-    def train_step(self, batch: RankBatch) -> torch.Tensor:
-        """Take one optimizer step and return this rank's summed loss (fp64 scalar).
+    def _arriving(self, batches: Iterable[RankBatch]) -> Iterator[RankBatch]:
+        """Note that this rank waits for its data, and for how long."""
+        iterator = self.pace.each(self.meter.each(batches))
+        while True:
+            self.activity.enter("data", self.progress.step + 1)
+            batch = next(iterator, None)
+            if batch is None:
+                return
+            yield batch
+
+    def train_step(self, batch: RankBatch) -> tuple[StepSums, Verdict]:
+        """Take one optimizer step, unless its loss or gradient is not as it should be.
 
         The gradient is that of the mean loss over all labels of the global batch (of tokens, or of
         samples), however it was divided: the sum over ranks and micro-batches of (summed loss /
         labels).
         DeepSpeed divides by the ranks and by the accumulation steps, which is undone beforehand.
         A step whose samples are all quarantined changes nothing, on any rank.
+
+        The one collective of a step is made before the optimizer acts, so that all ranks judge by
+        the same numbers.
         """
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
-        if not batch.samples:
-            return total
-        self._seed_dropout(batch.step)
+        parts = batch.micro_batches if batch.samples else ()
+        if parts:
+            self._seed_dropout(batch.step)
         divisor_of_deepspeed = self.world.size * len(batch.micro_batches)
         scale = divisor_of_deepspeed / max(1, batch.labelled_tokens)
-        for tensors in batch.micro_batches:
+        for number, tensors in enumerate(parts, 1):
             inputs: Mapping[str, Any] = {
                 name: tensor.to(self.world.device, non_blocking=True)
                 for name, tensor in tensors.items()
@@ -148,13 +202,32 @@ class BranchTrainer:
             if self.pack_inputs is not None:
                 inputs = self.pack_inputs(inputs)
             with self.meter.computing():
-                loss_sum, _ = self.task.loss_sum(self.engine, inputs, training=True)
+                self._enter("forward", batch)
+                with self.pace.forward():
+                    loss_sum, _ = self.task.loss_sum(self.engine, inputs, training=True)
+                self._enter("backward", batch)
                 self.engine.backward(loss_sum * scale)
-                if self.penalty is not None:
+                if number < len(parts):
+                    self.engine.step()  # counts the micro-batch
+                elif self.penalty is not None:
                     self.penalty.add_to_gradients()
-                self.engine.step()
             total += loss_sum.detach()
-        return total
+        self._enter("sum over ranks", batch)
+        sums = self._sum_over_ranks(total, batch)
+        if not parts:
+            return sums, Verdict()
+        verdict = self.anomalies.judge(batch.step + 1, sums.loss, sums.gradient_norm)
+        self._enter("optimizer", batch)
+        with self.meter.computing():
+            if verdict.applied:
+                self.engine.step()
+            else:
+                withhold_step(self.engine)
+        return sums, verdict
+
+    def _enter(self, phase: str, batch: RankBatch) -> None:
+        """Note a phase of a step; in the first one kernels are compiled and buffers made."""
+        self.activity.enter(phase, batch.step + 1, slow=batch.step == self.first_step)
 
     def _seed_dropout(self, step: int) -> None:
         """Seed the generators that the network draws from, anew for every step.
@@ -170,28 +243,47 @@ class BranchTrainer:
     def _sum_over_ranks(self, loss_sum: torch.Tensor, batch: RankBatch) -> StepSums:
         """Add up loss, work and stop requests in the one collective that every step makes."""
         stop = self.stop_flag.received is not None
+        nothing = torch.zeros_like(loss_sum)
+        measured = self.gradients is not None and batch.samples > 0
+        squares = self.gradients.squared_norm() if self.gradients and measured else nothing
         sums = torch.stack(
             [
                 loss_sum,
                 loss_sum.new_tensor(batch.computed_tokens),
                 loss_sum.new_tensor(batch.attention_pairs),
                 loss_sum.new_tensor(float(stop)),
-                torch.zeros_like(loss_sum) if self.penalty is None else self.penalty.value,
+                nothing if self.penalty is None else self.penalty.value,
                 loss_sum.new_tensor(
                     float(self.world.is_main and self.checkpoints.is_due_by_time())
                 ),
                 loss_sum.new_tensor(float(self.checkpoints.is_written)),
+                squares,
             ]
         )
         if self.world.size > 1:
+            own = sums.new_zeros(self.world.size)
+            own[self.world.rank] = self.pace.take()
+            sums = torch.cat([sums, own])
             torch.distributed.all_reduce(sums)
-        loss, computed_tokens, pairs, stops, penalty, save, written = sums.tolist()
+        loss, computed_tokens, pairs, stops, penalty, save, written, squares, *own_seconds = (
+            sums.tolist()
+        )
         loss /= max(1, batch.labelled_tokens)
         return StepSums(
-            loss, int(computed_tokens), int(pairs), stops > 0, penalty, save > 0, int(written)
+            loss=loss,
+            computed_tokens=int(computed_tokens),
+            attention_pairs=int(pairs),
+            stop=stops > 0,
+            penalty=penalty,
+            save=save > 0,
+            written=int(written),
+            gradient_norm=math.sqrt(squares) if measured else None,
+            own_seconds=tuple(own_seconds),
         )
 
-    def _account(self, batch: RankBatch, sums: StepSums, learning_rate: float) -> None:
+    def _account(
+        self, batch: RankBatch, sums: StepSums, verdict: Verdict, learning_rate: float
+    ) -> None:
         progress = self.progress
         seconds = self.meter.end_step(
             samples=batch.samples,
@@ -199,6 +291,7 @@ class BranchTrainer:
             labels=batch.labelled_tokens,
             pairs=sums.attention_pairs,
         )
+        self.stragglers.add(sums.own_seconds, seconds)
         progress.step = batch.step + 1
         progress.real_tokens += batch.real_tokens
         progress.computed_tokens += sums.computed_tokens
@@ -206,7 +299,11 @@ class BranchTrainer:
         progress.seconds += seconds
         due = progress.step % self.log_every == 0 or progress.step == self.total_steps
         scale = self.engine.optimizer.loss_scale if self.engine.fp16_enabled() else None
-        gradient_norm = self.engine.get_global_grad_norm()
+        gradient_norm = sums.gradient_norm
+        if gradient_norm is None:
+            gradient_norm = self.engine.get_global_grad_norm()
+        if batch.samples and not (verdict.applied and self.engine.was_step_applied()):
+            progress.skipped_steps += 1
         record = {
             "kind": "train",
             "stage": self.branch.stage.name,
@@ -221,34 +318,87 @@ class BranchTrainer:
             "padding_share": 1 - batch.real_tokens / max(1, sums.computed_tokens),
             "fill_rate": batch.real_tokens / batch.capacity if batch.capacity else None,
             "loss_scale": None if scale is None else float(scale),
+            "skipped_steps": progress.skipped_steps,
             "time": time.time(),
         }
         if due:
-            record |= self.meter.take_window()
+            record |= self.meter.take_window() | self.stragglers.take_window()
         self.callbacks.on_step(record, logged=due and batch.samples > 0)
-        self._stop_if_diverged(sums)
+        if not verdict.applied and not verdict.known:
+            self._record(verdict, [progress.step], sums)
+        self._stop_if_diverged(batch, verdict)
 
-    def _stop_if_diverged(self, sums: StepSums) -> None:
-        """End a run whose loss is no number; in fp16 the loss scaler skips such steps instead."""
-        progress = self.progress
-        if not math.isfinite(sums.loss) and not self.engine.fp16_enabled():
+    def _stop_if_diverged(self, batch: RankBatch, verdict: Verdict) -> None:
+        """End a run whose step is not as it should be, if its config says so.
+
+        DeepSpeed drops gradients that are not finite, with ZeRO or in 16 bits, and tells nobody:
+        in fp16 that is how a loss scale is found.
+        """
+        reason = verdict.reason if verdict.action == "stop" else None
+        dropped = batch.samples and verdict.applied and not self.engine.was_step_applied()
+        if dropped and not self.engine.fp16_enabled():
+            reason = "the gradient norm is not finite"
+        if reason is not None:
+            self.checkpoints.finish()
             raise DivergedError(
-                f"{self.branch.title}: the loss of step {progress.step} is {sums.loss}. "
-                "Lower the learning rate or set gradient_clipping"
+                f"{self.branch.title}: step {self.progress.step} was not applied: {reason}. "
+                "Lower the learning rate, set gradient_clipping, or let headrace.anomalies skip "
+                "such steps"
             )
+
+    def _record(
+        self, verdict: Verdict, steps: Sequence[int], sums: StepSums, back_to: int | None = None
+    ) -> None:
+        """Write down steps that are not applied."""
+        if self.world.is_main:
+            logger.warning(
+                "%s: step %d is not applied (%s): %s",
+                self.branch.title,
+                steps[-1],
+                verdict.action,
+                verdict.reason,
+            )
+        if self.anomaly_log is not None:
+            self.anomaly_log.write(
+                verdict, steps, loss=sums.loss, gradient_norm=sums.gradient_norm, back_to=back_to
+            )
+
+    def _roll_back(self, sums: StepSums, verdict: Verdict) -> bool:
+        """Go back to the last checkpoint, from where the bad step is left out.
+
+        Returns:
+            False where there is no checkpoint: then the step is skipped, and no more.
+        """
+        self.checkpoints.finish()
+        newest = self.checkpoints.agree_on_newest()
+        if newest is None:
+            return False
+        bad = self.progress.step + 1
+        back_to = step_of(newest)
+        first = max(back_to + 1, bad - self.anomalies.settings.steps_before)
+        self._record(verdict, range(first, bad + 1), sums, back_to)
+        with self.meter.paused():
+            self._load(newest)
+        return True
 
     def _after_step(self, sums: StepSums) -> None:
         """Validate at the end of an epoch, save when it is due, stop when it was asked for."""
         step = self.progress.step
         epoch_ends = self.plan.ends_epoch(step) or step == self.total_steps
-        saved = True
+        stop, saved, loss = sums.stop, True, None
         with self.meter.paused():
             if sums.written == self.world.size:
+                self.activity.enter("saving", slow=True)
                 self.checkpoints.finish()
-            loss = self._end_epoch() if epoch_ends else None
-            if epoch_ends or sums.stop or sums.save or self.checkpoints.is_due(step):
+            if epoch_ends:
+                try:
+                    loss = self._end_epoch()
+                except StopRequested:
+                    stop = True  # the checkpoint says that the validation is due
+            if epoch_ends or stop or sums.save or self.checkpoints.is_due(step):
                 saved = self._save(loss)
-        if sums.stop and step < self.total_steps:
+                stop = on_any_rank(stop or self.stop_flag.asked, self.world)
+        if stop and (step < self.total_steps or self.progress.validation_due):
             if not (saved and self.checkpoints.finish()):
                 raise SaveError(
                     f"stopped by a signal after step {step} of {self.branch.title}, but the "
@@ -265,11 +415,16 @@ class BranchTrainer:
 
         Returns:
             The validation loss; None without validation data.
+
+        Raises:
+            StopRequested: on every rank, between two batches of the validation; it is due again.
         """
         progress = self.progress
         result: Validation | None = None
         best = self.branch.stage.keep_best == "last" and progress.step > 0
         if self.validation:
+            progress.validation_due = True
+            self.activity.enter("validation")
             result = validate(
                 self.engine,
                 self.validation,
@@ -277,7 +432,9 @@ class BranchTrainer:
                 self.world,
                 batch_size=2 * self.batches.samples_at_once,
                 pad=self.batches.pad,
+                between=self._stop_in_validation,
             )
+            progress.validation_due = False
             if self.branch.stage.keep_best == "validation_loss":
                 # a loss that is no number (an overflow in fp16) is never the best for good
                 none_yet = progress.best_loss is None or not math.isfinite(progress.best_loss)
@@ -288,6 +445,7 @@ class BranchTrainer:
             progress.best_metrics = dict(result.metrics) if result else {}
             # of a stage that keeps its last model no other is ever read
             if self.branch.stage.keep_best != "last" or progress.step == self.total_steps:
+                self.activity.enter("exporting", slow=True)
                 state = full_precision_state(self.engine, self.frozen)
                 if self.world.is_main:
                     self.export(state, progress)
@@ -312,13 +470,23 @@ class BranchTrainer:
         )
         return result.loss
 
+    def _stop_in_validation(self) -> None:
+        self.activity.tick()
+        if on_any_rank(self.stop_flag.asked, self.world):
+            raise StopRequested(
+                f"stopped by a signal in the validation after step {self.progress.step} of "
+                f"{self.branch.title}, start the same command again to go on"
+            )
+
     def _save(self, validation_loss: float | None) -> bool:
+        self.activity.enter("saving", slow=True)
         state = {
             "progress": asdict(self.progress),
             "stream": StreamState.at(
                 self.plan, self.progress.step, self.batches.left_out
             ).to_json(),
             "learning_rates": [group["lr"] for group in self.engine.optimizer.param_groups],
+            "anomalies": self.anomalies.state(),
             "throughput": self.meter.state(),
         }
         return self.checkpoints.save(
@@ -328,11 +496,19 @@ class BranchTrainer:
     def _resume(self) -> None:
         self.checkpoints.clean()
         newest = self.checkpoints.agree_on_newest()
-        if newest is None:
-            return
+        if newest is not None:
+            self._load(newest)
+        elif self.anomaly_log is not None:
+            self.anomaly_log.start(self.anomalies, 0)
+
+    def _load(self, newest: Path) -> None:
         state = self.checkpoints.load(self.engine, newest)
         StreamState.from_json(state["stream"], str(newest)).check(self.plan, str(newest))
         self.progress = Progress(**state["progress"])
         if "throughput" in state:
             self.meter.load(state["throughput"])
         self.groups.check(self.engine.optimizer, state.get("learning_rates"))
+        if "anomalies" in state:
+            self.anomalies.load(state["anomalies"])
+        if self.anomaly_log is not None:
+            self.anomaly_log.start(self.anomalies, self.progress.step)

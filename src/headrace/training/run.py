@@ -22,13 +22,14 @@ from headrace.stream.batching import Batches
 from headrace.stream.feistel import derive_key
 from headrace.stream.grouping import PackPlan
 from headrace.training.anchors import check_held, check_precision, what_is_held
+from headrace.training.anomalies import Anomalies
+from headrace.training.anomaly_log import AnomalyLog, sample_names
 from headrace.training.callbacks import Callbacks
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import (
     BatchMaker,
     OpenedData,
     RunData,
-    encode_data,
     open_data,
     plan_batches,
 )
@@ -37,8 +38,10 @@ from headrace.training.distributed import (
     barrier,
     failing_together,
     gather_json,
+    leave_hangs_to_the_watch,
     process_group,
 )
+from headrace.training.encoding import encode_watched
 from headrace.training.engine import deepspeed_section, open_engine
 from headrace.training.export import finish_interrupted_export, write_export
 from headrace.training.flops import network_flops, peak_flops
@@ -51,15 +54,18 @@ from headrace.training.order import problems_of_orders
 from headrace.training.packed_inputs import PackedInputs, check_packing
 from headrace.training.param_groups import check_groups, groups_of_branch
 from headrace.training.penalty import Penalty
-from headrace.training.precision import Precision, choose_precision
+from headrace.training.precision import Precision, choose_precision, least_capability
 from headrace.training.quarantine import agree_on_quarantine, read_quarantine
 from headrace.training.results import collect_results, environment, write_json
-from headrace.training.same_run import check_same_run
+from headrace.training.same_run import check_same_run, report_changes
 from headrace.training.selection import choose_samples, write_note
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch, choose_branches, expand_stages
 from headrace.training.starts import check_start_folders, problems_of_saved_models
 from headrace.training.throughput import Meter
+from headrace.training.watch.job import Job, watched_job
+from headrace.training.watch.stragglers import Pace, Stragglers
+from headrace.training.withheld import Gradients
 
 logger = logging.getLogger(__name__)
 
@@ -91,17 +97,37 @@ def train_in_group(
         check_attention(config.headrace.model, world.device)
         if config.headrace.batching.type == "packed" and world.is_main:
             check_packing(config.headrace, opened.task, opened.tokenizer)
+    lowest = least_capability(world)
     with failing_together(world):
-        precision = choose_precision(config.headrace.precision, config.deepspeed, world.device)
+        precision = choose_precision(
+            config.headrace.precision, config.deepspeed, world.device, lowest
+        )
         check_precision(chosen, config, precision)
+    with watched_job(config.output, config.headrace.watch, world) as job:
+        _train_watched(config, chosen, opened, precision, world, stop_flag, job)
+
+
+def _train_watched(
+    config: RunConfig,
+    chosen: list[Branch],
+    opened: OpenedData,
+    precision: Precision,
+    world: World,
+    stop_flag: StopFlag,
+    job: Job,
+) -> None:
+    """Prepare the data and train branch after branch, once the first checks are made."""
+    job.activity.enter("choosing samples", endless=True)
     opened = choose_samples(config, chosen, opened, world, stop_flag)
     with failing_together(world):
         left_out = read_quarantine(config.output)
-        data = encode_data(opened, config, left_out)
+    data = encode_watched(opened, config, left_out, world, stop_flag, job)
+    job.activity.enter("agreeing on the data")
     data = agree_on_quarantine(config, data, left_out, world)
     with failing_together(world):
         # only now: a config that the data refuses leaves no trace and can be corrected
         if world.is_main:
+            report_changes(config)
             write_json(config.output / "config.json", config.resolved())
             write_note(config, opened)
     if world.is_main:
@@ -117,10 +143,12 @@ def train_in_group(
             with only_here(branch, world):
                 # another job may have finished it while this one waited for the lock
                 if not is_complete(branch, world):
-                    train_branch(config, branch, data, world, precision, stop_flag)
+                    with job.activity.training(branch.title):
+                        train_branch(config, branch, data, world, precision, stop_flag, job)
             gc.collect()  # the engine is in reference cycles: free it before the next one is made
         elif world.is_main:
             logger.info("%s is complete: %s", branch.title, branch.folder)
+        job.activity.enter("collecting results", slow=True)
         Checkpoints(branch.folder / "checkpoints", world, config.headrace.checkpoint).end()
         if world.is_main:
             collect_results(
@@ -170,6 +198,8 @@ def check_run(
         raise UserError(problems)
     network = empty_model(config.headrace.model, opened.task, opened.tokenizer)
     check_length(config.headrace.task.max_length, network.config)
+    if found := opened.task.problems_of_network(network.config):
+        raise ConfigError(found)
     if config.headrace.batching.type == "packed":
         PackedInputs(network)
     check_groups(network, config, chosen)
@@ -219,8 +249,10 @@ def train_branch(
     world: World,
     precision: Precision,
     stop_flag: StopFlag,
+    job: Job,
 ) -> None:
     """Train one branch and write its export and its result."""
+    job.activity.enter("planning batches", slow=True)
     whole, data = data, data.of(branch)
     headrace = config.headrace
     opened = data.opened
@@ -241,6 +273,7 @@ def train_branch(
     if world.is_main:
         finish_interrupted_export(branch.export_folder)
     barrier(world)
+    job.activity.enter("making the model", slow=True)
     model = build_model(
         headrace.model,
         opened.task,
@@ -249,8 +282,12 @@ def train_branch(
         adapter_seed=derive_key("adapters", headrace.seed, branch.title),
         start_folder=branch.start_folder,
     )
+    job.activity.enter("measuring what is held", endless=True)
     held = what_is_held(config, branch, whole, model, world)
-    pack_inputs = PackedInputs(model) if isinstance(plan, PackPlan) else None
+    job.activity.enter("making the engine", slow=True)
+    pack_inputs = None
+    if isinstance(plan, PackPlan):
+        pack_inputs = PackedInputs(model, is_causal=opened.task.is_causal)
     groups = groups_of_branch(model, config, branch)
     rounds = world.is_main and precision.name != "fp32"
     frozen = groups.frozen_weights(model) if rounds else {}
@@ -301,6 +338,7 @@ def train_branch(
         checkpoints = Checkpoints(branch.folder / "checkpoints", world, headrace.checkpoint)
         penalty = None if held is None else Penalty(engine, held)
         del held  # whole tensors, of which this rank needs its part alone
+        anomalies = Anomalies(headrace.anomalies, scaled=precision.name == "fp16")
         trainer = BranchTrainer(
             engine=engine,
             groups=groups,
@@ -325,7 +363,14 @@ def train_branch(
             pack_inputs=pack_inputs,
             penalty=penalty,
             meter=meter,
+            anomalies=anomalies,
+            anomaly_log=AnomalyLog(branch.folder, world, sample_names(data, branch, plan)),
+            gradients=Gradients(engine) if anomalies.needs_gradient_norm else None,
+            activity=job.activity,
+            pace=Pace(world.device, shares_forward=config.zero_stage == 3),
+            stragglers=Stragglers(job.hosts, headrace.watch),
         )
+        leave_hangs_to_the_watch()
         progress = trainer.fit(start_record)
     if world.is_main:
         write_json(branch.result_file, branch_result(branch, progress, steps, meter))

@@ -49,6 +49,11 @@ class StopFlag:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
+    @property
+    def asked(self) -> bool:
+        """Whether the run is to stop, for work that is broken off between steps."""
+        return self.received is not None
+
     @contextmanager
     def raising(self, error: Callable[[], Exception]) -> Iterator[None]:
         """Raise in the block as soon as a signal arrives, or at once if one has arrived before.

@@ -19,6 +19,8 @@ from headrace.training.stages import expand_stages
 class StopAfter:
     """Stands in for a signal that arrives during the given step."""
 
+    asked = False  # steps alone look at it
+
     def __init__(self, steps):
         self.steps = steps
 

@@ -22,6 +22,8 @@ class Moment:
     """Number of the optimizer step, from 1; None outside steps."""
     slow: bool = False
     """Whether it may take long without a sign of progress."""
+    endless: bool = False
+    """Whether it may take as long as it likes: nobody can say how long, and it shows nothing."""
     position: int = 0
     """How many phases this rank has entered.  All ranks enter the same phases in the same order,
     so that a rank with a smaller number is behind."""
@@ -44,9 +46,11 @@ class Activity:
         self.now = Moment("starting")
         self._branch: str | None = None
 
-    def enter(self, phase: str, step: int | None = None, *, slow: bool = False) -> None:
+    def enter(
+        self, phase: str, step: int | None = None, *, slow: bool = False, endless: bool = False
+    ) -> None:
         """Begin a phase, which every rank does at this point of its way."""
-        self.now = Moment(phase, self._branch, step, slow, self.now.position + 1)
+        self.now = Moment(phase, self._branch, step, slow, endless, self.now.position + 1)
 
     def tick(self) -> None:
         """Say that the phase goes on."""

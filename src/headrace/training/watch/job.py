@@ -10,7 +10,13 @@ from pathlib import Path
 from uuid import uuid4
 
 from headrace.config.watch import WatchConfig
-from headrace.training.distributed import World, barrier, failing_together, gather_json
+from headrace.training.distributed import (
+    World,
+    barrier,
+    failing_together,
+    gather_json,
+    leave_hangs_to_the_watch,
+)
 from headrace.training.watch.activity import Activity
 from headrace.training.watch.files import FOLDER, Leftovers, Place, WatchFolder
 from headrace.training.watch.watch import Watch
@@ -46,6 +52,7 @@ def watched_job(run_folder: Path, settings: WatchConfig, world: World) -> Iterat
     with failing_together(world):
         if world.is_main:
             path.mkdir(parents=True)
+    leave_hangs_to_the_watch()
     places = [Place(**rank["place"]) for rank in said]
     folder = WatchFolder(path, world.rank)
     activity = Activity()

@@ -71,7 +71,7 @@ class Watch:
         self._rank = rank
         self._activity = activity
         self._hang = settings.hang_seconds
-        self._slow = max(settings.slow_phase_seconds, self._hang or 0)
+        self._slow = None if self._hang is None else max(settings.slow_phase_seconds, self._hang)
         self._pause = min(
             settings.heartbeat_seconds, inf if self._hang is None else self._hang / 10
         )
@@ -165,7 +165,7 @@ class Watch:
             self._moved = (now.position, now.ticks), awake
         collective, at = position_of_main_thread()
         place = self._places[self._rank]
-        allowance = self._slow if now.slow and self._hang is not None else self._hang
+        allowance = None if now.endless else self._slow if now.slow else self._hang
         self._own = Heartbeat(
             rank=place.rank,
             host=place.host,
@@ -180,6 +180,7 @@ class Watch:
             waits_in=collective,
             at=at,
         )
+        faulthandler.cancel_dump_traceback_later()
         if allowance is not None and self._stacks is not None:
             # a thread in C, for the case that this one does not run: somebody keeps the lock of
             # the interpreter
