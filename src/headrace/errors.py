@@ -122,7 +122,7 @@ class RankLostError(HeadraceError):
 
 
 class SaveError(HeadraceError):
-    """The run was asked to stop and could not save a checkpoint: the disk needs a look."""
+    """A checkpoint that has to be saved cannot be, on every rank: the disk needs a look."""
 
 
 class StopRequested(HeadraceError):  # noqa: N818 - a request, not an error

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.config.checkpoint import CheckpointConfig
-from headrace.errors import HeadraceError, UserError
+from headrace.errors import SaveError, UserError
 from headrace.training import checkpoint_states
 from headrace.training.checkpoint_marker import (
     MARKER,
@@ -329,7 +329,7 @@ def test_a_fault_of_the_thread_is_raised_when_the_checkpoint_is_to_count(checkpo
     checkpoints.settings = CheckpointConfig(asynchronous=True)
     monkeypatch.setattr(checkpoint_states, "write_states", failing(RuntimeError("no pickle")))
     checkpoints.save(FileEngine(), 10, {})
-    with pytest.raises(HeadraceError, match=r"rank 0 could not write .* RuntimeError: no pickle"):
+    with pytest.raises(SaveError, match=r"rank 0 could not write .* RuntimeError: no pickle"):
         checkpoints.finish()
 
 

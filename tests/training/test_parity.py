@@ -9,6 +9,7 @@ from headrace.config import load_run_config
 from headrace.stream.batching import BatchPlan
 from headrace.stream.feistel import derive_key
 from headrace.training.callbacks import Callbacks
+from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import BatchMaker, encode_data, open_data, token_lengths
 from headrace.training.engine import open_engine
 from headrace.training.loop import BranchTrainer
@@ -16,6 +17,7 @@ from headrace.training.model import build_model
 from headrace.training.param_groups import groups_of_branch
 from headrace.training.precision import choose_precision
 from headrace.training.schedules import learning_rate_factor
+from headrace.training.signals import StopFlag
 from headrace.training.stages import expand_stages
 
 STEPS = 50
@@ -86,13 +88,14 @@ def our_loop(data, config, world, accumulation):
         trainer = BranchTrainer(
             engine=engine, groups=groups, branch=branch, task=data.opened.task, world=world,
             seed=config.headrace.seed, plan=plan, batches=batches, validation={},
-            total_steps=STEPS, checkpoints=None, log_every=1,
-            callbacks=Callbacks([]), stop_flag=None, export=None,
+            total_steps=STEPS, checkpoints=Checkpoints(config.output, world),
+            log_every=1,
+            callbacks=Callbacks([]), stop_flag=StopFlag(), export=None,
         )  # fmt: skip
         for step in range(STEPS):
             groups.set_learning_rates(engine.optimizer, step, STEPS)
             batch = batches.make(step)
-            losses.append(trainer.train_step(batch).item() / batch.labelled_tokens)
+            losses.append(trainer.train_step(batch)[0].loss)
     return losses
 
 
@@ -135,8 +138,9 @@ def test_a_step_without_samples_changes_nothing(data_and_config, world):
         trainer = BranchTrainer(
             engine=engine, groups=groups, branch=branch, task=data.opened.task, world=world,
             seed=config.headrace.seed, plan=plan, batches=None, validation={},
-            total_steps=STEPS, checkpoints=None, log_every=1,
-            callbacks=Callbacks([]), stop_flag=None, export=None,
+            total_steps=STEPS, checkpoints=Checkpoints(config.output, world),
+            log_every=1,
+            callbacks=Callbacks([]), stop_flag=StopFlag(), export=None,
         )  # fmt: skip
 
         def weights():
@@ -145,9 +149,9 @@ def test_a_step_without_samples_changes_nothing(data_and_config, world):
         groups.set_learning_rates(engine.optimizer, STEPS // 2, STEPS)
         before = weights()
         full = BatchMaker(data, plan, branch, **options).make(0)
-        assert trainer.train_step(full) > 0
+        assert trainer.train_step(full)[0].loss > 0
         after = weights()
         assert not torch.equal(before, after)
         batch = BatchMaker(data, empty, branch, **options).make(1)
-        assert trainer.train_step(batch) == 0
+        assert trainer.train_step(batch)[0].loss == 0
         assert torch.equal(weights(), after)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.config.checkpoint import CheckpointConfig
-from headrace.errors import HeadraceError
+from headrace.errors import SaveError
 from headrace.shards import storage
 from headrace.training.checkpoint_loading import STATE, layout_of, load_checkpoint
 from headrace.training.checkpoint_marker import (
@@ -163,7 +163,7 @@ class Checkpoints:
             Whether it counts, or there was none; the same on every rank.
 
         Raises:
-            HeadraceError: on every rank, if it could not be written for another reason than the
+            SaveError: on every rank, if it could not be written for another reason than the
                 disk.
         """
         if (writing := self._writing) is None:
@@ -182,7 +182,7 @@ class Checkpoints:
         outcomes = gather_json([mine, failure, fault], self.world)
         for rank, (_, failure, fault) in enumerate(outcomes):
             if fault is not None:
-                raise HeadraceError(
+                raise SaveError(
                     f"rank {rank} could not write the checkpoint of step {writing.step}: {fault}"
                 )
             if failure is not None:

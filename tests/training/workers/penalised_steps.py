@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from headrace.config import load_run_config
 from headrace.training.callbacks import Callbacks
+from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import BatchMaker, encode_data, open_data, plan_batches
 from headrace.training.distributed import process_group
 from headrace.training.engine import deepspeed_section, full_precision_state, open_engine
@@ -26,6 +27,7 @@ from headrace.training.model import build_model
 from headrace.training.param_groups import groups_of_branch
 from headrace.training.penalty import Held, Penalty
 from headrace.training.precision import choose_precision
+from headrace.training.signals import StopFlag
 from headrace.training.stages import expand_stages
 
 
@@ -65,17 +67,19 @@ def run(job, world):
         trainer = BranchTrainer(
             engine=engine, groups=groups, branch=branch, task=opened.task, world=world,
             seed=config.headrace.seed, plan=plan, batches=batches, validation={},
-            total_steps=steps, checkpoints=None, log_every=1,
-            callbacks=Callbacks([]), stop_flag=None, export=None, penalty=penalty,
+            total_steps=steps, checkpoints=Checkpoints(config.output, world),
+            log_every=1,
+            callbacks=Callbacks([]), stop_flag=StopFlag(), export=None,
+            penalty=penalty,
         )  # fmt: skip
         for step in range(steps):
             groups.set_learning_rates(engine.optimizer, step, steps)
             batch = batches.make(step)
-            loss = trainer.train_step(batch)
+            sums, _ = trainer.train_step(batch)
             norm = engine.get_global_grad_norm()
             log.append(
                 {
-                    "loss": loss.item(),
+                    "loss": sums.loss,
                     "penalty": penalty.value.item() if penalty else 0.0,
                     "norm": None if norm is None else float(norm),
                     "skipped": engine.skipped_steps,

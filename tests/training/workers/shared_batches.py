@@ -20,6 +20,7 @@ from headrace.config import load_run_config
 from headrace.stream.batching import BatchPlan
 from headrace.stream.grouping import PackPlan, TokenBudgetPlan
 from headrace.training.callbacks import Callbacks
+from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import BatchMaker, encode_data, open_data, token_lengths
 from headrace.training.distributed import free_port, process_group
 from headrace.training.engine import open_engine
@@ -28,6 +29,7 @@ from headrace.training.model import build_model
 from headrace.training.packed_inputs import PackedInputs
 from headrace.training.param_groups import groups_of_branch
 from headrace.training.precision import choose_precision
+from headrace.training.signals import StopFlag
 from headrace.training.stages import expand_stages
 
 BATCH_SIZE = 11
@@ -108,8 +110,10 @@ def take_steps(config, data, branch, plan, precision, accumulation, world):
     with engine_for(precision, model, groups, config, world, accumulation) as engine:
         trainer = BranchTrainer(
             engine=engine, groups=groups, branch=branch, task=opened.task, world=world, seed=3,
-            plan=plan, batches=batches, validation={}, total_steps=3, checkpoints=None,
-            log_every=1, callbacks=Callbacks([]), stop_flag=None, export=None,
+            plan=plan, batches=batches, validation={}, total_steps=3,
+            checkpoints=Checkpoints(config.output, world),
+            log_every=1, callbacks=Callbacks([]), stop_flag=StopFlag(),
+            export=None,
             pack_inputs=packed,
         )  # fmt: skip
         losses, gradients = [], []
@@ -118,10 +122,7 @@ def take_steps(config, data, branch, plan, precision, accumulation, world):
             before = flat_weights(model)
             batch = batches.make(step)
             assert len(batch.micro_batches) == accumulation
-            loss = trainer.train_step(batch)
-            if world.size > 1:
-                torch.distributed.all_reduce(loss)
-            losses.append(loss.item() / batch.labelled_tokens)
+            losses.append(trainer.train_step(batch)[0].loss)
             gradients.append(before - flat_weights(model))
     return losses, gradients
 

@@ -15,7 +15,14 @@ from typing import IO
 import psutil
 
 from headrace.config.watch import WatchConfig
-from headrace.errors import EXIT_FAULT, DivergedError, RankLostError, StopRequested, UserError
+from headrace.errors import (
+    EXIT_FAULT,
+    DivergedError,
+    RankLostError,
+    SaveError,
+    StopRequested,
+    UserError,
+)
 from headrace.training.watch.activity import Activity
 from headrace.training.watch.awake import AwakeClock
 from headrace.training.watch.files import End, Heartbeat, Leftovers, Place, WatchFolder
@@ -49,8 +56,8 @@ class Watch:
 
     It is put around the work of all ranks of a job.  When an error leaves the block:
 
-    - :class:`StopRequested`, :class:`DivergedError` and a joint :class:`UserError` are raised by
-      all ranks alike.
+    - :class:`StopRequested`, :class:`DivergedError`, :class:`SaveError` and a joint
+      :class:`UserError` are raised by all ranks alike.
     - An error of a collective, when another rank is gone or has failed, becomes a
       :class:`RankLostError`.
     - Any other error is this rank's own: the other ranks are told, and end within seconds.
@@ -102,7 +109,7 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        alike = isinstance(error, (StopRequested, DivergedError)) or (
+        alike = isinstance(error, (StopRequested, DivergedError, SaveError)) or (
             isinstance(error, UserError) and error.joint
         )
         if error is None or alike or len(self._places) == 1:
