@@ -14,8 +14,10 @@ from headrace.shards import storage
 from headrace.training.sentences import FORMATS, input_format, read_sentences
 
 if TYPE_CHECKING:
+    from headrace.tasks.calibration import Floats
     from headrace.tasks.predictions import Prediction
     from headrace.training.answering import Answer
+    from headrace.training.deciding import Decision
     from headrace.training.inference import TrainedModel
     from headrace.training.labelling import LabelledText
     from headrace.training.questions import Question
@@ -32,7 +34,10 @@ EXAMPLE = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument(
-        "model", metavar="MODEL", help="folder in Hugging Face format, or name on the hub"
+        "model",
+        nargs="+",
+        metavar="MODEL",
+        help="folder in Hugging Face format, or name on the hub; several vote",
     )
     parser.add_argument(
         "--input",
@@ -53,6 +58,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("conll", "jsonl"),
         help="default: conll for sentences, but jsonl for names with .jsonl or .json, and for all "
         "else",
+    )
+    parser.add_argument(
+        "--vote",
+        choices=("majority", "probabilities"),
+        help="how several models decide: by the number of votes, or by the mean of their "
+        "probabilities (default: probabilities)",
+    )
+    parser.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="of models that tag words: write the probability of each tag and entity too (all "
+        "others always write some)",
     )
     parser.add_argument(
         "--language", metavar="TAG", help="BCP-47 tag (default: as the input or the model says)"
@@ -85,6 +102,9 @@ def run(arguments: argparse.Namespace) -> int:
         remedy = "Give --text-column too"
         what = "the first text is not named"
         problems.append(Problem(what, "--pair-column", arguments.pair_column, remedy))
+    if arguments.vote is not None and len(arguments.model) == 1:
+        remedy = "Name two or more"
+        problems.append(Problem("a vote needs several models", "--vote", arguments.vote, remedy))
     if problems:
         raise ConfigError(problems)
 
@@ -96,10 +116,22 @@ def run(arguments: argparse.Namespace) -> int:
         chosen = input_format(arguments.input) if arguments.format == "auto" else arguments.format
     except UserError as error:
         problems += error.problems
-    try:
-        task = task_of_model(arguments.model)
-    except UserError as error:
-        problems += error.problems
+    tasks = {}
+    for name in arguments.model:
+        try:
+            tasks[name] = task_of_model(name)
+        except UserError as error:
+            problems += error.problems
+    task = next(iter(tasks.values()), "")
+    problems += [
+        Problem(f"this model cannot vote with {arguments.model[0]}", name, other, "Leave it out")
+        for name, other in tasks.items()
+        if other != task
+    ]
+    if task and task not in _WORK:
+        what = f"a model for {task.replace('_', ' ')} has no predictions of this kind"
+        remedy = "Use transformers.pipeline with it, or score it: headrace evaluate"
+        problems.append(Problem(what, "MODEL", arguments.model[0], remedy))
     if problems:
         raise UserError(problems)
     print(f"reading {arguments.input} as {chosen}", file=sys.stderr)
@@ -117,8 +149,12 @@ class _Work:
     """Of the progress bar."""
     read: Callable[[], Iterator[Any]]
     answer: Callable[[TrainedModel, Iterable[Any]], Iterator[Any]]
-    record: Callable[[TrainedModel, Any, Any], Any]
-    """Model, input and answer -> what is written."""
+    shares: Callable[[Any], Floats | None]
+    """Answer -> its probabilities, ``[items, classes]``; None where the answer says all."""
+    group: Callable[[TrainedModel, Any], str | None]
+    """Model and input -> what has a temperature of its own; None for a score."""
+    record: Callable[[TrainedModel, Any, Any, Decision | None], Any]
+    """Model, input, its answer and what is decided -> what is written."""
     write: Callable[[str, Iterable[Any]], int]
     cut: Callable[[Any], int]
     """Answer -> parts of the input beyond the maximum length."""
@@ -138,32 +174,69 @@ def _carry_out(arguments: argparse.Namespace, work: _Work) -> int:
 
     from headrace.training.inference import load_model
 
-    model = load_model(arguments.model, max_length=arguments.max_length, head=arguments.head)
+    models = [
+        load_model(name, max_length=arguments.max_length, head=arguments.head)
+        for name in arguments.model
+    ]
+    decided = _decider(models, work, arguments)
     lost: list[int] = []
-    inputs, copies = tee(work.read())
-    answers = work.answer(model, copies)
+    inputs, *copies = tee(work.read(), 1 + len(models))
+    answers = [work.answer(model, copy) for model, copy in zip(models, copies, strict=True)]
 
     def records() -> Iterator[Any]:
         bar = tqdm(inputs, work.doing, total, unit=f" {work.noun}s", disable=None)
-        for found, answer in zip(bar, answers, strict=True):
-            lost.append(work.cut(answer))
-            yield work.record(model, found, answer)
+        for found, *said in zip(bar, *answers, strict=True):
+            lost.append(min(map(work.cut, said)))
+            yield work.record(models[0], found, said[0], decided(found, said))
 
     written = work.write(arguments.output, records())
     if any(lost):
         part, became = work.cut_parts
         samples = sum(map(bool, lost))
+        length = max(model.max_length for model in models)
         print(
             f"warning: {counted(sum(lost), part)} in {counted(samples, work.noun)} beyond "
-            f"{model.max_length} tokens, {became}; raise --max-length if the model can",
+            f"{length} tokens, {became}; raise --max-length if the model can",
             file=sys.stderr,
         )
     print(f"{counted(written, work.noun)}: {arguments.output}")
     return EXIT_DONE
 
 
+def _decider(
+    models: list[TrainedModel], work: _Work, arguments: argparse.Namespace
+) -> Callable[[Any, list[Any]], Decision | None]:
+    """What makes one answer of those of all models: calibrated, and voted on."""
+    from headrace.tasks.calibration import at_temperature
+    from headrace.training.calibration import read_temperatures
+    from headrace.training.deciding import check_same_classes, decide
+
+    check_same_classes([model.task for model in models], [model.name for model in models])
+    temperatures = [read_temperatures(model.name) for model in models]
+    vote = arguments.vote or "probabilities"
+
+    def decided(found: Any, said: list[Any]) -> Decision | None:
+        shares = []
+        is_score = False
+        for model, temperature, answer in zip(models, temperatures, said, strict=True):
+            own = work.shares(answer)
+            if own is None:
+                return None
+            group = work.group(model, found)
+            is_score = group is None
+            if temperature is not None and group is not None:
+                own = at_temperature(own, temperature.of(group))
+            shares.append(own)
+        return decide(shares, vote, is_score=is_score)
+
+    return decided
+
+
 def _tagging(arguments: argparse.Namespace, chosen: str) -> _Work:
     from headrace.tasks.predictions import Prediction, write_conll, write_json_lines
+    from headrace.tasks.token_classification import TokenClassification
+    from headrace.training.deciding import tags_of
+    from headrace.training.inference import check_task
     from headrace.training.tagging import tag_sentences
 
     _check_columns(arguments, "sentences have no columns to name")
@@ -174,13 +247,33 @@ def _tagging(arguments: argparse.Namespace, chosen: str) -> _Work:
         arguments.output_format is None and arguments.output.endswith((".jsonl", ".json"))
     )
 
-    def record(model: TrainedModel, sentence: Sentence, answer: TaggedSentence) -> Prediction:
+    if arguments.probabilities and not as_json:
+        remedy = "Write JSON lines: --output-format jsonl"
+        raise ConfigError(Problem("columns hold no probabilities", "--probabilities", None, remedy))
+    several = len(arguments.model) > 1
+
+    def language(model: TrainedModel, sentence: Sentence) -> str:
+        return arguments.language or sentence.language or model.language or "und"
+
+    def record(
+        model: TrainedModel, sentence: Sentence, answer: TaggedSentence, decision: Decision | None
+    ) -> Prediction:
+        tags, shares = answer.tags, None
+        if decision is not None:
+            task = check_task(model, TokenClassification)
+            tags = tags_of(task, decision, voted=several)
+            if arguments.probabilities:
+                shares = [
+                    None if number < 0 else float(row[number])
+                    for number, row in zip(decision.classes, decision.shares, strict=True)
+                ]
         return Prediction(
             id=sentence.id,
-            language=arguments.language or sentence.language or model.language or "und",
+            language=language(model, sentence),
             tokens=sentence.tokens,
-            tags=answer.tags,
+            tags=tags,
             domain=sentence.domain,
+            probabilities=shares,
         )
 
     return _Work(
@@ -188,8 +281,13 @@ def _tagging(arguments: argparse.Namespace, chosen: str) -> _Work:
         "tagging",
         lambda: read_sentences(arguments.input, chosen),
         lambda model, found: tag_sentences(
-            model, (sentence.tokens for sentence in found), batch_size=arguments.batch_size
+            model,
+            (sentence.tokens for sentence in found),
+            batch_size=arguments.batch_size,
+            with_shares=several or arguments.probabilities,
         ),
+        lambda answer: answer.shares,
+        language,
         record,
         write_json_lines if as_json else write_conll,
         lambda answer: answer.words_cut,
@@ -198,6 +296,8 @@ def _tagging(arguments: argparse.Namespace, chosen: str) -> _Work:
 
 
 def _answering(arguments: argparse.Namespace, chosen: str) -> _Work:
+    import numpy as np
+
     from headrace.corpus.readers import CHOICE_FORMATS
     from headrace.tasks.predictions import write_records
     from headrace.training.answering import answer_questions
@@ -211,13 +311,20 @@ def _answering(arguments: argparse.Namespace, chosen: str) -> _Work:
         raise ConfigError(problems)
     _check_columns(arguments, "questions have no columns to name")
 
-    def record(model: TrainedModel, question: Question, answer: Answer) -> dict[str, Any]:
+    def language(model: TrainedModel, question: Question) -> str:
+        return arguments.language or question.language or model.language or "und"
+
+    def record(
+        model: TrainedModel, question: Question, _answer: Answer, decision: Decision | None
+    ) -> dict[str, Any]:
+        assert decision is not None
+        choice = int(decision.classes[0])
         return {
             "id": question.id,
-            "language": arguments.language or question.language or model.language or "und",
-            "answer": answer.choice,
-            "choice": question.choices[answer.choice],
-            "scores": list(answer.probabilities),
+            "language": language(model, question),
+            "answer": choice,
+            "choice": question.choices[choice],
+            "scores": decision.shares[0].tolist(),
         }
 
     return _Work(
@@ -229,6 +336,8 @@ def _answering(arguments: argparse.Namespace, chosen: str) -> _Work:
             ((question.context, question.choices) for question in found),
             batch_size=arguments.batch_size,
         ),
+        lambda answer: np.array([answer.probabilities]),
+        language,
         record,
         write_records,
         lambda answer: answer.tokens_cut,
@@ -237,9 +346,11 @@ def _answering(arguments: argparse.Namespace, chosen: str) -> _Work:
 
 
 def _labelling(arguments: argparse.Namespace, chosen: str) -> _Work:
+    import numpy as np
+
     from headrace.corpus.readers import Columns
     from headrace.tasks.predictions import write_records
-    from headrace.training.labelling import label_texts
+    from headrace.training.labelling import head_of, label_texts
     from headrace.training.texts import FORMATS as TEXT_FORMATS
     from headrace.training.texts import read_texts
 
@@ -251,11 +362,25 @@ def _labelling(arguments: argparse.Namespace, chosen: str) -> _Work:
         raise ConfigError(problems)
     columns = Columns(arguments.text_column, arguments.pair_column)
 
-    def record(_model: TrainedModel, found: FoundText, answer: LabelledText) -> dict[str, Any]:
+    def record(
+        _model: TrainedModel, found: FoundText, answer: LabelledText, decision: Decision | None
+    ) -> dict[str, Any]:
+        assert decision is not None
         facts = {"id": found.id, "language": arguments.language or found.language or "und"}
         if answer.label is None:
-            return {**facts, "score": answer.score}
-        return {**facts, "label": answer.label, "probabilities": dict(answer.probabilities)}
+            return {**facts, "score": float(decision.shares[0, 0])}
+        labels = list(answer.probabilities)
+        shares = dict(zip(labels, decision.shares[0].tolist(), strict=True))
+        return {**facts, "label": labels[int(decision.classes[0])], "probabilities": shares}
+
+    def shares(answer: LabelledText) -> Floats:
+        if answer.label is None:
+            return np.array([[answer.score]], dtype=np.float64)
+        return np.array([list(answer.probabilities.values())])
+
+    def group(model: TrainedModel, _found: FoundText) -> str | None:
+        head = head_of(model)
+        return None if head.labels is None else head.name
 
     return _Work(
         "text",
@@ -264,6 +389,8 @@ def _labelling(arguments: argparse.Namespace, chosen: str) -> _Work:
         lambda model, found: label_texts(
             model, (one.text for one in found), batch_size=arguments.batch_size
         ),
+        shares,
+        group,
         record,
         write_records,
         lambda answer: answer.tokens_cut,

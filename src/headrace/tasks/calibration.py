@@ -36,6 +36,14 @@ def probabilities(scores: NDArray[Any], temperature: float = 1.0) -> Floats:
     return shares
 
 
+def at_temperature(shares: Floats, temperature: float) -> Floats:
+    """Return probabilities as the softmax gives them at a temperature, from those at 1."""
+    if temperature == 1.0:
+        return shares
+    with np.errstate(divide="ignore"):
+        return probabilities(np.log(shares), temperature)
+
+
 @dataclass
 class Reliability:
     """Confidences and outcomes, added up in bins of equal width, each without its lower end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from headrace.errors import CorpusError, Problem
@@ -25,6 +26,8 @@ class Prediction:
     """One IOB2 tag a token."""
     domain: str | None = None
     """The ``domain`` of the corpus; the language where it has none."""
+    probabilities: Sequence[float | None] | None = None
+    """That of each tag, where they were asked for; None for a word that no model sees."""
 
 
 def write_conll(url: str, predictions: Iterable[Prediction]) -> int:
@@ -83,19 +86,27 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
 
     An entity has a ``type``, ``start`` and ``end`` (exclusive) counted in tokens from 0, and its
     ``text``, the tokens joined by spaces.  Entities follow the strict rule of
-    :mod:`headrace.tasks.spans`, as the scores do; ``tags`` are those that the model gave.
+    :mod:`headrace.tasks.spans`, as the scores do; ``tags`` are those that the model gave.  Where
+    there are ``probabilities`` of the tags, that of an entity is the product of those of its words.
     """
+    shares = prediction.probabilities
     return {
         "id": prediction.id,
         "language": prediction.language,
         "tokens": list(prediction.tokens),
         "tags": list(prediction.tags),
+        **({} if shares is None else {"probabilities": list(shares)}),
         "entities": [
             {
                 "type": span.type,
                 "start": span.start,
                 "end": span.end,
                 "text": " ".join(prediction.tokens[span.start : span.end]),
+                **(
+                    {}
+                    if shares is None
+                    else {"probability": prod(one or 0.0 for one in shares[span.start : span.end])}
+                ),
             }
             for span in strict_spans(prediction.tags)
         ],
