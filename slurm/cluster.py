@@ -25,18 +25,18 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "ip", "nsenter", "unshare")
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-_SUBNET = "10.77.0"
-_CONTROLLER = f"{_SUBNET}.254"
-_BRIDGE = "hr_bridge"
+_CLUSTERS = 200
+"""Clusters in several folders may be up at a time: names, addresses and ports depend on it."""
 
 _SLURM_CONF = """
 ClusterName=headrace
 SlurmctldHost={host}({controller})
-SlurmctldPort=26917
+SlurmctldPort={port}
 SlurmdPort=26918
 SlurmUser=root
 SlurmdUser=root
@@ -80,16 +80,32 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=100 Preemp
 class Cluster:
     """Starts and stops the daemons; ``environment`` is what SLURM's commands need to find them."""
 
-    def __init__(self, folder: Path, *, nodes: int = 2, cpus: int = 40, gpus: int = 4) -> None:
+    def __init__(
+        self, folder: Path, *, nodes: int = 2, cpus: int = 40, gpus: int = 4, feature: str = ""
+    ) -> None:
         self.folder = folder
         self.nodes = tuple(f"n{number}" for number in range(1, nodes + 1))
         self.cpus = cpus
         self.gpus = gpus
+        self.features = f"Feature={feature} " if feature else ""
+        own = zlib.crc32(str(folder).encode()) % _CLUSTERS
+        self.subnet = f"10.77.{own}"
+        self.controller = f"{self.subnet}.254"
+        self.port = 26000 + own
+        self.links = f"hr{own}"
 
     @property
     def environment(self) -> dict[str, str]:
         """Variables for ``sbatch`` and the others."""
         return {"SLURM_CONF": str(self.folder / "etc" / "slurm.conf")}
+
+    @property
+    def _bridge(self) -> str:
+        return f"{self.links}bridge"
+
+    def _space(self, node: str) -> str:
+        """Name of the network of a node."""
+        return f"{self.links}-{node}"
 
     def run(self, *words: str) -> str:
         """Run a command of SLURM and return what it prints."""
@@ -140,18 +156,18 @@ class Cluster:
                         self._wait(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "it stays")
         (self.folder / "pids.json").unlink(missing_ok=True)
         for name in self.nodes:
-            self._ip("netns", "del", f"hr_{name}", check=False)
-        self._ip("link", "del", _BRIDGE, check=False)
+            self._ip("netns", "del", self._space(name), check=False)
+        self._ip("link", "del", self._bridge, check=False)
         for name in ("state", "spool", "munge", "dev"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def cut(self, node: str) -> None:
         """Take a node off the network."""
-        self._ip("-n", f"hr_{node}", "link", "set", "eth0", "down")
+        self._ip("-n", self._space(node), "link", "set", "eth0", "down")
 
     def join(self, node: str) -> None:
         """Bring it back."""
-        self._ip("-n", f"hr_{node}", "link", "set", "eth0", "up")
+        self._ip("-n", self._space(node), "link", "set", "eth0", "up")
 
     def _all_idle(self) -> bool:
         states = self.run("sinfo", "--noheader", "-N", "-p", "main", "-o", "%T").split()
@@ -160,14 +176,18 @@ class Cluster:
     def _write_config(self) -> None:
         etc = self.folder / "etc"
         host = socket.gethostname().partition(".")[0]
-        lines = [_SLURM_CONF.format(host=host, controller=_CONTROLLER, folder=self.folder).strip()]
-        hosts = ["127.0.0.1 localhost", f"{_CONTROLLER} {host}"]
+        conf = _SLURM_CONF.format(
+            host=host, controller=self.controller, port=self.port, folder=self.folder
+        )
+        lines = [conf.strip()]
+        hosts = ["127.0.0.1 localhost", f"{self.controller} {host}"]
         for number, name in enumerate(self.nodes, start=1):
-            hosts.append(f"{_SUBNET}.{number} {name}")
+            hosts.append(f"{self.subnet}.{number} {name}")
             lines.insert(
                 -2,
-                f"NodeName={name} NodeAddr={_SUBNET}.{number} NodeHostname={name} "
-                f"CPUs={self.cpus} RealMemory=100000 Gres=gpu:{self.gpus} State=UNKNOWN",
+                f"NodeName={name} NodeAddr={self.subnet}.{number} NodeHostname={name} "
+                f"CPUs={self.cpus} RealMemory=100000 Gres=gpu:{self.gpus} "
+                f"{self.features}State=UNKNOWN",
             )
         (etc / "slurm.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (etc / "hosts").write_text("\n".join(hosts) + "\n", encoding="utf-8")
@@ -182,15 +202,15 @@ class Cluster:
         )
 
     def _make_network(self) -> None:
-        self._ip("link", "add", _BRIDGE, "type", "bridge")
-        self._ip("addr", "add", f"{_CONTROLLER}/24", "dev", _BRIDGE)
-        self._ip("link", "set", _BRIDGE, "up")
+        self._ip("link", "add", self._bridge, "type", "bridge")
+        self._ip("addr", "add", f"{self.controller}/24", "dev", self._bridge)
+        self._ip("link", "set", self._bridge, "up")
         for number, name in enumerate(self.nodes, start=1):
-            space, outer = f"hr_{name}", f"hr_v_{name}"
+            space, outer = self._space(name), f"{self.links}v{number}"
             self._ip("netns", "add", space)
             self._ip("link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", space)
-            self._ip("link", "set", outer, "master", _BRIDGE, "up")
-            self._ip("-n", space, "addr", "add", f"{_SUBNET}.{number}/24", "dev", "eth0")
+            self._ip("link", "set", outer, "master", self._bridge, "up")
+            self._ip("-n", space, "addr", "add", f"{self.subnet}.{number}/24", "dev", "eth0")
             for link in ("lo", "eth0"):
                 self._ip("-n", space, "link", "set", link, "up")
 
@@ -218,7 +238,7 @@ class Cluster:
         self._start(
             f"slurmd.{name}",
             [
-                "nsenter", f"--net=/run/netns/hr_{name}",
+                "nsenter", f"--net=/run/netns/{self._space(name)}",
                 "unshare", "--mount", "--uts", "--ipc", "sh", "-c", inside,
             ],
         )  # fmt: skip

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.errors import EXIT_DONE, ConfigError, Problem
+from headrace.errors import EXIT_DONE, EXIT_USER_ERROR, ConfigError, Problem
 
 if TYPE_CHECKING:
     from headrace.slurm.batch import Batch
@@ -88,19 +88,20 @@ def run(arguments: argparse.Namespace) -> int:
     )
     batches = _batches(arguments, site)
     controller = Controller()
+    refused = False
     print("\njobs:")
     for batch in batches:
         words = sbatch_words(batch, site, options, at_once=arguments.at_once)
         print(f"  {shown(words, site)}")
         if arguments.dry_run:
             try:
-                said = controller.test(words)
+                print(f"    {controller.test(words)}")
             except SlurmError as error:
-                said = f"not tested: {error}"
-            print(f"    {said}")
+                refused = True
+                print(f"    {error}")
     if arguments.dry_run:
         print("Nothing was submitted.")
-        return EXIT_DONE
+        return EXIT_USER_ERROR if refused else EXIT_DONE
     print()
     for job in submit(batches, site, options, controller, at_once=arguments.at_once):
         print(f"job {job.number}: {job.batch.title}, log {job.log}")

@@ -1,0 +1,90 @@
+"""A real SLURM of two nodes, each with a network of its own, and jobs on it."""
+
+import importlib.util
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WORKER = ROOT / "tests" / "slurm" / "workers" / "as_planned.py"
+
+
+def _cluster_module():
+    spec = importlib.util.spec_from_file_location("cluster", ROOT / "slurm" / "cluster.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Asks a cluster, and waits for what is to happen on it."""
+
+    cluster: object
+
+    def run(self, *words: str) -> str:
+        return self.cluster.run(*words)
+
+    def write_profile(self, path: Path, *lines: str) -> Path:
+        """A site profile for this cluster: jobs need this Python, and one thread a rank."""
+        python = Path(sys.executable).parent
+        own = [f'PATH="{python}:{os.environ["PATH"]}"', "OMP_NUM_THREADS=1", *lines]
+        path.write_text("\n".join(own) + "\n")
+        return path
+
+    def facts(self, number: str) -> dict[str, str]:
+        """What SLURM knows of a job."""
+        text = self.run("scontrol", "show", "job", "--oneliner", number).splitlines()[0]
+        return dict(re.findall(r"(\w+)=(\S*)", text))
+
+    def wait(self, until, what: str, *, log: Path | None = None, seconds: float = 300):
+        """Wait until a condition is true, and return what it returned."""
+        end = time.monotonic() + seconds
+        while not (found := until()):
+            if time.monotonic() > end:
+                logs = sorted(log.glob("*.log")) if log else []
+                printed = "\n".join(path.read_text() for path in logs)
+                pytest.fail(f"{what} did not happen\n{self.run('squeue')}\n{printed}")
+            time.sleep(0.1)
+        return found
+
+    def wait_for_end(self, number: str, folder: Path) -> dict[str, str]:
+        """Wait until a job is over for good, and return what SLURM knows of it."""
+
+        def over():
+            facts = self.facts(number)
+            going = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING")
+            return None if facts["JobState"] in going else facts
+
+        return self.wait(over, f"the end of job {number}", log=folder / "slurm")
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """The cluster; `submit` and the others of this process find it."""
+    module = _cluster_module()
+    reason = module.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("slurm")
+    for parent in (folder, *folder.parents[:3]):
+        parent.chmod(parent.stat().st_mode | 0o055)  # munge wants to reach its socket
+    cluster = module.Cluster(folder, feature="v100-32g")
+    cluster.start()
+    patch = pytest.MonkeyPatch()
+    for name, value in cluster.environment.items():
+        patch.setenv(name, value)
+    yield Slurm(cluster)
+    patch.undo()
+    cluster.stop()
+
+
+@pytest.fixture
+def at_root(monkeypatch):
+    """Jobs are submitted from the root of the repository."""
+    monkeypatch.chdir(ROOT)

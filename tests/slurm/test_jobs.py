@@ -1,0 +1,168 @@
+"""The life of jobs on a real SLURM; in place of training, ranks that do as they are told."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from headrace.slurm.batch import Batch
+from headrace.slurm.controller import Controller
+from headrace.slurm.directives import Options
+from headrace.slurm.overview import overview
+from headrace.slurm.records import read_record
+from headrace.slurm.site import read_site
+from headrace.slurm.submission import submit
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+WORKER = ROOT / "tests" / "slurm" / "workers" / "as_planned.py"
+PROFILE = (
+    'HEADRACE_DIRECTIVES="--ntasks-per-node=1 --time=10"', "HEADRACE_RETRIES=1",
+    "HEADRACE_RETRY_SECONDS=1",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Jobs that were submitted together, each behind the one before."""
+
+    folder: Path
+    numbers: tuple[str, ...]
+
+    def record(self, task: int | None = None, job: int = 0):
+        number = self.numbers[job]
+        return read_record(self.folder, number if task is None else f"{number}_{task}")
+
+    def codes(self, **which):
+        """Exit codes of all starts; None: killed."""
+        starts = self.record(**which).starts
+        return [None if start.end is None else start.end.code for start in starts]
+
+    def log(self) -> str:
+        return "".join(path.read_text() for path in sorted((self.folder / "slurm").glob("*.log")))
+
+    def has_started(self, start: int, task: int | None = None) -> bool:
+        name = self.record(task=task).name
+        return (self.folder / "slurm" / f"{name}-start-{start}-rank-0").exists()
+
+
+@pytest.fixture(scope="module")
+def jobs(slurm, tmp_path_factory):
+    """All jobs of these tests, which run side by side: most of their time is waiting."""
+    before = Path.cwd()
+    os.chdir(ROOT)
+    folder = tmp_path_factory.mktemp("jobs")
+
+    def start(name, *plans, tasks=0, nodes=1, profile=()):
+        own = folder / name
+        own.mkdir()
+        site = slurm.write_profile(own.with_suffix(".env"), *PROFILE, *profile)
+        batches = [
+            Batch(
+                "command", f"part{number}", own,
+                (str(own), "python", str(WORKER), str(own), plan),
+                on_ranks=True,
+                tasks=() if number else tuple((one, f"task {one}") for one in range(1, tasks + 1)),
+            )
+            for number, plan in enumerate(plans)
+        ]  # fmt: skip
+        options = Options(nodes=nodes)
+        submitted = submit(batches, read_site(site), options, Controller())
+        return Jobs(own, tuple(job.number for job in submitted))
+
+    found = {
+        "stopped": start("stopped", "wait,done", nodes=2),
+        "requeued": start("requeued", "sleep,done", nodes=2),
+        "mistaken": start("mistaken", "mistake", "done"),
+        "faulty": start("faulty", "fault,fault"),
+        "idle": start("idle", "idle,idle,done", profile=["HEADRACE_IDLE_STARTS=2"]),
+        "forbidden": start("forbidden", "wait,done", "done", profile=["HEADRACE_REQUEUE=no"]),
+        "array": start("array", "wait,done/done", "done", tasks=2),
+    }
+    os.chdir(before)
+    return found
+
+
+def ask_to_stop(slurm, jobs, task=None):
+    """As SLURM does before the time limit: USR1 to the batch script alone."""
+    slurm.wait(lambda: jobs.has_started(1, task), "the first start", log=jobs.folder / "slurm")
+    number = jobs.numbers[0] if task is None else f"{jobs.numbers[0]}_{task}"
+    slurm.run("scancel", "--batch", "--signal=USR1", number)
+
+
+def test_a_job_that_is_asked_to_stop_saves_and_goes_on(slurm, jobs):
+    job = jobs["stopped"]
+    ask_to_stop(slurm, job)
+    facts = slurm.wait_for_end(job.numbers[0], job.folder)
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1")
+    assert job.codes() == [75, 0]
+    assert job.record().numbers == [job.numbers[0]] * 2
+    log = job.log()
+    assert "rank 1 on n2, start 1: wait" in log, "the ranks are on two nodes"
+    assert "not started again: finished" in log
+
+
+def test_a_users_mistake_is_not_repeated_and_ends_the_chain(slurm, jobs):
+    job = jobs["mistaken"]
+    facts = slurm.wait_for_end(job.numbers[0], job.folder)
+    assert (facts["JobState"], facts["ExitCode"], facts["Restarts"]) == ("FAILED", "2:0", "0")
+    assert job.codes() == [2]
+    after = slurm.wait_for_end(job.numbers[1], job.folder)
+    assert (after["JobState"], after["Reason"]) == ("CANCELLED", "DependencyNeverSatisfied")
+    states = [(seen.state, seen.detail) for seen in overview(job.folder, Controller()).jobs]
+    assert states == [
+        ("stopped", "the input is wrong: see the log"),
+        ("gone", "taken out of the queue before it started"),
+    ]
+
+
+def test_faults_are_tried_again_but_not_for_ever(slurm, jobs):
+    job = jobs["faulty"]
+    facts = slurm.wait_for_end(job.numbers[0], job.folder)
+    assert (facts["JobState"], facts["ExitCode"], facts["Restarts"]) == ("FAILED", "1:0", "1")
+    assert job.codes() == [1, 1]
+    assert job.record().last["reason"] == "2 faults without progress in between"
+
+
+def test_a_job_without_progress_stops_and_says_so(slurm, jobs):
+    job = jobs["idle"]
+    facts = slurm.wait_for_end(job.numbers[0], job.folder)
+    assert (facts["JobState"], facts["Restarts"]) == ("FAILED", "1")
+    assert "not started again: no progress in 2 starts in a row" in job.log()
+
+
+def test_a_job_that_is_requeued_in_mid_run_is_started_again(slurm, jobs):
+    job = jobs["requeued"]
+    slurm.wait(lambda: job.has_started(1), "the first start", log=job.folder / "slurm")
+    slurm.run("scontrol", "requeue", job.numbers[0])
+    facts = slurm.wait_for_end(job.numbers[0], job.folder)
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1")
+    assert job.codes() == [None, 0]
+
+
+def test_where_requeue_is_forbidden_a_successor_goes_on_and_is_waited_for(slurm, jobs):
+    job = jobs["forbidden"]
+    ask_to_stop(slurm, job)
+    slurm.wait(lambda: len(job.record().numbers) == 2, "the successor", log=job.folder / "slurm")
+    first, successor = job.record().numbers
+    assert first == job.numbers[0] != successor
+    assert slurm.wait_for_end(successor, job.folder)["JobState"] == "COMPLETED"
+    assert job.codes() == [75, 0]
+    after = slurm.wait_for_end(job.numbers[1], job.folder)
+    assert after["JobState"] == "COMPLETED"
+    assert after["StartTime"] >= slurm.facts(successor)["EndTime"]
+
+
+def test_a_task_of_an_array_is_requeued_alone_and_the_chain_waits_for_it(slurm, jobs):
+    job = jobs["array"]
+    ask_to_stop(slurm, job, task=1)
+    after = slurm.wait_for_end(job.numbers[1], job.folder)
+    assert after["JobState"] == "COMPLETED"
+    assert [job.codes(task=task) for task in (1, 2)] == [[75, 0], [0]]
+    restarts = [slurm.facts(f"{job.numbers[0]}_{task}")["Restarts"] for task in (1, 2)]
+    assert restarts == ["1", "0"]
+    seen = overview(job.folder, Controller()).jobs
+    assert [(one.title, one.state, one.starts) for one in seen[:2]] == [
+        ("task 1", "finished", 2), ("task 2", "finished", 1),
+    ]  # fmt: skip

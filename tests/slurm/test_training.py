@@ -1,0 +1,209 @@
+"""Real training on the two nodes of a real SLURM."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace.cli import main
+from headrace.slurm.controller import Controller
+from headrace.slurm.overview import overview
+from headrace.slurm.records import read_records
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+CHANGES = {
+    "headrace.checkpoint.every_steps": 5,
+    "headrace.stages.0.epochs": 15,
+    "headrace.data.validation": {},
+}
+"""Long enough to be stopped in the middle: 285 steps and no validation."""
+
+
+@pytest.fixture(scope="module")
+def config(small_corpus, tmp_path_factory):
+    """Writes configs that are the same but for the folder."""
+    folder = tmp_path_factory.mktemp("slurm_training")
+
+    def write(name, **changes):
+        path = folder / f"{name}.json"
+        return small_corpus.write_config(path, folder / name, **{**CHANGES, **changes})
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def profile(slurm, tmp_path_factory):
+    """Nodes with a rank each, started by srun."""
+    path = tmp_path_factory.mktemp("profile") / "site.env"
+    return slurm.write_profile(path, 'HEADRACE_DIRECTIVES="--ntasks-per-node=1 --time=30"')
+
+
+@pytest.fixture(scope="module")
+def losses_without_a_stop(slurm, config):
+    """Of the first stage, on the two nodes, in a step of two ranks that nobody stops.
+
+    Started by hand, with nothing of this project's around the ranks.
+    """
+    path = config("uninterrupted")
+    finished = subprocess.run(
+        [
+            "srun", "--nodes=2", "--ntasks=2", "--time=30", sys.executable, "launch/train.py",
+            "--ds_config", str(path), "--stage", "multilingual",
+        ],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return losses_of(path.with_suffix(""))
+
+
+def losses_of(run: Path) -> dict[int, float]:
+    """Losses of a run by step, in full precision."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    return {event["step"]: event["loss"] for event in events if event["kind"] == "train"}
+
+
+def submit(capsys, *words):
+    """Submit as a user does; returns the numbers of the jobs."""
+    capsys.readouterr()
+    assert main(["submit", *map(str, words)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return [line.split()[1].rstrip(":") for line in lines if line.startswith("job ")]
+
+
+def steps_of(run: Path) -> list[int]:
+    """Steps in the metrics file so far."""
+    try:
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    events = [json.loads(line) for line in lines if line.endswith("}")]
+    return [event["step"] for event in events if event["kind"] == "train"]
+
+
+def wait_for_step(slurm, run, step):
+    what = f"step {step} of {run}"
+    slurm.wait(lambda: max(steps_of(run), default=0) >= step, what, log=run / "slurm")
+
+
+def ends(run):
+    """Exit codes of all starts of the only job of a run; None: killed."""
+    (record,) = read_records(run)
+    return [None if start.end is None else start.end.code for start in record.starts]
+
+
+def test_a_run_that_is_asked_to_stop_ends_as_if_it_never_was(
+    slurm, config, profile, losses_without_a_stop, capsys, at_root
+):
+    path = config("stopped")
+    run = path.with_suffix("")
+    (number,) = submit(
+        capsys, "train", path, "--stage", "multilingual", "--site", profile, "--nodes", 2
+    )
+    wait_for_step(slurm, run, 3)
+    slurm.run("scancel", "--batch", "--signal=USR1", number)  # as SLURM does before the limit
+    facts = slurm.wait_for_end(number, run)
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1")
+    assert ends(run) == [75, 0]
+    assert losses_of(run) == losses_without_a_stop
+    seen = overview(run, Controller())
+    assert [(job.state, job.starts) for job in seen.jobs] == [("finished", 2)]
+    assert seen.finished == ("multilingual",)
+
+
+@pytest.mark.extended
+def test_a_run_that_is_requeued_in_mid_step_ends_as_if_it_never_was(
+    slurm, config, profile, losses_without_a_stop, capsys, at_root
+):
+    path = config("requeued")
+    run = path.with_suffix("")
+    (number,) = submit(
+        capsys, "train", path, "--stage", "multilingual", "--site", profile, "--nodes", 2
+    )
+    wait_for_step(slurm, run, 12)
+    slurm.run("scontrol", "requeue", number)
+    assert slurm.wait_for_end(number, run)["JobState"] == "COMPLETED"
+    assert ends(run) == [None, 0]
+    assert losses_of(run) == losses_without_a_stop
+
+
+@pytest.mark.extended
+def test_the_time_limit_stops_a_run_and_it_goes_on(
+    slurm, config, profile, losses_without_a_stop, capsys, at_root
+):
+    """SLURM itself sends the signal: 40 to 100 seconds before the end of two minutes."""
+    path = config("limited", **{"headrace.stages.0.epochs": 2000})
+    run = path.with_suffix("")
+    (number,) = submit(
+        capsys, "train", path, "--stage", "multilingual", "--site", profile, "--nodes", 2,
+        "--time", "2", "--sbatch=--signal=B:USR1@40",
+    )  # fmt: skip
+    slurm.wait(lambda: ends(run)[:1] == [75], "the stop", log=run / "slurm")
+    before = max(steps_of(run))
+    slurm.wait(lambda: max(steps_of(run)) > before, "the second start", log=run / "slurm")
+    slurm.run("scancel", number)
+    assert slurm.wait_for_end(number, run)["Restarts"] == "1"
+
+
+@pytest.mark.extended
+def test_torchrun_on_each_node_gives_the_same_losses(
+    slurm, config, losses_without_a_stop, capsys, at_root, tmp_path
+):
+    profile = slurm.write_profile(
+        tmp_path / "site.env",
+        'HEADRACE_DIRECTIVES="--ntasks-per-node=1 --time=30"', "HEADRACE_LAUNCH=torchrun",
+    )  # fmt: skip
+    path = config("torchrun")
+    run = path.with_suffix("")
+    (number,) = submit(
+        capsys, "train", path, "--stage", "multilingual", "--site", profile, "--nodes", 2
+    )
+    wait_for_step(slurm, run, 3)
+    slurm.run("scancel", "--batch", "--signal=USR1", number)
+    assert slurm.wait_for_end(number, run)["JobState"] == "COMPLETED"
+    assert ends(run) == [75, 0], "torch.distributed.run itself ends with 1"
+    assert losses_of(run) == losses_without_a_stop
+
+
+@pytest.mark.extended
+def test_the_chain_of_a_run_from_its_first_stage_to_its_report(
+    slurm, config, profile, small_corpus, capsys, at_root
+):
+    validation = {name: small_corpus.source(name, "dev") for name in ("en", "zh")}
+    path = config(
+        "chain", **{"headrace.stages.0.epochs": 1, "headrace.data.validation": validation}
+    )
+    run = path.with_suffix("")
+    numbers = submit(capsys, "chain", path, "--site", profile, "--nodes", 1)
+    assert len(numbers) == 4
+    assert slurm.wait_for_end(numbers[-1], run)["JobState"] == "COMPLETED"
+    assert {job.state for job in overview(run, Controller()).jobs} == {"finished"}
+    scores = json.loads((run / "evaluation.json").read_text())
+    assert scores
+    results = json.loads((run / "results.json").read_text())["stages"]
+    assert {result["branch"] for result in results} == {"all", "en", "zh"}
+    assert (run / "report.html").stat().st_size > 1000
+
+
+def test_a_wrong_input_that_only_the_ranks_see_is_not_repeated(
+    slurm, config, profile, small_corpus, capsys, at_root, tmp_path
+):
+    shutil.copytree(small_corpus.source("en", "train"), tmp_path / "en")
+    path = config("broken", **{"headrace.data.train": {"en": str(tmp_path / "en")}})
+    run = path.with_suffix("")
+    words = ["train", path, "--stage", "multilingual", "--site", profile, "--sbatch=--hold"]
+    (number,) = submit(capsys, *words, "--nodes", 2)
+    for shard in (tmp_path / "en").glob("*.tar"):
+        shard.write_bytes(shard.read_bytes()[:-2000] + bytes(2000))
+    slurm.run("scontrol", "release", number)
+    facts = slurm.wait_for_end(number, run)
+    assert (facts["ExitCode"], facts["Restarts"]) == ("2:0", "0")
+    assert ends(run) == [2]
+    (log,) = (run / "slurm").glob("*.log")
+    assert "error: " in log.read_text()
+    assert "Traceback" not in log.read_text()
