@@ -67,8 +67,8 @@ class Callbacks:
     def restart(self, record: Record, first_step: int) -> None:
         """Close every callback and start it anew: training has gone back to ``first_step``."""
         for member in self.members:
-            member.close()
-        self.on_start(record, first_step)
+            self._try(member, member.close)
+            self._try(member, partial(member.on_start, record, first_step))
 
     def on_step(self, record: Record, *, logged: bool) -> None:
         """Pass on to every callback."""

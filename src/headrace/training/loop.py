@@ -31,6 +31,7 @@ from headrace.training.engine import full_precision_state
 from headrace.training.packed_inputs import PackedInputs
 from headrace.training.param_groups import ParameterGroups
 from headrace.training.penalty import Penalty
+from headrace.training.progress import Progress, StepSums
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch
 from headrace.training.throughput import Meter
@@ -40,47 +41,6 @@ from headrace.training.watch.stragglers import Pace, Stragglers
 from headrace.training.withheld import Gradients, withhold_step
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Progress:
-    """What a branch has done so far; saved with every checkpoint, the same on every rank."""
-
-    step: int = 0
-    """Finished steps."""
-    best_loss: float | None = None
-    best_step: int | None = None
-    best_metrics: dict[str, Any] = field(default_factory=dict)
-    """Scores of the best model by language."""
-    real_tokens: int = 0
-    computed_tokens: int = 0
-    samples: int = 0
-    skipped_steps: int = 0
-    """Steps that were not applied: by DeepSpeed, after an overflow, or for an anomaly."""
-    seconds: float = 0.0
-    """Time spent in training steps and between them, without validation and saving."""
-    validation_due: bool = False
-    """Whether the validation at the end of the last epoch was broken off by a stop signal."""
-
-
-@dataclass(frozen=True)
-class StepSums:
-    """Sums over all ranks of one step."""
-
-    loss: float
-    computed_tokens: int
-    attention_pairs: int
-    stop: bool
-    penalty: float
-    """0 without one."""
-    save: bool
-    """Whether a checkpoint is due, by the clock of the main rank."""
-    written: int
-    """Ranks that have written their part of a checkpoint in the background."""
-    gradient_norm: float | None
-    """Of the averaged gradient, before clipping; None where nobody needs it before the step."""
-    own_seconds: tuple[float, ...]
-    """What each rank took for its own part of the step; empty with a single one."""
 
 
 @dataclass(kw_only=True)
@@ -242,30 +202,26 @@ class BranchTrainer:
 
     def _sum_over_ranks(self, loss_sum: torch.Tensor, batch: RankBatch) -> StepSums:
         """Add up loss, work and stop requests in the one collective that every step makes."""
-        stop = self.stop_flag.received is not None
         nothing = torch.zeros_like(loss_sum)
         measured = self.gradients is not None and batch.samples > 0
         squares = self.gradients.squared_norm() if self.gradients and measured else nothing
-        sums = torch.stack(
-            [
-                loss_sum,
-                loss_sum.new_tensor(batch.computed_tokens),
-                loss_sum.new_tensor(batch.attention_pairs),
-                loss_sum.new_tensor(float(stop)),
-                nothing if self.penalty is None else self.penalty.value,
-                loss_sum.new_tensor(
-                    float(self.world.is_main and self.checkpoints.is_due_by_time())
-                ),
-                loss_sum.new_tensor(float(self.checkpoints.is_written)),
-                squares,
-            ]
-        )
+        penalty = nothing if self.penalty is None else self.penalty.value
+        here: list[float] = [
+            batch.computed_tokens,
+            batch.attention_pairs,
+            self.stop_flag.received is not None,
+            self.checkpoints.is_due_by_time(),
+            self.checkpoints.is_written,
+        ]
         if self.world.size > 1:
-            own = sums.new_zeros(self.world.size)
-            own[self.world.rank] = self.pace.take()
-            sums = torch.cat([sums, own])
+            own_seconds = [0.0] * self.world.size
+            own_seconds[self.world.rank] = self.pace.take()
+            here += own_seconds
+        # what the host knows goes to the device in one copy
+        sums = torch.cat([torch.stack([loss_sum, penalty, squares]), loss_sum.new_tensor(here)])
+        if self.world.size > 1:
             torch.distributed.all_reduce(sums)
-        loss, computed_tokens, pairs, stops, penalty, save, written, squares, *own_seconds = (
+        loss, penalty, squares, computed_tokens, pairs, stops, save, written, *own_seconds = (
             sums.tolist()
         )
         loss /= max(1, batch.labelled_tokens)

@@ -48,13 +48,14 @@ from headrace.training.flops import network_flops, peak_flops
 from headrace.training.loggers.logged_run import LoggedRun
 from headrace.training.loggers.registry import check_loggers, make_loggers
 from headrace.training.loggers.secrets import without_secrets
-from headrace.training.loop import BranchTrainer, Progress
+from headrace.training.loop import BranchTrainer
 from headrace.training.model import build_model, check_attention, check_length, empty_model
 from headrace.training.order import problems_of_orders
 from headrace.training.packed_inputs import PackedInputs, check_packing
 from headrace.training.param_groups import check_groups, groups_of_branch
 from headrace.training.penalty import Penalty
 from headrace.training.precision import Precision, choose_precision, least_capability
+from headrace.training.progress import Progress
 from headrace.training.quarantine import agree_on_quarantine, read_quarantine
 from headrace.training.results import collect_results, environment, write_json
 from headrace.training.same_run import check_same_run, report_changes

@@ -1,9 +1,9 @@
 """How fast a branch trains, and where the time of its steps goes.
 
-The clock is the host's.  A step ends when its sums over the ranks have come to the host, for which
-the host waits on the device anyway, so no measure makes it wait a second time.  On a GPU the time
-of the forward and backward passes and the optimizer is taken by events in the stream, which are
-read when the step has ended.
+The clock is the host's.  In every step the host waits on the device for the sums over the ranks;
+no measure makes it wait a second time.  On a GPU the time of the forward and backward passes and
+the optimizer is taken by events in the stream.  They are read when they have passed: what the
+optimizer does behind the sums of a step may count with the next one.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Meter:
         now = time.perf_counter()
         seconds, self._mark = now - self._mark, now
         # the optimizer's kernels may still be running: what they take counts with the next step
-        ended = [events for events in self._events if events[1].query()]
+        ended = [events for events in self._events if _has_ended(events[1])]
         self._events = self._events[len(ended) :]
         computed = self._computed + sum(begin.elapsed_time(end) / 1000 for begin, end in ended)
         flops = self.flops.of(tokens=tokens, labels=labels, pairs=pairs) if self.flops else 0.0
@@ -196,6 +196,11 @@ class Meter:
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`."""
         self.whole = _Account.from_json(state)
+
+
+def _has_ended(event: Any) -> bool:
+    """Whether a device has come to an event."""
+    return bool(event.query())
 
 
 class _Account:
