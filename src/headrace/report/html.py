@@ -16,6 +16,7 @@ from headrace.report.page import Tile, render_page, require_page_tools
 from headrace.report.records import Branch, Stage
 from headrace.report.run_folder import UNBRANCHED, RunFolder
 from headrace.report.summary import branch_for, language_results, mean
+from headrace.report.throughput_tables import steps_table, throughput_table
 
 TEMPLATE = "report.html.j2"
 
@@ -99,7 +100,8 @@ def render_report(run: RunFolder, others: Sequence[RunFolder] = ()) -> str:
         scale=range(palette.SCALE_STEPS),
         figures=[_figures(number, stage, Markup) for number, stage in enumerate(run.stages)],
         plan=[_planned(stage) for stage in run.stages],
-        throughput=tables.throughput_table(run),
+        throughput=throughput_table(run),
+        steps=steps_table(run),
         comparisons=compared,
         config=json.dumps(run.config, indent=2, ensure_ascii=False) if run.config else None,
         command=reproduce_command(run),

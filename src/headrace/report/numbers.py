@@ -71,6 +71,16 @@ def share(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:.1f} %"
 
 
+def milliseconds(seconds: float | None) -> str:
+    """Seconds as milliseconds of three significant digits: 0.0517 -> ``51.7 ms``."""
+    return MISSING if seconds is None else f"{amount(1000 * seconds)} ms"
+
+
+def gigabytes(size: float | None) -> str:
+    """Bytes in units of 10^9: ``12.3 GB``."""
+    return MISSING if size is None else f"{size / 1e9:.1f} GB"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as ``2 h 05 min``, ``5 min 12 s`` or ``12 s``."""
     if seconds is None:

@@ -146,6 +146,13 @@ class Start:
         )
 
 
+MEASURES = (
+    *("step_seconds_p50", "step_seconds_p95", "step_seconds_max", "data_wait_share"),
+    *("overhead_share", "memory_allocated", "memory_resident", "mfu"),
+)
+"""What a training record says of time and memory, beside speed and padding."""
+
+
 @dataclass(frozen=True)
 class TrainPoint:
     """One training record.  A loss that was not finite is None."""
@@ -160,6 +167,8 @@ class TrainPoint:
     time: float | None
     learning_rates: Mapping[str, float] = field(default_factory=dict)
     """By parameter group, where the config has groups."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """Of the steps since the record before: times, memory, utilisation."""
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> TrainPoint:
@@ -174,6 +183,7 @@ class TrainPoint:
             padding_share=as_number(record.get("padding_share")),
             time=as_number(record.get("time")),
             learning_rates=as_numbers(record.get("learning_rates")),
+            measures=as_numbers({name: record.get(name) for name in MEASURES}),
         )
 
 

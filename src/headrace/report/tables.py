@@ -5,10 +5,7 @@ Scores are in percent, losses in nats per what is labelled: a word, or a whole s
 
 from __future__ import annotations
 
-import statistics
-import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from headrace.counts import counted
 from headrace.report import numbers
@@ -21,65 +18,12 @@ from headrace.report.summary import (
     run_labels,
     spread,
 )
+from headrace.report.table import Table as Table
+from headrace.report.table import markdown_cell
 from headrace.report.terms import Terms
+from headrace.report.throughput_tables import steps_table, throughput_table
 
 NO_SCORES = Scores(values={})
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text cells: columns of names are flush left, columns of numbers flush right."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    names: int = 1
-    """How many leading columns hold names."""
-    totals: int = 0
-    """How many rows at the end sum up the others."""
-
-    def markdown(self) -> str:
-        """A GitHub-flavoured Markdown table, without the title."""
-        rules = [":---"] * self.names + ["---:"] * (len(self.columns) - self.names)
-        lines = [self.columns, rules, *self.rows]
-        cells = [[_markdown_cell(cell) for cell in line] for line in lines]
-        return "".join(f"| {' | '.join(line)} |\n" for line in cells)
-
-    def text(self) -> str:
-        """The table with its title in aligned columns; wide (CJK) characters count twice."""
-        lines = [tuple(map(_one_line, line)) for line in (self.columns, *self.rows)]
-        widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-        written = []
-        for line in lines:
-            cells = []
-            for number, (cell, width) in enumerate(zip(line, widths, strict=True)):
-                space = " " * (width - _width(cell))
-                cells.append(cell + space if number < self.names else space + cell)
-            written.append("  ".join(cells).rstrip())
-        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-        written.insert(1, rule)
-        if self.totals:
-            written.insert(len(written) - self.totals, rule)
-        return "\n".join([self.title, *written]) + "\n"
-
-
-def _one_line(cell: str) -> str:
-    """``cell`` without control characters: a name from a file must not steer the terminal."""
-    return "".join(
-        " " if unicodedata.category(letter) in {"Cc", "Cs"} else letter for letter in cell
-    )
-
-
-def _markdown_cell(cell: str) -> str:
-    """``cell`` with everything escaped that Markdown, or the HTML inside it, would act on."""
-    escaped = "".join("\\" + letter if letter in r"\`*_[]|~$!" else letter for letter in cell)
-    return _one_line(escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
-
-
-def _width(text: str) -> int:
-    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    marks = sum(unicodedata.category(letter) in ("Mn", "Me", "Cf") for letter in text)
-    return len(text) + wide - marks
 
 
 def score_titles(run: RunFolder) -> dict[str, str]:
@@ -262,55 +206,6 @@ def _part_table(
     return Table(title, tuple(columns), tuple(map(tuple, rows)), totals=totals)
 
 
-def throughput_table(run: RunFolder) -> Table:
-    """Speed of every branch; where the run has no figure yet, the median of the log so far."""
-    rows = []
-    for branch in run.branches:
-        figures = [
-            branch.result.throughput.get(name) if branch.result else None
-            for name in ("tokens_per_s", "samples_per_s", "padding_share")
-        ]
-        logged = (
-            [point.tokens_per_s for point in branch.training],
-            [point.samples_per_s for point in branch.training],
-            [point.padding_share for point in branch.training],
-        )
-        tokens, samples, padding = (
-            _median(values) if figure is None else figure
-            for figure, values in zip(figures, logged, strict=True)
-        )
-        rows.append(
-            (
-                branch.stage,
-                branch.name,
-                numbers.amount(tokens),
-                numbers.amount(samples),
-                numbers.share(padding),
-                numbers.count(branch.steps_done),
-                numbers.duration(elapsed(branch)),
-                numbers.count(branch.restarts),
-            )
-        )
-    columns = (
-        *("Stage", "Branch", "Tokens/s", "Samples/s", "Padding", "Steps"),
-        *("Elapsed", "Restarts"),
-    )
-    return Table("Throughput", columns, tuple(rows), names=2)
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return statistics.median(there) if there else None
-
-
-def elapsed(branch: Branch) -> float | None:
-    """Seconds between the first and the last record of a branch, pauses included."""
-    times = [point.time for point in branch.training]
-    times += [validation.time for validation in branch.validations]
-    known = [time for time in times if time is not None]
-    return max(known) - min(known) if len(known) > 1 else None
-
-
 def comparison_table(runs: Sequence[RunFolder], score: str | None = None) -> Table:
     """One score of several runs by stage, branch and language, with mean and deviation.
 
@@ -359,9 +254,9 @@ def comparison_table(runs: Sequence[RunFolder], score: str | None = None) -> Tab
 
 def results_markdown(run: RunFolder, others: Sequence[RunFolder] = ()) -> str:
     """The text of ``results.md``: the tables above, with a note on what is missing."""
-    parts = [f"# Results of {_markdown_cell(run.name)}\n"]
+    parts = [f"# Results of {markdown_cell(run.name)}\n"]
     facts = [
-        f"{label}: {_markdown_cell(value)}"
+        f"{label}: {markdown_cell(value)}"
         for label, value in (("Written", run.created), ("Label set", run.label_set))
         if value
     ]
@@ -378,8 +273,8 @@ def results_markdown(run: RunFolder, others: Sequence[RunFolder] = ()) -> str:
         scores = [name for name in run.terms.scores if name in score_titles(run)]
         tables += [comparison_table(runs, score) for score in scores or [run.terms.main]]
     if run.branches:
-        tables.append(throughput_table(run))
-    parts += [f"## {_markdown_cell(table.title)}\n\n{table.markdown()}" for table in tables]
+        tables += [throughput_table(run), *steps_table(run)]
+    parts += [f"## {markdown_cell(table.title)}\n\n{table.markdown()}" for table in tables]
     parts.append(f"{run.terms.in_percent}; losses are in nats per {run.terms.loss_unit}.\n")
     return "\n".join(parts)
 
