@@ -130,9 +130,9 @@ class Watch:
     def _stop(self) -> None:
         self._over.set()
         self._wake.set()
-        self._thread.join()
-        if self._stacks is not None:
-            faulthandler.cancel_dump_traceback_later()
+        self._thread.join(_GRACE_SECONDS)  # unless it waits for a file system that is gone
+        faulthandler.cancel_dump_traceback_later()
+        if self._stacks is not None and not self._thread.is_alive():
             self._stacks.close()
 
     def _reason(self) -> End | None:
