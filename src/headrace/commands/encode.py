@@ -6,14 +6,6 @@ import argparse
 
 from headrace.commands.options import add_shard_cache, named_as_options, shard_cache_of
 
-_TASKS = (
-    "token_classification",
-    "multiple_choice",
-    "sequence_classification",
-    "masked_lm",
-    "causal_lm",
-)
-"""Those that are built in; naming them here keeps the import of torch from the command line."""
 HELP = "encode shards for training: token ids, labels, lengths (made once, then reused)"
 EXAMPLE = (
     "headrace encode data/en/train data/hi/train --tokenizer data/tokenizer "
@@ -32,9 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--task",
-        choices=_TASKS,
+        metavar="NAME",
         default="token_classification",
-        help="what the samples are encoded for (default: token_classification)",
+        help="what the samples are encoded for: a task of run configs (default: "
+        "token_classification)",
     )
     parser.add_argument(
         "--labels",
@@ -60,13 +53,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Encode every source; problems of all of them are reported together."""
+    from pydantic import ValidationError
+
+    from headrace.config.messages import did_you_mean
+    from headrace.config.object_file import section_problems
+    from headrace.config.plug_ins import plug_in_names
+    from headrace.config.task_sections import BUILT_IN
     from headrace.encoding.report import render_table
     from headrace.encoding.sidecar import encode_source
     from headrace.encoding.tokenizer import load_tokenizer
     from headrace.errors import EXIT_DONE, Problem, UserError
     from headrace.shards import storage
     from headrace.shards.reader import open_readers
-    from headrace.tasks.registry import TASKS, task_of_config
+    from headrace.tasks.registry import task_class, task_of_config
     from headrace.training.logs import quiet_libraries
 
     quiet_libraries()
@@ -90,11 +89,17 @@ def run(arguments: argparse.Namespace) -> int:
         tokenizer = load_tokenizer(arguments.tokenizer)
     except UserError as error:
         problems += error.problems
+    names = [*BUILT_IN, *plug_in_names()]
+    if arguments.task not in names:
+        remedy = did_you_mean(arguments.task, names)
+        problems.append(Problem("no such task", "--task", arguments.task, remedy))
+        raise UserError(problems)
     try:
-        task = task_of_config(
-            TASKS[arguments.task].section.model_validate({"type": arguments.task, **settings}),
-            None if problems else readers,
-        )
+        section = task_class(arguments.task).section
+        config = section.model_validate({"type": arguments.task, **settings})
+        task = task_of_config(config, None if problems else readers)
+    except ValidationError as error:
+        problems += section_problems(error, section, "--task")
     except UserError as error:
         problems += error.problems
     if tokenizer is not None and task is not None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast, get_args
 
 import hjson
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from headrace.config.messages import did_you_mean
 from headrace.errors import ConfigError, Problem
@@ -134,7 +135,8 @@ def section_problems(
             where += ".type"
             what = "unknown type"
             value = json.dumps(item["ctx"]["tag"], ensure_ascii=False)[:80]
-            remedy = did_you_mean(str(item["ctx"]["tag"]), _tags_at(location, root))
+            allowed = [tag.strip(" '") for tag in str(item["ctx"]["expected_tags"]).split(",")]
+            remedy = did_you_mean(str(item["ctx"]["tag"]), allowed)
         elif item["type"] == "union_tag_not_found":
             where += ".type"
             what = "a required key is missing"
@@ -190,9 +192,22 @@ def _walk(
             for model in models
             if isinstance(part, str) and part in model.model_fields
         ]
-        inner = [found for field in fields for found in _models_in(field.annotation)]
+        inner = [
+            found
+            for field in fields
+            for found in (*_models_in(field.annotation), *_models_of_validators(field))
+        ]
         models = inner or models  # a name that the user chose stands between the two
     return models, place
+
+
+def _models_of_validators(field: FieldInfo) -> list[type[BaseModel]]:
+    """Sections that a validator of a field takes besides those of its annotation."""
+    return [
+        model
+        for item in field.metadata
+        for model in getattr(getattr(item, "func", None), "sections", ())
+    ]
 
 
 def _tag(model: type[BaseModel]) -> str | None:

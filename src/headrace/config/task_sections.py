@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import PydanticKnownError
 
+from headrace.config.plug_ins import plug_in_names, plug_in_task
 from headrace.config.section import Name, Section
 
 DISCOVER = "discover"
 """Labels that are to be found in the training shards."""
 SCORE = "score"
 """In place of labels: the samples have a number."""
+BUILT_IN = (
+    "token_classification",
+    "multiple_choice",
+    "sequence_classification",
+    "masked_lm",
+    "causal_lm",
+)
+"""The tasks that need no other package."""
 
 
 class TaskSection(Section):
@@ -125,6 +144,36 @@ class CausalLMConfig(TaskSection):
     sequences, and a sequence is what batches and epochs count as a sample."""
 
 
+class _AnyTask:
+    """Validates the section of a task: one of those that are built in, or that of a plug-in."""
+
+    def __init__(self) -> None:
+        self.sections: list[type[TaskSection]] = []
+        """Sections of the plug-ins that have been asked for."""
+
+    def __call__(self, value: Any, built_in: ValidatorFunctionWrapHandler) -> Any:
+        """Hand a section to ``built_in``, if its type is not that of a plug-in."""
+        if isinstance(value, TaskSection):
+            return value
+        kind = value.get("type") if isinstance(value, Mapping) else None
+        if not isinstance(kind, str) or kind in BUILT_IN:
+            return built_in(value)
+        names = plug_in_names()
+        if kind not in names:
+            tags = ", ".join(map(repr, sorted([*BUILT_IN, *names])))
+            facts = {"discriminator": "'type'", "tag": kind, "expected_tags": tags}
+            raise PydanticKnownError("union_tag_invalid", facts)
+        section = plug_in_task(kind).section
+        if section not in self.sections:
+            self.sections.append(section)
+        # of two sections, so that problems have the form of those of built-in tasks
+        either: Any = Annotated[
+            TokenClassificationConfig | section,
+            Field(discriminator="type"),
+        ]
+        return TypeAdapter(either).validate_json(json.dumps(value))
+
+
 TaskConfig = Annotated[
     TokenClassificationConfig
     | MultipleChoiceConfig
@@ -132,5 +181,7 @@ TaskConfig = Annotated[
     | MaskedLMConfig
     | CausalLMConfig,
     Field(discriminator="type"),
+    WrapValidator(_AnyTask()),
+    SerializeAsAny(),
 ]
-"""One section for each task; its `type` says which."""
+"""One section for each task; its `type` says which. Other packages may bring further ones."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from headrace.config.plug_ins import plug_in_task
 from headrace.config.task_sections import TaskSection
 from headrace.tasks.causal_lm import CausalLM
 from headrace.tasks.masked_lm import MaskedLM
@@ -33,4 +34,13 @@ def task_of_config(config: TaskSection, train: Mapping[str, ShardReader] | None)
     Raises:
         UserError: with all problems of the settings, such as of the labels.
     """
-    return TASKS[config.type].from_config(config, train)
+    return task_class(config.type).from_config(config, train)
+
+
+def task_class(name: str) -> type[Task]:
+    """Return the class of a task, built in or brought by another package.
+
+    Raises:
+        ConfigError: if there is none of this name, or it cannot be used.
+    """
+    return TASKS[name] if name in TASKS else cast("type[Task]", plug_in_task(name))

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from headrace.config.messages import did_you_mean
+from headrace.config.plug_ins import plug_in_names
 from headrace.encoding.sidecar import EncodedSource, encode_source
 from headrace.encoding.tokenizer import load_tokenizer
 from headrace.errors import ConfigError, Problem, UserError
@@ -25,7 +26,7 @@ from headrace.shards.reader import ShardReader
 from headrace.tasks.causal_lm import CausalLM
 from headrace.tasks.masked_lm import MaskedLM
 from headrace.tasks.multiple_choice import MultipleChoice
-from headrace.tasks.registry import TASKS
+from headrace.tasks.registry import TASKS, task_class
 from headrace.tasks.sequence_classification import SequenceClassification
 from headrace.tasks.task import Task
 from headrace.tasks.token_classification import TokenClassification
@@ -184,7 +185,7 @@ def _described(name: str) -> tuple[str, Any, dict[str, Any]]:
 
 def _task_name(settings: Any, facts: Mapping[str, Any]) -> str:
     """The task by what Headrace wrote, else by the name of the network's class."""
-    if facts.get("task") in TASKS:
+    if facts.get("task") in {*TASKS, *plug_in_names()}:
         return str(facts["task"])
     for ending, task in _TASK_OF_CLASS.items():
         if any(str(name).endswith(ending) for name in settings.architectures or ()):
@@ -200,7 +201,7 @@ def _task_of(
     if head is not None and kind != SequenceClassification.name:
         what = f"a model for {kind.replace('_', ' ')} has no heads to choose from"
         raise ConfigError(Problem(what, where, head, "Leave the head out"))
-    task, order = TASKS[kind].of_model(settings, facts, where)
+    task, order = task_class(kind).of_model(settings, facts, where)
     if head is None or not isinstance(task, SequenceClassification):
         return task, order
     names = [one.name for one in task.heads.all]
