@@ -19,6 +19,7 @@ from headrace.errors import HeadraceError, RankLostError, UserError
 COMMANDS = (
     "sample",
     "build",
+    "privacy",
     "augment",
     "split",
     "index",

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from headrace.corpus.privacy.reserved import is_fictional_phone
-from headrace.corpus.privacy.verdict import SURE, Verdict
+from headrace.corpus.privacy.reserved import is_fictional_phone, is_reserved
+from headrace.corpus.privacy.verdict import NOBODYS, SURE, Verdict
 from headrace.errors import MissingExtraError
 
 try:
@@ -56,6 +56,8 @@ def phone(value: str, regions: Sequence[str]) -> Verdict | None:
     With a calling code a number is sure; without one it is fairly sure in the groups in which its
     country writes it, else it needs context.  Groups behind a number are left out.
     """
+    if is_reserved(value):
+        return NOBODYS
     for part in _beginnings(value):
         if _NO_PHONE.fullmatch(part):
             return None
@@ -64,7 +66,7 @@ def phone(value: str, regions: Sequence[str]) -> Verdict | None:
             continue
         number, grouped = found
         if is_fictional_phone(number.country, number.national):
-            return None
+            return Verdict(0.0, len(part))
         international = part.startswith(("+", "00"))
         score = 0.95 if international else 0.7 if grouped else 0.3
         return Verdict(score, len(part))
@@ -74,13 +76,15 @@ def phone(value: str, regions: Sequence[str]) -> Verdict | None:
 def phone_shape(value: str, regions: Sequence[str]) -> Verdict | None:
     """What context says to be a number, of whatever country: 7 to 15 digits, and no date."""
     digits = re.sub("[^0-9]", "", value)
+    if is_reserved(value):
+        return NOBODYS
     if not 7 <= len(digits) <= _LONGEST or len(set(digits)) < 3 or _NO_PHONE.fullmatch(value):
         return None
     for country in ("", "1", "44", "33", "49", "46", "61"):
         if digits.startswith(country):
             national = digits[len(country) :].lstrip("0")
             if is_fictional_phone(int(country or 1), national):
-                return None
+                return NOBODYS
     return SURE
 
 

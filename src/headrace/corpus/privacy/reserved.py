@@ -10,6 +10,22 @@ ZEROS = "0000"
 so, in any country that has a pack."""
 
 
+IDENTIFIERS = frozenset(
+    {
+        "BANK_ACCOUNT",
+        "CREDIT_CARD",
+        "DRIVING_LICENCE",
+        "HEALTH_ID",
+        "IBAN",
+        "NATIONAL_ID",
+        "PASSPORT",
+        "PROFESSIONAL_ID",
+        "TAX_ID",
+    }
+)
+"""Types whose values are numbers that someone gives out."""
+
+
 def is_reserved(identifier: str) -> bool:
     """Whether the first four digits of an identifier are zeros."""
     return re.sub("[^0-9]", "", identifier).startswith(ZEROS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,19 @@ from headrace.corpus.privacy.pack import (
     find_pack,
     parts_of,
 )
+from headrace.corpus.privacy.reserved import IDENTIFIERS, is_reserved
 from headrace.corpus.privacy.validators import validator_of
 
 THRESHOLD = 0.5
 """What is less sure than this is no finding."""
 SECONDS = 10.0
-"""How long one text may take, before the scan of it is given up as incomplete."""
+"""Processor time that one text may take, before its scan is given up as incomplete."""
 
 _CLUSTER = re.compile(r"[0-9](?:[^0-9\n]{0,4}[0-9])*")
 _AROUND_DIGITS = (24, 40)
 """How far around close digits a match may begin and end, in characters."""
+_LONG_ENOUGH = 6
+"""Characters of a value that is looked for in the rest of the text."""
 _TOKEN = re.compile(r"\w+|.", re.DOTALL)
 
 
@@ -103,7 +106,7 @@ class Scanner:
         regions: countries whose telephone numbers need no calling code, the likeliest first.
         warnings: what is missing, told with every scan.
         names: use the detectors of people's names as well.
-        seconds: how long one text may take.
+        seconds: processor time that one text may take.
     """
 
     def __init__(
@@ -135,21 +138,35 @@ class Scanner:
 
     def scan(self, text: str) -> Scan:
         """Find what is private in a text."""
-        deadline = time.monotonic() + self._seconds
+        deadline = time.thread_time() + self._seconds
         folded = fold(text)
         context = without_markers(folded.lower)
         places = _Places(folded)
         found: list[Finding] = []
+        nobodys: list[tuple[int, int]] = []
         complete = True
         for compiled in self._detectors:
             windows = places.windows(compiled.detector)
             if not windows:
                 continue
             try:
-                found += self._search(compiled, folded, context, windows, deadline)
+                for one in self._search(compiled, folded, context, windows, deadline):
+                    if one.score:
+                        found.append(one)
+                    else:
+                        nobodys.append((one.start, one.end))
             except TimeoutError:
                 complete = False
-        return Scan(tuple(merged(found)), self.warnings, complete)
+        found = [
+            one
+            for one in found  # no part of what belongs to nobody is somebody's
+            if not any(start <= one.start and one.end <= end for start, end in nobodys)
+        ]
+        in_original = []
+        for one in merged([*found, *_repeated(found, folded)]):
+            start, end = folded.original(one.start, one.end)
+            in_original.append(replace(one, start=start, end=end))
+        return Scan(tuple(in_original), self.warnings, complete)
 
     def _search(
         self,
@@ -159,11 +176,12 @@ class Scanner:
         windows: Sequence[tuple[int, int]],
         deadline: float,
     ) -> Iterator[Finding]:
+        """What one detector finds, in the folded text; of score 0 where it is nobody's."""
         text = folded.text
         for start, end in windows:
             position = start
             while True:
-                left = deadline - time.monotonic()
+                left = deadline - time.thread_time()
                 if left <= 0:
                     raise TimeoutError
                 match = compiled.pattern.search(text, position, end, timeout=left)
@@ -178,33 +196,37 @@ class Scanner:
                 score, length = judged
                 last = first + length
                 position = max(last, match.start() + 1)
-                yield Finding(
-                    compiled.detector.type,
-                    *folded.original(first, last),
-                    compiled.name,
-                    compiled.detector.validator,
-                    score,
-                )
+                if score >= THRESHOLD or score == 0:
+                    detector = compiled.detector
+                    yield Finding(
+                        detector.type, first, last, compiled.name, detector.validator, score
+                    )
 
     def _judge(
         self, compiled: _Compiled, text: str, context: str, first: int, last: int
     ) -> tuple[float, int] | None:
-        """Score and length of a match, or None if it is no finding."""
+        """Score and length of a match, or None if it is not what the detector looks for."""
         detector, length, score = compiled.detector, last - first, compiled.detector.score
         near = compiled.surroundings is not None and compiled.surroundings.surround(
             context, first, last
         )
         if not near and score < THRESHOLD:
             return None  # the cheap question first: most numbers end here
+        value = text[first:last]
+        if detector.type in IDENTIFIERS and is_reserved(value):
+            written = _TOKEN.match(value)  # those that stand for others have no spaces
+            return 0, written.end() if written else length
+        is_nobodys = False
         if compiled.validate is not None:
-            verdict = compiled.validate(text[first:last], self.regions)
+            verdict = compiled.validate(value, self.regions)
             if verdict is None:
                 return None
             length = verdict.length or length
             score = score if verdict.score is None else verdict.score
-        if near and detector.in_context is not None:
+            is_nobodys = verdict.score == 0
+        if near and not is_nobodys and detector.in_context is not None:
             score = max(score, detector.in_context)
-        return (score, length) if score >= THRESHOLD else None
+        return score, length
 
 
 class _Places:
@@ -253,6 +275,26 @@ def _joined(
         else:
             windows.append((start, end))
     return windows
+
+
+def _repeated(findings: Sequence[Finding], folded: Folded) -> Iterator[Finding]:
+    """Other places of values that were found: what context says in one place holds in all."""
+    values: dict[str, Finding] = {}
+    for finding in findings:
+        value = folded.text[finding.start : finding.end]
+        if len(value) >= _LONG_ENOUGH and re.search("[0-9@]", value):
+            values.setdefault(value, finding)
+    for value, finding in values.items():
+        start = folded.text.find(value)
+        while start >= 0:
+            end = start + len(value)
+            if not (_is_word(folded.text, start - 1) or _is_word(folded.text, end)):
+                yield replace(finding, start=start, end=end)
+            start = folded.text.find(value, end)
+
+
+def _is_word(text: str, place: int) -> bool:
+    return 0 <= place < len(text) and (text[place].isalnum() or text[place] == "_")
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:

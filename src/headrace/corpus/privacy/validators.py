@@ -19,7 +19,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from headrace.corpus.privacy.phones import phone, phone_shape
-from headrace.corpus.privacy.reserved import is_reserved
 from headrace.corpus.privacy.verdict import SURE, Verdict
 from headrace.errors import MissingExtraError
 
@@ -120,7 +119,7 @@ def mac(value: str, regions: Sequence[str]) -> Verdict | None:
 def email(value: str, regions: Sequence[str]) -> Verdict | None:
     """A mail address of a person or an office; not ``git@``, not the name of an image."""
     local, _, domain = value.rpartition("@")
-    if len(local) > 64 or len(domain) > 253 or local.lower() in {"git", "hg"} or ".." in value:
+    if len(local) > 64 or len(domain) > 253 or local == "git" or ".." in value:
         return None
     if re.search(r"^\d+x\.\w+$|\.(?:png|jpe?g|gif|svg|webp)$", domain.lower()):
         return None
@@ -186,14 +185,9 @@ _NO_USERS = frozenset({
 
 def labelled(value: str, regions: Sequence[str]) -> Verdict | None:
     """A number that a label before it says to be one; a date is none."""
-    if is_reserved(value) or not re.search(r"\d.*\d.*\d", value):
+    if not re.search(r"\d.*\d.*\d", value):
         return None
     return None if re.fullmatch(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}", value) else SURE
-
-
-def unreserved(value: str, regions: Sequence[str]) -> Verdict | None:
-    """A number with digits in it, for identifiers that have no checksum."""
-    return None if is_reserved(value) else SURE
 
 
 _OWN: dict[str, Validator] = {
@@ -208,7 +202,6 @@ _OWN: dict[str, Validator] = {
     "phone_shape": phone_shape,
     "public_ip": public_ip,
     "secret": secret,
-    "unreserved": unreserved,
     "user_name": user_name,
 }
 
@@ -238,7 +231,7 @@ def validator_of(name: str) -> Validator:
     is_valid = _stdnum(name.removeprefix(STDNUM)).is_valid
 
     def validate(value: str, regions: Sequence[str]) -> Verdict | None:
-        return SURE if is_valid(value) and not is_reserved(value) else None
+        return SURE if is_valid(value) else None
 
     return validate
 
