@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from headrace.commands import plan_memory
 from headrace.commands.options import counted
 from headrace.errors import EXIT_DONE, ConfigError, Problem, UserError
 
@@ -46,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", metavar="FILE", help="write all numbers to FILE, or - for stdout")
     parser.add_argument("--plot", metavar="FILE", help="draw the plan: FILE.svg, .png or .html")
+    plan_memory.configure(parser)
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,18 @@ def run(arguments: argparse.Namespace) -> int:
     config, branches = _opened(arguments)
     planned = _planned(config, branches)
     text = "\n\n".join(_text(each) for each in planned)
+    document: dict[str, Any] = {
+        "run": config.name,
+        "branches": [_document(each) for each in planned],
+    }
+    memory = ""
+    if arguments.memory:
+        memory, document["memory"] = plan_memory.plan_memory(
+            arguments, config, branches, samples=sum(each.overview.positions for each in planned)
+        )
     if arguments.json != "-":
-        print(text)
+        print("\n\n".join(filter(None, (text, memory))))
     if arguments.json is not None:
-        document = {"run": config.name, "branches": [_document(each) for each in planned]}
         content = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
         if arguments.json == "-":
             sys.stdout.write(content)
@@ -106,7 +116,7 @@ def _opened(arguments: argparse.Namespace) -> tuple[RunConfig, list[Branch]]:
     from headrace.shards import storage
     from headrace.training.stages import choose_branches, expand_stages
 
-    problems: list[Problem] = []
+    problems = plan_memory.option_problems(arguments)
     if arguments.json not in {None, "-"}:
         problems += storage.output_file_problems(arguments.json, "--json")
     if arguments.plot is not None:

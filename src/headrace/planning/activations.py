@@ -298,7 +298,9 @@ class _FusedAttention(torch.autograd.Function):
         value: torch.Tensor,
         mask: torch.Tensor | None,
     ) -> torch.Tensor:
-        result = query.new_empty((*query.shape[:-1], value.shape[-1]))
+        # [rows, heads, tokens, width]; heads lie side by side in each token, as kernels write them
+        rows, heads, tokens, _ = query.shape
+        result = query.new_empty((rows, tokens, heads, value.shape[-1])).transpose(1, 2)
         sums = torch.empty(query.shape[:-1], dtype=torch.float32, device=query.device)
         kept = [query, key, value, result, sums]
         if mask is not None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from headrace.planning.activations import MicroBatch
 from headrace.planning.setup import Setup, Sizes
 
+ACTIVATIONS = "activations"
+"""Name of the part that the trace of a micro-batch gives."""
 _ALLREDUCE_ELEMENTS = 500_000_000
 """Gradients that DeepSpeed reduces at once without ZeRO."""
 
@@ -48,6 +50,8 @@ class Memory:
 
     moments: tuple[Moment, ...]
     """On its device."""
+    activations: int
+    """Most bytes of activations at once."""
     host: tuple[Part, ...]
     """In the memory of the node, for offloading; not what the process takes by itself."""
     disk: tuple[Part, ...] = ()
@@ -57,6 +61,14 @@ class Memory:
     def peak(self) -> Moment:
         """The moment at which the device holds most."""
         return max(self.moments, key=lambda moment: moment.bytes)
+
+    @property
+    def states(self) -> int:
+        """Most bytes on the device at once beside activations; those may come at another moment."""
+        return max(
+            sum(part.bytes for part in moment.parts if part.name != ACTIVATIONS)
+            for moment in self.moments
+        )
 
     @property
     def host_bytes(self) -> int:
@@ -103,7 +115,7 @@ def _states(sizes: Sizes, setup: Setup) -> list[Part]:
 
 def _activations(number: int, batch: MicroBatch) -> Part:
     return Part(
-        "activations",
+        ACTIVATIONS,
         number,
         f"traced: {batch.rows} x {batch.length} tokens, {batch.kept / batch.rows / 1e6:,.1f} MB a "
         "row kept for the backward pass",
@@ -154,6 +166,7 @@ def _without_zero(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
             _peak_of("reduction of gradients", [reduction]),
             _peak_of("optimizer step", steps),
         ),
+        batch.most,
         (),
     )
 
@@ -171,7 +184,8 @@ def _divided_states(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
     own_numbers = 0.0 if offloads else trained / ranks
     kept = 2 if setup.stage == 2 and setup.accumulation > 1 else 1
     own = _part("own gradients", kept * own_numbers, width, f"{kept} x T/R")
-    buckets = _buckets(sizes, setup)
+    buckets, sent = _buckets(sizes, setup), _sent(sizes, setup)
+    alone = _alone(sizes, setup)
     backward = [[*states, _activations(batch.stretches[0].activations, batch)]]
     if setup.accumulation > 1 and not offloads:
         earlier = (
@@ -182,10 +196,10 @@ def _divided_states(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
         finished = _part("gradients", stretch.gradients, width, "finished gradients")
         if setup.stage == 1 and setup.accumulation > 1:
             finished = gradients
-        held = [finished] if setup.stage == 1 else [own]
+        held = [finished] if setup.stage == 1 else [own, alone, sent]
         backward.append([*states, *held, *buckets, _activations(stretch.activations, batch)])
-    reduction = [*states, left, *buckets]
-    reduction += [gradients, own] if setup.stage == 1 else [own]
+    reduction = [*states, left, *buckets, sent, own]
+    reduction.append(gradients if setup.stage == 1 else alone)
     largest = sizes.largest_group / ranks
     flat = _part("flat gradients", largest, width, "T1/R")
     steps = [[*states, left, own]]
@@ -204,6 +218,7 @@ def _divided_states(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
             _peak_of("optimizer step", steps),
             _peak_of("weights from the other ranks", [[*states, *_gloo(setup, sizes, trained)]]),
         ),
+        batch.most,
         _host(sizes, setup),
         _disk(sizes, setup),
     )
@@ -242,20 +257,15 @@ def _divided_weights(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
     ahead = min(max(setup.prefetch_bucket_size, sizes.largest), live) if ranks > 1 else 0
     flat = _part("weights as they arrive", ahead, width, "min(prefetch_bucket_size, N)")
     again = flat if live < sizes.all - small else Part("weights as they arrive", 0, "")
-    copied = _part(
-        "copy of a bucket",
-        min(setup.reduce_bucket_size, sizes.trained) if ranks > 1 else 0,
-        width,
-        "min(reduce_bucket_size, T)",
-    )
-    alone = sizes.largest if sizes.largest > setup.reduce_bucket_size else 0
-    big = _part("gradient larger than a bucket", alone, 2 * width, "L")
     left = _activations(batch.left, batch)
     forward = [*states, gathered, flat, _activations(batch.before_last_weight, batch)]
     first = batch.stretches[0]
     backward = [[*states, gathered, again, _activations(first.activations, batch)]]
     backward += [
-        [*states, gathered, again, copied, big, _activations(stretch.activations, batch)]
+        [
+            *(*states, gathered, again, _sent(sizes, setup), _alone(sizes, setup)),
+            _activations(stretch.activations, batch),
+        ]
         for stretch in batch.stretches[1:]
     ]
     group = min(sizes.largest_group, setup.sub_group_size * ranks) / ranks
@@ -276,26 +286,36 @@ def _divided_weights(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
             _peak_of("backward", backward),
             _peak_of("optimizer step", steps),
         ),
+        batch.most,
         _host(sizes, setup),
         _disk(sizes, setup),
     )
 
 
 def _buckets(sizes: Sizes, setup: Setup) -> list[Part]:
-    """What gradients are collected in until they are sent, and the copy that is sent."""
-    width = setup.weight_bytes
-    filled = min(setup.reduce_bucket_size, sizes.trained)
+    """What gradients are collected in until they are sent."""
+    if not setup.contiguous_gradients:
+        return []
     # memory of the CPU is not taken before it is written to, that of a GPU is
-    size = filled if setup.kind == "cpu" else setup.reduce_bucket_size
+    size = setup.reduce_bucket_size
+    if setup.kind == "cpu":
+        size = min(size, sizes.trained)
     count = 2 if setup.overlap_comm else 1
-    parts = []
-    if setup.contiguous_gradients:
-        parts.append(_part("buckets", count * size, width, f"{count} x reduce_bucket_size"))
-    if setup.ranks > 1:
-        parts.append(_part("copy of a bucket", filled, width, "min(reduce_bucket_size, T)"))
-    if sizes.largest > setup.reduce_bucket_size:
-        parts.append(_part("gradient larger than a bucket", 2 * sizes.largest, width, "2 x L"))
-    return parts
+    return [_part("buckets", count * size, setup.weight_bytes, f"{count} x reduce_bucket_size")]
+
+
+def _sent(sizes: Sizes, setup: Setup) -> Part:
+    """The copy of a bucket, or of a gradient larger than that, that is sent to the other ranks."""
+    filled = min(setup.reduce_bucket_size, sizes.trained)
+    size = max(filled, sizes.largest) if setup.ranks > 1 else 0
+    formula = "max(min(reduce_bucket_size, T), L)"
+    return _part("copy that is sent", size, setup.weight_bytes, formula)
+
+
+def _alone(sizes: Sizes, setup: Setup) -> Part:
+    """A gradient that is too large for the bucket, until it has been sent."""
+    size = sizes.largest if sizes.largest > setup.reduce_bucket_size else 0
+    return _part("gradient larger than a bucket", size, setup.weight_bytes, "L")
 
 
 def _gloo(setup: Setup, sizes: Sizes, numbers: float) -> list[Part]:

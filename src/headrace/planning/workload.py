@@ -14,7 +14,7 @@ from headrace.tasks.task import Task
 
 
 def activations_of_task(
-    task: Task, network: PreTrainedModel, length: int, kind: DeviceKind
+    task: Task, network: PreTrainedModel, length: int, kind: DeviceKind, *, masked: bool = True
 ) -> ActivationModel:
     """Trace micro-batches of a task, as a step of training computes them.
 
@@ -26,12 +26,14 @@ def activations_of_task(
         network: on the ``meta`` device, in the type that it is trained in.
         length: tokens of every row.
         kind: kind of device whose memory is asked for.
+        masked: whether attention takes a mask of pairs of tokens, as all do but kernels that are
+            told the lengths of the samples.
 
     Raises:
         RuntimeError, NotImplementedError: where the network or the task looks at contents.
     """
     share = float(getattr(task, "masked_share", 1.0))
-    with _mask_of_pairs(network):
+    with _mask_of_pairs(network, masked):
         return activation_model(network, loss_of_rows(task, network, length), length, kind, share)
 
 
@@ -59,7 +61,7 @@ def batch_without_contents(task: Task, rows: int, length: int) -> dict[str, torc
 
 
 @contextmanager
-def _mask_of_pairs(network: PreTrainedModel) -> Iterator[None]:
+def _mask_of_pairs(network: PreTrainedModel, masked: bool) -> Iterator[None]:
     """Give the network's body the mask that it would make of one that says which tokens are real.
 
     It would look at the contents of that mask, which a tensor without memory does not have.
@@ -74,11 +76,10 @@ def _mask_of_pairs(network: PreTrainedModel) -> Iterator[None]:
         ids = changed.get("input_ids", place[0] if place else None)
         if ids is None or ids.dim() != 2:
             return arguments, changed
-        if attention in {"sdpa", "eager"}:
-            rows, length = ids.shape
-            mask = torch.empty((rows, 1, length, length), dtype=dtype, device=ids.device)
-        else:
-            mask = None
+        mask = None
+        if masked:
+            shape = (ids.shape[0], 1, ids.shape[1], ids.shape[1])
+            mask = torch.empty(shape, dtype=dtype, device=ids.device)
         if len(place) > 1:
             place[1] = mask
         else:
