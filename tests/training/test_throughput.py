@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from headrace.training.flops import attention_pairs, network_flops, peak_of
 from headrace.training.lora import add_adapters
 from headrace.training.throughput import Meter, peak_resident
 
+WORKERS = Path(__file__).parent / "workers"
 SIZES = {
     "vocab_size": 500, "hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
     "intermediate_size": 384, "max_position_embeddings": 300,
@@ -229,6 +231,19 @@ def test_the_peak_of_memory_sees_what_is_given_back():
     del block
     assert peak_resident() > before + 50_000_000
     assert Meter().take_window()["memory_resident"] >= before + 50_000_000
+
+
+def test_ranks_report_the_longest_wait_and_the_most_memory(launcher, tmp_path):
+    done = launcher.run_ranks(WORKERS / "metered_ranks.py", str(tmp_path))
+    assert done.returncode == 0, done.stdout[-3000:]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first["window"]["data_wait"] == second["window"]["data_wait"] == second["waited"]
+    assert second["waited"] >= 0.29
+    assert first["waited"] < second["waited"]
+    assert first["summary"]["data_wait"] == second["waited"]
+    assert first["window"]["memory_resident"] == second["window"]["memory_resident"]
+    assert first["window"]["memory_resident"] >= second["resident"]
+    assert second["resident"] > first["resident"] + 100_000_000
 
 
 def test_waiting_is_measured_on_a_real_clock():
