@@ -20,6 +20,8 @@ CHANGES = {
     "headrace.checkpoint.every_steps": 5,
     "headrace.stages.0.epochs": 15,
     "headrace.data.validation": {},
+    "headrace.stages.0.keep_best": "last",
+    "headrace.stages.1.keep_best": "last",
 }
 """Long enough to be stopped in the middle: 285 steps and no validation."""
 
@@ -194,7 +196,8 @@ def test_a_wrong_input_that_only_the_ranks_see_is_not_repeated(
     slurm, config, profile, small_corpus, capsys, at_root, tmp_path
 ):
     shutil.copytree(small_corpus.source("en", "train"), tmp_path / "en")
-    path = config("broken", **{"headrace.data.train": {"en": str(tmp_path / "en")}})
+    changes = {"headrace.data.train": {"en": str(tmp_path / "en")}}
+    path = config("broken", **changes, **{"headrace.stages.1.languages": ["en"]})
     run = path.with_suffix("")
     words = ["train", path, "--stage", "multilingual", "--site", profile, "--sbatch=--hold"]
     (number,) = submit(capsys, *words, "--nodes", 2)

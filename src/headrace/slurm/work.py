@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMMAND_MODULE = "headrace.cli"
 CHECKPOINT_MARKER = "COMPLETE"
-"""As in :mod:`headrace.training.checkpoints`, which needs torch."""
+"""As in :mod:`headrace.training.checkpoint_marker`, which takes longer to import."""
 
 
 @dataclass(frozen=True)
