@@ -335,6 +335,8 @@ class BranchTrainer:
         self._record(verdict, range(first, bad + 1), sums, back_to)
         with self.meter.paused():
             self._load(newest)
+            if self.progress.validation_due:
+                self._end_epoch()
         return True
 
     def _after_step(self, sums: StepSums) -> None:
