@@ -169,6 +169,9 @@ def build_model(
     if config.lora is not None:
         torch.manual_seed(adapter_seed)
         add_adapters(network, config.lora, new)
+    if config.gradient_checkpointing:
+        # the other kind gives no gradients to layers behind frozen ones
+        network.gradient_checkpointing_enable({"use_reentrant": False})
     return network
 
 
@@ -251,6 +254,15 @@ def empty_model(
                     f"Leave it out ({chosen})",
                 )
             )
+    if config.gradient_checkpointing and not network.supports_gradient_checkpointing:
+        raise ConfigError(
+            Problem(
+                f"{type(network).__name__} cannot compute its activations again",
+                "headrace.model.gradient_checkpointing",
+                "true",
+                "Set it to false",
+            )
+        )
     if config.lora is not None:
         add_adapters(network, config.lora)
     return network

@@ -24,6 +24,7 @@ from headrace.stream.grouping import PackPlan
 from headrace.training.anchors import check_held, check_precision, what_is_held
 from headrace.training.anomalies import Anomalies
 from headrace.training.anomaly_log import AnomalyLog, sample_names
+from headrace.training.attention import attention_facts
 from headrace.training.callbacks import Callbacks
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import (
@@ -307,6 +308,15 @@ def train_branch(
         facts = export_facts(config, branch, data, progress)
         write_export(branch.export_folder, shell, state, opened.tokenizer, facts, opened.task)
 
+    attention = attention_facts(
+        model,
+        world.device,
+        precision.name,
+        asked_for=headrace.model.attention,
+        is_packed=pack_inputs is not None,
+    )
+    if world.is_main:
+        logger.info("attention: %s", " (".join(attention.values()) + ")")
     start_record = {
         "kind": "start",
         "stage": branch.stage.name,
@@ -322,6 +332,7 @@ def train_branch(
         "world_size": world.size,
         "zero_stage": config.zero_stage,
         "precision": precision.name,
+        **attention,
         "parameters": parameters,
         **fingerprints(config, branch, data),
     }
