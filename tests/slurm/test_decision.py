@@ -9,6 +9,7 @@ from headrace.slurm.decision import (
     Start,
     decide,
     exit_code_of_ranks,
+    has_own_fault,
     idle_starts,
     no_progress,
 )
@@ -97,3 +98,9 @@ def test_the_exit_code_of_a_launcher_is_read_with_those_of_the_ranks():
     assert exit_code_of_ranks(1, {1: 1, 0: 143}) == 1
     assert exit_code_of_ranks(75, {}) == 75, "a command without ranks"
     assert exit_code_of_ranks(139, {}) == 1
+
+
+def test_ranks_that_were_killed_have_no_fault_of_their_own():
+    assert not has_own_fault({})
+    assert not has_own_fault({0: 143, 1: 137, 2: 75})
+    assert has_own_fault({0: 1, 1: 143}), "as when the disk is too full for the checkpoint"

@@ -32,7 +32,8 @@ class End:
     code: int
     """0, 1, 2 or 75, see :func:`exit_code_of_ranks`."""
     asked: bool
-    """Whether the job passed a stop signal on, as it does before its time limit."""
+    """Whether the job passed a stop signal on, as it does before its time limit, and no rank
+    reported a fault of its own after that (a disk that is full, for one)."""
     progress: Mapping[str, Any]
     """Progress after it."""
 
@@ -78,6 +79,11 @@ def exit_code_of_ranks(code: int, ranks: Mapping[int, int]) -> int:
     if not ranks and code in (EXIT_USER_ERROR, EXIT_REQUEUE):
         return code
     return EXIT_FAULT
+
+
+def has_own_fault(ranks: Mapping[int, int]) -> bool:
+    """Whether a rank ended with a fault, and was not just killed in the middle of its work."""
+    return any(code < 128 and code not in (EXIT_DONE, EXIT_REQUEUE) for code in ranks.values())
 
 
 def idle_starts(starts: Sequence[Start]) -> int:

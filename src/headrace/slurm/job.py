@@ -23,7 +23,13 @@ from types import FrameType
 
 from headrace.errors import EXIT_DONE, EXIT_FAULT, EXIT_USER_ERROR, UserError
 from headrace.slurm.controller import Controller, SlurmError
-from headrace.slurm.decision import Decision, decide, exit_code_of_ranks, no_progress
+from headrace.slurm.decision import (
+    Decision,
+    decide,
+    exit_code_of_ranks,
+    has_own_fault,
+    no_progress,
+)
 from headrace.slurm.launch import EXITS_VARIABLE, exit_codes, launch_command
 from headrace.slurm.records import FOLDER, job_name, job_number, read_record, write_event
 from headrace.slurm.site import Site, find_site, read_site
@@ -77,7 +83,7 @@ class Job:
             self.work.folder, self.name, "start",
             job=self.number, nodes=os.environ["SLURM_JOB_NODELIST"], progress=progress,
         )  # fmt: skip
-        code = self._run(launch_command(words, os.environ, self.site, ranks=ranks))
+        code, asked = self._run(launch_command(words, os.environ, self.site, ranks=ranks))
         if self.ended:
             self._say("SLURM ends this job: cancelled, pre-empted, requeued or out of time")
             write_event(self.work.folder, self.name, "ended", job=self.number)
@@ -85,13 +91,14 @@ class Job:
         progress = self.work.progress()
         write_event(
             self.work.folder, self.name, "end",
-            job=self.number, exit_code=code, asked=self.asked, progress=progress,
+            job=self.number, exit_code=code, asked=asked, progress=progress,
         )  # fmt: skip
         self._say(f"exit code {code}: {described(progress)}")
         decision = decide(read_record(self.work.folder, self.name).starts, self.site.limits)
         return self._again(decision) if decision.again else self._stop(decision)
 
-    def _run(self, command: Sequence[str]) -> int:
+    def _run(self, command: Sequence[str]) -> tuple[int, bool]:
+        """Run a command; its exit code, and whether it was asked to stop and has no other fault."""
         exits = self.work.folder / FOLDER / f"exits-{self.name}"
         shutil.rmtree(exits, ignore_errors=True)
         exits.mkdir(parents=True)
@@ -110,7 +117,7 @@ class Job:
                 sent = time.monotonic()
         codes = exit_codes(exits)
         shutil.rmtree(exits, ignore_errors=True)
-        return exit_code_of_ranks(code, codes)
+        return exit_code_of_ranks(code, codes), self.asked and not has_own_fault(codes)
 
     def _stop(self, decision: Decision) -> int:
         self._say(f"not started again: {decision.reason}")
