@@ -253,7 +253,14 @@ def joint_runs(small_corpus, launcher, tmp_path_factory):
     still = {"headrace.model.dropout": 0.0}
     kinds = {
         "masked": (MASKED, {"zero_optimization.stage": 2, "headrace.batching": PACKED}),
-        "causal": (CAUSAL, {"zero_optimization.stage": 3, "headrace.batching": PACKED}),
+        "causal": (
+            CAUSAL,
+            {
+                "zero_optimization.stage": 3,
+                "headrace.batching": PACKED,
+                "headrace.model.gradient_checkpointing": True,
+            },
+        ),
         "alike": (MASKED, still),
     }
     jobs, outputs = [], {}
