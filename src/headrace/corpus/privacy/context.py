@@ -50,15 +50,14 @@ class Surroundings:
 
 @cache
 def _compiled(words: Iterable[str]) -> Any:
-    return regex.compile("|".join(sorted({form for word in words for form in _forms(word)})))
+    return regex.compile("|".join(map(_expression, words)))
 
 
-def _forms(word: str) -> Iterable[str]:
-    """The expressions for a word, composed and decomposed."""
-    for form in ("NFC", "NFD"):
-        text = unicodedata.normalize(form, word.lower())
-        stem = text.removesuffix("*")
-        free = regex.search(_UNPARTED, stem)
-        before = "" if free or not regex.match(r"\w", stem) else r"(?<!\w)"
-        ends = not free and text == stem and regex.search(r"\w$", stem)
-        yield before + regex.escape(stem, literal_spaces=True) + (r"(?!\w)" if ends else "")
+def _expression(word: str) -> str:
+    text = unicodedata.normalize("NFC", word.lower())
+    stem = text.removesuffix("*")
+    free = regex.search(_UNPARTED, stem)
+    before = "" if free or not regex.match(r"\w", stem) else r"(?<!\w)"
+    ends = not free and text == stem and regex.search(r"\w$", stem)
+    escaped: str = regex.escape(stem, literal_spaces=True)
+    return before + escaped + (r"(?!\w)" if ends else "")

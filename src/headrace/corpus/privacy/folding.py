@@ -1,4 +1,4 @@
-"""The text that detectors search: one script of digits, no invisible marks, offsets kept.
+"""The text that detectors search: NFC, one script of digits, no invisible marks, offsets kept.
 
 People write numbers with full-width, Arabic-Indic or Devanagari digits, and invisible marks end up
 inside them: zero-width characters, marks of direction, soft hyphens.  Detectors see none of that.
@@ -11,7 +11,10 @@ import re
 import sys
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import regex
 
 _REMOVED = (
     "\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe0e\ufe0f\ufeff"
@@ -54,29 +57,61 @@ class Folded:
     """The same in lower case, character by character."""
     marks: tuple[int, ...] = ()
     """The place in ``text`` before which each removed mark stood, in order."""
+    starts: Sequence[int] = ()
+    """Where each character, marks included, begins in the original; empty for a text in NFC."""
+    ends: Sequence[int] = ()
 
     def original(self, start: int, end: int) -> tuple[int, int]:
         """The part of the original text that ``text[start:end]`` was made of.
 
         Marks inside belong to it, marks at its borders do not.
         """
-        if not self.marks:
-            return start, end
         last = end - 1
-        return start + bisect_right(self.marks, start), last + bisect_right(self.marks, last) + 1
+        if self.marks:
+            start += bisect_right(self.marks, start)
+            last += bisect_right(self.marks, last)
+        if self.starts:
+            return self.starts[start], self.ends[last]
+        return start, last + 1
 
 
 def fold(text: str) -> Folded:
     """Fold a text of any script; what ``unicodedata`` calls a decimal digit is one."""
     if text.isascii():
         return Folded(text, text.lower())
+    starts: list[int] = []
+    ends: list[int] = []
+    if not unicodedata.is_normalized("NFC", text):
+        text, starts, ends = _composed(text)
     found = _FOLDED.keys() & set(text)
     marks: tuple[int, ...] = ()
     if not all(map(_FOLDED.__getitem__, found)):
         marks = tuple(match.start() - before for before, match in enumerate(_MARK.finditer(text)))
     for character in found:  # few in any one text: faster than a table over all of it
         text = text.replace(character, _FOLDED[character])
-    return Folded(text, _lower(text), marks)
+    return Folded(text, _lower(text), marks, starts, ends)
+
+
+def _composed(text: str) -> tuple[str, list[int], list[int]]:
+    """The text in NFC, and where each of its characters begins and ends in the given one."""
+    alone = "".join(
+        letter for letter in set(text) if unicodedata.normalize("NFC", letter) != letter
+    )
+    parts = rf"\P{{M}}\p{{M}}+|\p{{M}}+|[\u1100-\u11ff]+{f'|[{alone}]' if alone else ''}"
+    pieces: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    end = 0
+    for match in regex.finditer(parts, text):
+        start = match.start()
+        composed = unicodedata.normalize("NFC", match[0])
+        pieces += [text[end:start], composed]
+        starts += [*range(end, start), *[start] * len(composed)]
+        ends += [*range(end + 1, start + 1), *[match.end()] * len(composed)]
+        end = match.end()
+    starts += range(end, len(text))
+    ends += range(end + 1, len(text) + 1)
+    return "".join([*pieces, text[end:]]), starts, ends
 
 
 def _lower(text: str) -> str:

@@ -25,6 +25,7 @@ UNIVERSAL = "universal"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=1000)]
+Reach = Annotated[int, Field(ge=0, le=10_000)]
 
 
 class _Strict(BaseModel):
@@ -62,7 +63,7 @@ class Detector(_Strict):
     """The pattern is tried only where that many digits lie close together."""
     near: list[Annotated[str, Field(min_length=1)]] | None = None
     """The pattern is tried only around these strings (in lower case)."""
-    reach: tuple[Count, Count] = (64, 256)
+    reach: tuple[Reach, Reach] = (64, 256)
     """How far around one of them a match may begin and end, in characters."""
     score: Share
     """How sure a match is without context; below 0.5 it is not a finding."""
