@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.config import load_run_config
 from headrace.config.logging import LoggingConfig, MlflowConfig, WandbConfig
 from headrace.errors import UserError
 from headrace.training.callbacks import Callbacks
@@ -26,6 +27,9 @@ from headrace.training.loggers.background import Background, Destination
 from headrace.training.loggers.logged_run import LoggedRun
 from headrace.training.loggers.scalars import scalars
 from headrace.training.loggers.secrets import without_secrets
+from headrace.training.run import train_in_group
+from headrace.training.signals import StopFlag
+from headrace.training.stages import expand_stages
 
 START = {"kind": "start", "stage": "s", "branch": "all", "step": 0, "steps": 40, "world_size": 2}
 SECRETS = ("hunter2", "AKIASIGNED", "not-for-you")
@@ -111,6 +115,50 @@ def test_a_missing_package_is_an_error_that_names_the_extra(extra, monkeypatch):
     with pytest.raises(UserError, match=rf"headrace\.logging\.{extra}.*headrace\[{extra}\]"):
         registry.check_loggers(settings)
     registry.check_loggers(LoggingConfig())
+
+
+SPOKEN = """
+class Spoken:
+    def __init__(self, voice, title):
+        self.voice, self.title = voice, title
+
+    def on_start(self, record, first_step): ...
+
+    def on_step(self, record, *, logged):
+        if logged:
+            print(f"{self.voice} says: {self.title}, step {record['step']}")
+
+    def on_validation(self, record): ...
+
+    def close(self): ...
+
+
+def make(settings, run):
+    return Spoken(settings["voice"], run.title)
+"""
+
+
+def test_another_package_brings_a_logger(tmp_path, monkeypatch, logged, capsys):
+    package = tmp_path / "site"
+    facts = package / "spoken-1.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: spoken\nVersion: 1\n")
+    (facts / "entry_points.txt").write_text(
+        "[headrace.loggers]\nspoken = spoken_logger:make\nbroken = spoken_logger:missing\n"
+    )
+    (package / "spoken_logger.py").write_text(SPOKEN)
+    monkeypatch.syspath_prepend(str(package))
+    settings = LoggingConfig(plug_ins={"spoken": {"voice": "low"}}, tensorboard=False)
+    registry.check_loggers(settings)
+    log(registry.make_loggers(settings, logged)[-1], range(1, 5))
+    assert capsys.readouterr().out == "low says: s, step 2\nlow says: s, step 4\n"
+    with pytest.raises(UserError) as caught:
+        registry.check_loggers(LoggingConfig(plug_ins={"broken": {}, "absent": {}}))
+    assert [problem.where for problem in caught.value.problems] == [
+        "headrace.logging.plug_ins.broken",
+        "headrace.logging.plug_ins.absent",
+    ]
+    assert "Installed: broken, spoken" in str(caught.value)
 
 
 def test_a_password_in_the_address_of_a_server_is_refused():
@@ -329,6 +377,71 @@ def test_a_server_that_goes_away_and_comes_back_gets_every_step(logged, mlflow, 
         assert "answers again" in caplog.text
     finally:
         server.stop()
+
+
+# A whole run
+
+
+class Crash(StopFlag):
+    """Looked at once a step; breaks the run in the middle of one."""
+
+    asked = False
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    @property
+    def received(self):
+        self.looks -= 1
+        if self.looks < 0:
+            raise RuntimeError("a crash")
+
+
+@pytest.mark.slow
+def test_a_run_that_crashes_goes_on_in_its_runs_of_wandb_and_mlflow(
+    wandb, mlflow, small_corpus, world, tmp_path, monkeypatch
+):
+    """Steps 5 to 7 are trained twice: the checkpoint was of step 4."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    path = small_corpus.write_config(
+        tmp_path / "run.json",
+        tmp_path / "out",
+        **{
+            "headrace.stages": [{"name": "one", "max_steps": 10, "keep_best": "last"}],
+            "headrace.checkpoint.every_steps": 4,
+            "headrace.logging.wandb": {"project": "tests"},
+            "headrace.logging.mlflow": {"experiment": "tests"},
+        },
+    )
+    config = load_run_config(path)
+    with pytest.raises(RuntimeError, match="a crash"):
+        train_in_group(config, expand_stages(config), world, Crash(7))
+    time.sleep(1.1)  # names of offline runs have the second in them
+    train_in_group(config, expand_stages(config), world, StopFlag())
+    wandb.teardown()
+
+    lines = [json.loads(line) for line in (config.output / "metrics.jsonl").open()]
+    losses = {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}
+    assert list(losses) == list(range(1, 11))
+    (start,) = (line for line in lines if line["kind"] == "start")
+
+    first, second = wandb_runs(config.output)
+    assert first["id"] == second["id"]
+    assert [*first["history"], *second["history"]] == list(losses)
+    history = {**first["history"], **second["history"]}
+    assert {step: row["train/loss"] for step, row in history.items()} == losses
+    assert second["history"][10]["train/step_seconds_p50"] > 0
+    assert first["config"]["config"]["headrace"]["task"]["type"] == "token_classification"
+    assert first["config"]["branch"]["data_fingerprint"] == start["data_fingerprint"]
+
+    client = mlflow.MlflowClient(f"sqlite:///{config.output / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    found = client.get_metric_history(run.info.run_id, "train/loss")
+    assert {metric.step: metric.value for metric in found} == losses
+    assert len(found) == len(losses)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["config.headrace.seed"] == str(config.headrace.seed)
+    assert run.data.params["branch.config_fingerprint"] == start["config_fingerprint"]
 
 
 # What fails

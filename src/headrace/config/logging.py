@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -58,6 +58,8 @@ class LoggingConfig(Section):
     """Log to Weights & Biases; `{}` for the defaults."""
     mlflow: MlflowConfig | None = None
     """Log to MLflow; `{}` for the defaults."""
+    plug_ins: dict[str, dict[str, Any]] = Field({})
+    """Loggers that other packages bring, by name, with their settings."""
     profile_steps: str | None = None
     """Steps of each branch that PyTorch's profiler traces, such as `20:25` for step 20 to step 25;
     `headrace train --profile-steps` sets it."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from headrace.config.logging import LoggingConfig
-from headrace.errors import MissingExtraError, UserError
+from headrace.errors import ConfigError, MissingExtraError, UserError
 from headrace.training.callbacks import Callback
 from headrace.training.loggers.background import Background
 from headrace.training.loggers.console import Console
 from headrace.training.loggers.logged_run import LoggedRun
 from headrace.training.loggers.metrics_file import MetricsFile
 from headrace.training.loggers.mlflow_runs import MlflowRun
+from headrace.training.loggers.plug_ins import plug_in_logger
 from headrace.training.loggers.tensorboard import TensorBoard
 from headrace.training.loggers.wandb_runs import WandbRun
 from headrace.training.profiling import StepProfiler
@@ -24,7 +25,7 @@ def check_loggers(settings: LoggingConfig) -> None:
     """Refuse loggers whose packages are not installed.
 
     Raises:
-        UserError: naming the extra of each.
+        UserError: naming the extra of each, and plug-ins that cannot be had.
     """
     problems = [
         problem
@@ -34,6 +35,11 @@ def check_loggers(settings: LoggingConfig) -> None:
         if find_spec(package) is None
         for problem in MissingExtraError(package, extra, f"headrace.logging.{extra}").problems
     ]
+    for name in settings.plug_ins:
+        try:
+            plug_in_logger(name)
+        except ConfigError as error:
+            problems += error.problems
     if problems:
         raise UserError(problems)
 
@@ -52,4 +58,5 @@ def make_loggers(settings: LoggingConfig, run: LoggedRun) -> list[Callback]:
         members.append(Background(WandbRun(settings.wandb, run)))
     if settings.mlflow is not None:
         members.append(Background(MlflowRun(settings.mlflow, run)))
+    members += [plug_in_logger(name)(own, run) for name, own in settings.plug_ins.items()]
     return members
