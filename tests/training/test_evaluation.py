@@ -86,7 +86,7 @@ def make_model(
                 if word is not None and word != batch.word_ids(row)[place - 1]:
                     labels[row, place] = tags.index(own[word])
         optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
-        for _ in range(12):
+        for _ in range(50):
             network(batch["input_ids"], batch["attention_mask"], labels=labels).loss.backward()
             optimizer.step()
             optimizer.zero_grad()

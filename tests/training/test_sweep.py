@@ -133,6 +133,37 @@ def test_means_and_deviations_over_seeds(workshop: Workshop) -> None:
     assert "6 of 6 runs are finished" in page
 
 
+def test_the_selection_says_what_is_noise_and_what_it_cost(workshop: Workshop) -> None:
+    assert workshop.run("--seeds", "1,2,3") == 0
+    selection = workshop.results["selection"]
+    assert (selection["method"], selection["run"]) == ("lr-0.25", "lr-0.25_seed-1")
+    (other,) = selection["others"]
+    assert other["method"] == "lr-0.5"
+    # the fake trainer's losses differ by the rate alone, its scores by the seed alone
+    found = other["loss_difference"]
+    assert [found[name] for name in ("mean", "low", "high")] == pytest.approx([0.25] * 3)
+    assert other["score_difference"]["mean"] == pytest.approx(0)
+    assert other["verdict"] == "worse"
+    assert selection["methods"]["lr-0.25"]["rank_hours"] > 0
+    page = (workshop.output / "sweep.md").read_text()
+    assert "the best method is `lr-0.25`, its best run `lr-0.25_seed-1`" in page
+    assert "## Model selection" in page
+    assert r"+0.2500 \[+0.2500, +0.2500\]" in page
+
+
+def test_the_time_of_a_run_is_that_of_all_its_starts(workshop: Workshop) -> None:
+    workshop.plan({"lr-0.5": 3})
+    assert workshop.run() == 1
+    attempt = workshop.output / "lr-0.5" / "sweep_attempt.json"
+    first = json.loads(attempt.read_text())
+    assert first["all_seconds"] == first["seconds"]
+    workshop.plan({})
+    assert workshop.run() == 0
+    second = json.loads(attempt.read_text())
+    assert second["all_seconds"] == pytest.approx(first["seconds"] + second["seconds"])
+    assert workshop.results["selection"]["others"][0]["verdict"] == "one seed: not known"
+
+
 def test_sweeps_of_multiple_choice_have_accuracies(workshop: Workshop) -> None:
     config = json.loads(workshop.config.read_text())
     config["headrace"]["task"] = {"type": "multiple_choice"}

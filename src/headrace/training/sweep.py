@@ -81,9 +81,19 @@ class Item:
     @property
     def exit_code(self) -> int | None:
         """How the last start ended; negative: the signal that killed it."""
+        code = self._attempt("exit_code")
+        return None if code is None else int(code)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long all starts took together; None where that was not recorded."""
+        return self._attempt("all_seconds")
+
+    def _attempt(self, key: str) -> float | None:
+        """What was recorded of the last start."""
         try:
             attempt = json.loads((self.folder / _ATTEMPT_FILE).read_text(encoding="utf-8"))
-            return int(attempt["exit_code"])
+            return float(attempt[key])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -308,6 +318,7 @@ def run_item(sweep: Sweep, item: Item, relay: StopRelay) -> int:
     to this process has exit code 75, whether its ranks were up to save a checkpoint or not.
     """
     command = training_command(sweep, item)
+    before = item.seconds or 0.0
     item.folder.mkdir(parents=True, exist_ok=True)
     started = time.time()
     with (item.folder / LOG_FILE).open("ab") as log:
@@ -327,7 +338,8 @@ def run_item(sweep: Sweep, item: Item, relay: StopRelay) -> int:
             relay.launcher = None
     if relay.received and code != EXIT_DONE:
         code = EXIT_REQUEUE
-    attempt = {"exit_code": code, "seconds": time.time() - started}
+    seconds = time.time() - started
+    attempt = {"exit_code": code, "seconds": seconds, "all_seconds": before + seconds}
     write_json(item.folder / _ATTEMPT_FILE, attempt)
     return code
 
