@@ -1,6 +1,5 @@
 """The life of jobs on a real SLURM; in place of training, ranks that do as they are told."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,41 +46,42 @@ class Jobs:
         return (self.folder / "slurm" / f"{name}-start-{start}-rank-0").exists()
 
 
+def start(slurm, folder, *plans, tasks=0, nodes=1, profile=()):
+    """Submit a job for each plan, the first as an array if it has tasks."""
+    folder.mkdir()
+    site = slurm.write_profile(folder.with_suffix(".env"), *PROFILE, *profile)
+    batches = [
+        Batch(
+            "command", f"part{number}", folder,
+            (str(folder), "python", str(WORKER), str(folder), plan),
+            on_ranks=True,
+            tasks=() if number else tuple((one, f"task {one}") for one in range(1, tasks + 1)),
+        )
+        for number, plan in enumerate(plans)
+    ]  # fmt: skip
+    submitted = submit(batches, read_site(site), Options(nodes=nodes), Controller())
+    return Jobs(folder, tuple(job.number for job in submitted))
+
+
 @pytest.fixture(scope="module")
 def jobs(slurm, tmp_path_factory):
-    """All jobs of these tests, which run side by side: most of their time is waiting."""
-    before = Path.cwd()
-    os.chdir(ROOT)
+    """The jobs of most tests, which run side by side: the greater part of their time is waiting."""
     folder = tmp_path_factory.mktemp("jobs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
 
-    def start(name, *plans, tasks=0, nodes=1, profile=()):
-        own = folder / name
-        own.mkdir()
-        site = slurm.write_profile(own.with_suffix(".env"), *PROFILE, *profile)
-        batches = [
-            Batch(
-                "command", f"part{number}", own,
-                (str(own), "python", str(WORKER), str(own), plan),
-                on_ranks=True,
-                tasks=() if number else tuple((one, f"task {one}") for one in range(1, tasks + 1)),
-            )
-            for number, plan in enumerate(plans)
-        ]  # fmt: skip
-        options = Options(nodes=nodes)
-        submitted = submit(batches, read_site(site), options, Controller())
-        return Jobs(own, tuple(job.number for job in submitted))
+        def begin(name, *plans, **options):
+            return start(slurm, folder / name, *plans, **options)
 
-    found = {
-        "stopped": start("stopped", "wait,done", nodes=2),
-        "requeued": start("requeued", "sleep,done", nodes=2),
-        "mistaken": start("mistaken", "mistake", "done"),
-        "faulty": start("faulty", "fault,fault"),
-        "idle": start("idle", "idle,idle,done", profile=["HEADRACE_IDLE_STARTS=2"]),
-        "forbidden": start("forbidden", "wait,done", "done", profile=["HEADRACE_REQUEUE=no"]),
-        "array": start("array", "wait,done/done", "done", tasks=2),
-    }
-    os.chdir(before)
-    return found
+        return {
+            "stopped": begin("stopped", "wait,done", nodes=2),
+            "requeued": begin("requeued", "sleep,done", nodes=2),
+            "mistaken": begin("mistaken", "mistake", "done"),
+            "faulty": begin("faulty", "fault,fault"),
+            "idle": begin("idle", "idle,idle,done", profile=["HEADRACE_IDLE_STARTS=2"]),
+            "forbidden": begin("forbidden", "wait,done", "done", profile=["HEADRACE_REQUEUE=no"]),
+            "array": begin("array", "wait,done/done", "done", tasks=2),
+        }
 
 
 def ask_to_stop(slurm, jobs, task=None):
@@ -166,3 +166,35 @@ def test_a_task_of_an_array_is_requeued_alone_and_the_chain_waits_for_it(slurm, 
     assert [(one.title, one.state, one.starts) for one in seen[:2]] == [
         ("task 1", "finished", 2), ("task 2", "finished", 1),
     ]  # fmt: skip
+
+
+@pytest.mark.extended
+def test_a_job_that_is_preempted_is_started_again(slurm, jobs, at_root, tmp_path):
+    for earlier in jobs.values():
+        for number in earlier.numbers:
+            slurm.wait_for_end(number, earlier.folder)
+    job = start(slurm, tmp_path / "preempted", "sleep,done", nodes=2)
+    slurm.wait(lambda: job.has_started(1), "the first start", log=job.folder / "slurm")
+    slurm.run("srun", "--partition=urgent", "--nodes=2", "--exclusive", "sleep", "1")
+    facts = slurm.wait_for_end(job.numbers[0], job.folder)
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1")
+    assert job.codes() == [None, 0]
+
+
+@pytest.mark.extended
+def test_a_job_that_loses_a_node_is_started_again(slurm, jobs, at_root, tmp_path):
+    for earlier in jobs.values():
+        for number in earlier.numbers:
+            slurm.wait_for_end(number, earlier.folder)
+    job = start(slurm, tmp_path / "lost", "sleep,done", nodes=2)
+    slurm.wait(lambda: job.has_started(1), "the first start", log=job.folder / "slurm")
+    slurm.cluster.cut("n2")
+    try:
+        slurm.wait(
+            lambda: slurm.facts(job.numbers[0])["Restarts"] == "1", "the requeue",
+            log=job.folder / "slurm",
+        )  # fmt: skip
+    finally:
+        slurm.cluster.join("n2")
+    assert slurm.wait_for_end(job.numbers[0], job.folder)["JobState"] == "COMPLETED"
+    assert job.codes()[-1] == 0

@@ -196,8 +196,12 @@ def test_a_wrong_input_that_only_the_ranks_see_is_not_repeated(
     slurm, config, profile, small_corpus, capsys, at_root, tmp_path
 ):
     shutil.copytree(small_corpus.source("en", "train"), tmp_path / "en")
-    changes = {"headrace.data.train": {"en": str(tmp_path / "en")}}
-    path = config("broken", **changes, **{"headrace.stages.1.languages": ["en"]})
+    changes = {
+        "headrace.data.train": {"en": str(tmp_path / "en")},
+        "headrace.data.cache_dir": str(tmp_path / "encoded"),
+        "headrace.stages.1.languages": ["en"],
+    }
+    path = config("broken", **changes)
     run = path.with_suffix("")
     words = ["train", path, "--stage", "multilingual", "--site", profile, "--sbatch=--hold"]
     (number,) = submit(capsys, *words, "--nodes", 2)
