@@ -118,7 +118,11 @@ def test_each_task_is_traced_with_a_mask_of_padding(name, attention):
         network = network_of({"network": name, "attention": attention}, task, tiny=True)
     with_mask = activations_of_task(task, network, 48, "cuda")(4)
     without = activations_of_task(task, network, 48, "cuda", masked=False)(4)
-    assert with_mask.kept > without.kept > 0
+    assert with_mask.kept >= without.kept > 0
+    assert with_mask.before_last_weight > without.before_last_weight
+    if attention == "sdpa":  # each layer keeps a copy
+        layers = network.config.num_hidden_layers
+        assert with_mask.kept - without.kept == 4 * 48 * 48 * 4 * layers
 
 
 def test_only_masked_tokens_have_logits():

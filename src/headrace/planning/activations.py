@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
@@ -104,7 +103,9 @@ def activation_model(
     loss: LossOfRows,
     length: int,
     kind: DeviceKind,
+    *,
     chosen_share: float = 1.0,
+    keeps_mask: bool = True,
 ) -> ActivationModel:
     """Trace the passes of two micro-batches.
 
@@ -115,11 +116,15 @@ def activation_model(
         length: tokens of a row.
         kind: which device's memory is asked for.
         chosen_share: share of the elements that are true where the loss looks for those that are.
+        keeps_mask: whether fused attention keeps the mask that it is given, as PyTorch's does.
 
     Raises:
         RuntimeError, NotImplementedError: where an operation of the network looks at contents.
     """
-    few, many = (trace(network, loss, rows, length, kind, chosen_share) for rows in _SIZES)
+    few, many = (
+        trace(network, loss, rows, length, kind, chosen_share=chosen_share, keeps_mask=keeps_mask)
+        for rows in _SIZES
+    )
     if len(few.stretches) != len(many.stretches):
         raise RuntimeError("the passes of two micro-batches have different gradients")
     return ActivationModel(few, many)
@@ -131,14 +136,16 @@ def trace(
     rows: int,
     length: int,
     kind: DeviceKind,
+    *,
     chosen_share: float = 1.0,
+    keeps_mask: bool = True,
 ) -> MicroBatch:
     """Run one forward and backward pass without contents; see :func:`activation_model`."""
     was_training = network.training
     network.train()
     ledger = _Ledger(network, chosen_share)
     try:
-        with ledger.counting_gradients(), _LikeDevice(kind), ledger:
+        with ledger.counting_gradients(), _kernels_of(kind, keeps_mask), ledger:
             result = loss(rows)
             kept = ledger.live
             result[0].backward()  # type: ignore[no-untyped-call]
@@ -242,36 +249,40 @@ def _key(tensor: torch.Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-class _LikeDevice(TorchFunctionMode):
-    """Keeps for the backward pass what the kernels of a kind of device keep."""
+@contextmanager
+def _kernels_of(kind: DeviceKind, keeps_mask: bool) -> Iterator[None]:
+    """Keep for the backward pass what the kernels of a kind of device keep.
 
-    def __init__(self, kind: DeviceKind) -> None:
-        super().__init__()
-        self.kind = kind
+    The two functions are replaced, and not caught by a mode of PyTorch, since a mode is left in the
+    backward pass, where checkpointed layers are computed a second time.
+    """
+    functional: Any = torch.nn.functional
+    dropout, attention = functional.dropout, functional.scaled_dot_product_attention
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def own_dropout(
+        input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
     ) -> Any:
-        given = dict(kwargs or {})
-        if func is torch.nn.functional.dropout and self.kind == "cuda":
-            return _dropout_of_gpu(*args, **given)
-        if func is torch.nn.functional.scaled_dot_product_attention:
-            names = ("query", "key", "value", "attn_mask", "dropout_p")
-            asked = {**dict(zip(names, args, strict=False)), **given}
-            if self.kind == "cuda" or not asked.get("dropout_p"):
-                mask = asked.get("attn_mask")
-                return _fused_attention(asked["query"], asked["key"], asked["value"], mask)
-        return func(*args, **given)
+        if kind == "cpu" or input.device.type != "meta":
+            return dropout(input, p, training, inplace)
+        return _masked_dropout(input) if training and p > 0 else input
 
+    def own_attention(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        **others: Any,
+    ) -> Any:
+        if query.device.type != "meta" or (kind == "cpu" and dropout_p > 0):
+            return attention(query, key, value, attn_mask, dropout_p, **others)
+        return _fused_attention(query, key, value, attn_mask if keeps_mask else None)
 
-def _dropout_of_gpu(
-    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> Any:
-    return _masked_dropout(input) if training and p > 0 else input
+    functional.dropout, functional.scaled_dot_product_attention = own_dropout, own_attention
+    try:
+        yield
+    finally:
+        functional.dropout, functional.scaled_dot_product_attention = dropout, attention
 
 
 class _MaskedDropout(torch.autograd.Function):

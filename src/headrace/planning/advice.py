@@ -175,7 +175,7 @@ def advise(
         if found:
             case, reason = _choose(found, plan.share(nodes))
             if checkpointing and not own:
-                reason += "; without gradient checkpointing nothing fits"
+                reason += "; nothing fits without gradient checkpointing"
             speed = speed_of(
                 work,
                 gpu,

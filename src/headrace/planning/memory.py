@@ -255,7 +255,9 @@ def _divided_weights(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
         "gathered weights", live, width, "min(N, max_live_parameters, max_reuse_distance/2 + ...)"
     )
     ahead = min(max(setup.prefetch_bucket_size, sizes.largest), live) if ranks > 1 else 0
-    flat = _part("weights as they arrive", ahead, width, "min(prefetch_bucket_size, N)")
+    flat = _part(
+        "weights as they arrive", ahead, width, "min(max(prefetch_bucket_size, L), gathered)"
+    )
     again = flat if live < sizes.all - small else Part("weights as they arrive", 0, "")
     left = _activations(batch.left, batch)
     forward = [*states, gathered, flat, _activations(batch.before_last_weight, batch)]

@@ -65,8 +65,6 @@ class Setup:
     accumulation: int = 1
     offload_optimizer: Literal["cpu", "nvme"] | None = None
     offload_param: Literal["cpu", "nvme"] | None = None
-    pinned: bool = False
-    """Whether what is offloaded lies in memory that cannot be swapped."""
     overlap_comm: bool = False
     contiguous_gradients: bool = True
     reduce_bucket_size: int = 500_000_000
@@ -137,7 +135,6 @@ def setup_of(
         accumulation=accumulation,
         offload_optimizer=_device(devices["offload_optimizer"]) if stage else None,
         offload_param=_device(devices["offload_param"]) if stage == 3 else None,
-        pinned=any(each.get("pin_memory") for each in offloaded.values()),
         overlap_comm=stage == 3 if overlap is None else bool(overlap),
         contiguous_gradients=bool(zero.get("contiguous_gradients", True)),
         reduce_bucket_size=number("reduce_bucket_size", Setup.reduce_bucket_size),

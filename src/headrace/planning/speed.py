@@ -60,7 +60,7 @@ def read_calibration(run: str) -> Calibration:
         raise ConfigError(Problem(what, "--calibrate", run, remedy)) from None
     start: dict[str, Any] = {}
     steps: list[dict[str, Any]] = []
-    since = 0
+    since = 0  # steps of this start of a branch
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)

@@ -34,7 +34,14 @@ def activations_of_task(
     """
     share = float(getattr(task, "masked_share", 1.0))
     with _mask_of_pairs(network, masked):
-        return activation_model(network, loss_of_rows(task, network, length), length, kind, share)
+        return activation_model(
+            network,
+            loss_of_rows(task, network, length),
+            length,
+            kind,
+            chosen_share=share,
+            keeps_mask=masked,
+        )
 
 
 def loss_of_rows(task: Task, network: PreTrainedModel, length: int) -> LossOfRows:
@@ -76,10 +83,9 @@ def _mask_of_pairs(network: PreTrainedModel, masked: bool) -> Iterator[None]:
         ids = changed.get("input_ids", place[0] if place else None)
         if ids is None or ids.dim() != 2:
             return arguments, changed
-        mask = None
-        if masked:
-            shape = (ids.shape[0], 1, ids.shape[1], ids.shape[1])
-            mask = torch.empty(shape, dtype=dtype, device=ids.device)
+        shape = (ids.shape[0], 1, ids.shape[1], ids.shape[1])
+        own = shape if masked else (1, 1, 1, 1)
+        mask = torch.empty(own, dtype=dtype, device=ids.device).expand(shape)
         if len(place) > 1:
             place[1] = mask
         else:
