@@ -22,12 +22,12 @@ STAGES = [
 ]  # fmt: skip
 
 
-def add_job(jobs, small_corpus, output, *, stop_after=None, **changes):
+def add_job(jobs, small_corpus, output, *, stop_after=None, stop_between=None, **changes):
     """Write the config of a run beside its folder, and note that it is to be trained."""
     config = small_corpus.write_config(
         output.with_suffix(".json"), output, **{"headrace.stages": STAGES, **changes}
     )
-    jobs.append({"config": str(config), "stop_after": stop_after})
+    jobs.append({"config": str(config), "stop_after": stop_after, "stop_between": stop_between})
 
 
 def train(jobs, launcher, folder):
@@ -57,6 +57,8 @@ def runs(small_corpus, launcher, read_losses, tmp_path_factory):
         add((zero, "first"), f"zero{zero}-first", **at_zero(zero))
         # the stop falls in the middle of an epoch, between two checkpoints
         add((zero, "stopped"), f"zero{zero}-stopped", stop_after=7, **at_zero(zero))
+    # in the first validation, by a signal to one rank
+    add((1, "broken off"), "zero1-broken-off", stop_between=1, **at_zero(1))
     # 16-bit weights; stage 2 shards the fp32 copies over the ranks, without ZeRO each has them all
     for zero, kind in ((2, "first"), (2, "stopped"), (0, "first")):
         add(
@@ -111,6 +113,10 @@ def test_so_they_have_when_weights_are_sharded(runs, small_corpus, launcher, rea
 def test_a_stopped_and_resumed_run_has_the_losses_of_an_uninterrupted_one(runs, zero):
     assert len(runs[zero, "first"]) > 25
     assert runs[zero, "first"] == runs[zero, "stopped"]
+
+
+def test_a_run_that_is_stopped_in_a_validation_by_a_signal_to_one_rank_has_them_too(runs):
+    assert runs[1, "first"] == runs[1, "broken off"]
 
 
 @pytest.mark.parametrize("zero", [1, 2, 3])

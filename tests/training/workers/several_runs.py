@@ -1,6 +1,7 @@
 """Trains several runs one after the other in one launch: a list of jobs in a JSON file.
 
-A job is ``{"config": path, "stop_after": steps or null}``; a job that stops is started again.
+A job is ``{"config": path, "stop_after": steps or null}``, perhaps with ``"stop_between": looks``;
+a job that stops is started again.
 """
 
 import json
@@ -32,15 +33,43 @@ class StopAfter:
         return SIGTERM if self.steps < 0 else None
 
 
+class StopBetween:
+    """Stands in for a signal to rank 1 alone, between two steps of a run that has begun to train.
+
+    It comes when it is looked for the given number of times.
+    """
+
+    def __init__(self, looks, world):
+        self.looks = looks
+        self.is_mine = world.rank == 1
+        self.trains = False
+        self.signal = None
+
+    @property
+    def received(self):
+        self.trains = True
+        return self.signal
+
+    @property
+    def asked(self):
+        self.looks -= self.trains
+        if self.is_mine and self.looks < 0:
+            self.signal = SIGTERM
+        return self.signal is not None
+
+
 def run(job, world):
     config = load_run_config(job["config"])
+    between = job.get("stop_between")
+    flag = StopAfter(job["stop_after"]) if between is None else StopBetween(between, world)
+    stops = job["stop_after"] is not None or between is not None
     try:
-        train_in_group(config, expand_stages(config), world, StopAfter(job["stop_after"]))
+        train_in_group(config, expand_stages(config), world, flag)
     except StopRequested:
-        assert job["stop_after"] is not None
-        run({**job, "stop_after": None}, world)
+        assert stops
+        run({**job, "stop_after": None, "stop_between": None}, world)
     else:
-        assert job["stop_after"] is None, "the run was to stop before its end"
+        assert not stops, "the run was to stop before its end"
 
 
 if __name__ == "__main__":
