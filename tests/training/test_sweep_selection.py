@@ -57,6 +57,15 @@ def test_what_is_noise_and_what_is_not() -> None:
     assert table.rows[2][4].startswith("−20.00 [−20.00")
 
 
+def test_scores_of_which_less_is_better() -> None:
+    runs = [run("low", 1, 0.3, 8.123), run("high", 1, 0.4, 12.5)]
+    selection = select(runs, ["low", "high"], less_is_better=True)
+    assert selection is not None
+    assert selection["by_score"] == "low"
+    rows = selection_table(selection, "Perplexity", is_number=True).rows
+    assert (rows[0][2], rows[1][2], rows[1][4]) == ("8.123", "12.5", "+4.38")
+
+
 def test_one_seed_tells_nothing_of_noise() -> None:
     selection = select([run("a", 1, 0.3), run("b", 1, 0.9), run("c", 1, None)], ["a", "b", "c"])
     assert selection is not None

@@ -70,6 +70,9 @@ def collect_sweep(sweep: Sweep) -> dict[str, Any]:
                 if item.number in runs
             ],
             [name for name, entry in methods.items() if _is_complete(entry)],
+            less_is_better=any(
+                run.terms.main in run.terms.lower_is_better for run in runs.values()
+            ),
         ),
     }
 
@@ -236,7 +239,11 @@ def sweep_tables(results: dict[str, Any]) -> list[Table]:
     selection = results["selection"]
     return [
         Table("Methods", ("Method", "Seeds", "Validation loss"), overview),
-        *([selection_table(selection, terms.main_title)] if selection else []),
+        *(
+            [selection_table(selection, terms.main_title, is_number=terms.main in terms.numbers)]
+            if selection
+            else []
+        ),
         Table(
             "Scores by language",
             ("Language", "Method", *titles.values(), "Validation loss", "Seeds"),

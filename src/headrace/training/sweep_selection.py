@@ -41,15 +41,18 @@ class FinishedRun:
     """Hours of all ranks together, over all starts; None where they were not recorded."""
 
 
-def select(runs: Sequence[FinishedRun], complete: Sequence[str]) -> dict[str, Any] | None:
+def select(
+    runs: Sequence[FinishedRun], complete: Sequence[str], *, less_is_better: bool = False
+) -> dict[str, Any] | None:
     """Return the selection as a JSON-able object; None if no method is complete.
 
     Args:
         runs: all finished runs.
         complete: methods all of whose seeds are finished: only these can be chosen.
+        less_is_better: whether it is so of the main score; of losses it always is.
 
     ``method`` has the lowest mean validation loss, ``run`` is its run with the lowest one;
-    ``by_score`` is the method with the highest mean score.  ``others`` are the other methods, the
+    ``by_score`` is the method with the best mean score.  ``others`` are the other methods, the
     next best first, each with its mean differences to the best one over the seeds that both have,
     95 % intervals (Student's t on the differences) and a verdict on the loss.  ``rank_hours`` is
     what a run of each method cost on average.
@@ -68,7 +71,9 @@ def select(runs: Sequence[FinishedRun], complete: Sequence[str]) -> dict[str, An
             (run for run in runs if run.method == best and run.loss is not None),
             key=lambda run: (run.loss, run.name),
         ).name,
-        "by_score": max(means, key=lambda method: means[method]) if means else None,
+        "by_score": (min if less_is_better else max)(means, key=means.__getitem__)
+        if means
+        else None,
         "methods": {
             method: {
                 "validation_loss": _as_json(losses[method].values()),
@@ -130,11 +135,15 @@ def _cost(runs: Sequence[FinishedRun], method: str) -> float | None:
     return mean(run.rank_hours for run in runs if run.method == method)
 
 
-def selection_table(selection: Mapping[str, Any], score: str) -> Table:
+def selection_table(selection: Mapping[str, Any], score: str, *, is_number: bool = False) -> Table:
     """One row a method, the best first: losses, scores, differences to the best, and costs.
 
-    ``score`` is the title of the main score.
+    ``score`` is the title of the main score, which ``is_number`` says is no fraction.
     """
+
+    def write_score(value: float) -> str:
+        return numbers.score(value, is_number=is_number)
+
     others = {entry["method"]: entry for entry in selection["others"]}
     rows = []
     for method, entry in selection["methods"].items():
@@ -143,9 +152,9 @@ def selection_table(selection: Mapping[str, Any], score: str) -> Table:
             (
                 method,
                 _with_deviation(entry["validation_loss"], numbers.loss),
-                _with_deviation(entry["score"], numbers.percent),
+                _with_deviation(entry["score"], write_score),
                 _with_interval(other and other["loss_difference"], 1, 4),
-                _with_interval(other and other["score_difference"], 100, 2),
+                _with_interval(other and other["score_difference"], 1 if is_number else 100, 2),
                 other["verdict"] if other else "best",
                 numbers.amount(entry["rank_hours"]),
             )
