@@ -103,3 +103,46 @@ def test_options_of_a_run_are_refused_for_a_source(run_config, small_corpus, cap
     assert [line.split(": ")[1] for line in lines] == ["-n", "--epoch", "--key"]
     assert main(["preview", str(run_config), "--stage", "multilingual", "--epoch", "9" * 20]) == 2
     assert "out of range" in capsys.readouterr().err
+
+
+SEQUENCE = re.compile(
+    r"([\d,]+)  \(epoch (\d+), position ([\d,]+)\)  (\w+), pass (\d+), (\S+), sequence ([\d,]+)"
+)
+
+
+def test_the_sequences_of_a_language_model_are_those_of_its_batches(small_corpus, tmp_path, capsys):
+    """With their masks: an epoch of both has the same sequences as often."""
+    from headrace.encoding.tokenizer import load_tokenizer
+    from headrace.training.data import BatchMaker, encode_data, open_data, plan_batches
+
+    path = small_corpus.write_config(
+        tmp_path / "run.json", tmp_path / "run",
+        **{"headrace.task": {"type": "masked_lm", "max_length": 24},
+           "headrace.stages": [{"name": "text", "languages": ["zh", "hi"], "epochs": 2}]},
+    )  # fmt: skip
+    config = load_run_config(path)
+    data = encode_data(open_data(config), config)
+    (branch,) = expand_stages(config)
+    plan = plan_batches(config, branch, data)
+    maker = BatchMaker(
+        data, plan, branch, rank=0, world_size=1, micro_batch_size=16, accumulation=1
+    )
+    tokenizer = load_tokenizer(small_corpus.tokenizer)
+    steps = plan.steps_before(1)
+    expected = [
+        tokenizer.decode(ids[mask.bool()])
+        for step in range(steps, 2 * steps)
+        for micro in maker.make(step).micro_batches
+        for ids, mask in zip(micro["input_ids"], micro["attention_mask"], strict=True)
+    ]
+    assert sum("<mask>" in text for text in expected) > len(expected) / 2
+    words = ["preview", str(path), "--epoch", "1", "-n", str(len(expected))]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = [
+        following.removeprefix("  ")
+        for line, following in pairwise(lines)
+        if SEQUENCE.fullmatch(line)
+    ]
+    assert sorted(found) == sorted(expected)
+    assert lines[-1] == f"stage text: {len(expected)} sequences an epoch"

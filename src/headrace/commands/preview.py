@@ -113,6 +113,18 @@ def _show_stream(arguments: argparse.Namespace) -> int:
 
     config = load_run_config(arguments.url, arguments.set, thorough=False)
     branch = _chosen_branch(config, arguments)
+    if config.headrace.task.cuts_texts:
+        from headrace.commands.preview_sequences import show_sequences
+
+        lines = show_sequences(
+            config,
+            branch,
+            epoch=arguments.epoch or 0,
+            position=arguments.position or 0,
+            count=arguments.n,
+        )
+        print("\n".join(map(_harmless, lines)))
+        return 0
     urls = [config.headrace.data.train[language] for language in branch.languages]
     problems: list[Problem] = []
     opened = open_shards(config, urls, problems)

@@ -38,6 +38,9 @@ class TaskSection(Section):
 
     never_packed: ClassVar[str | None] = None
     """Why samples of this task cannot share a row; None: they can."""
+    cuts_texts: ClassVar[bool] = False
+    """Whether a sample of the shards becomes several that are encoded, or none: how many there are
+    is known after encoding."""
     type: str
     """The task."""
     max_length: int
@@ -122,6 +125,8 @@ class SequenceClassificationConfig(TaskSection):
 class MaskedLMConfig(TaskSection):
     """Restore masked tokens of plain text (BERT's pre-training)."""
 
+    cuts_texts: ClassVar[bool] = True
+
     type: Literal["masked_lm"]
     """The task."""
     max_length: int = Field(128, ge=8, le=32767)
@@ -136,6 +141,8 @@ class MaskedLMConfig(TaskSection):
 
 class CausalLMConfig(TaskSection):
     """Predict each token of plain text from those before it (GPT's pre-training)."""
+
+    cuts_texts: ClassVar[bool] = True
 
     type: Literal["causal_lm"]
     """The task."""

@@ -47,7 +47,6 @@ class CausalLM(Task):
     }
     number_scores = frozenset({"perplexity", "bits_per_byte"})
     lower_is_better = frozenset({"perplexity", "bits_per_byte"})
-    cuts_texts = True
     is_causal = True
 
     @classmethod

@@ -56,7 +56,6 @@ class MaskedLM(Task):
     }
     number_scores = frozenset({"perplexity"})
     lower_is_better = frozenset({"perplexity"})
-    cuts_texts = True
 
     def __init__(
         self,

@@ -67,9 +67,6 @@ class Task(ABC):
     """Scores that are no fractions: tables show them as they are, not in percent."""
     lower_is_better: ClassVar[frozenset[str]] = frozenset()
     """Scores of which less is better."""
-    cuts_texts: ClassVar[bool] = False
-    """Whether a sample of the shards becomes several that are encoded (or none): how many there
-    are is known after encoding."""
     is_causal: ClassVar[bool] = False
     """Whether the network looks at earlier tokens alone."""
 

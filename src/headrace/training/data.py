@@ -310,7 +310,7 @@ class BatchMaker:
         )
         """Shards that the batches are without, as a stream's state names them."""
         self.plan = plan
-        self.key = derive_key("labels", plan.plan.seed, plan.plan.stage)
+        self.key = label_key(plan.plan)
         """What the task draws by chance depends on it."""
         self.pack_length = plan.size if isinstance(plan, PackPlan) else 0
         self.pad = data.opened.tokenizer.pad_token_id
@@ -382,6 +382,11 @@ class BatchMaker:
             "position_ids": 0 * one,
             "segments": one,
         }
+
+
+def label_key(plan: StagePlan) -> int:
+    """Return the key of what a task draws by chance for the samples of a stage."""
+    return derive_key("labels", plan.seed, plan.stage)
 
 
 def collate(

@@ -115,12 +115,12 @@ def _stage_table(
     by_count = config.headrace.batching.type == "samples"
     for branch in branches:
         plan = opened.plan(branch, config.headrace.seed)
-        counted = by_count and opened.is_known(branch) and not opened.task.cuts_texts
+        counted = by_count and opened.is_known(branch) and not opened.task.section.cuts_texts
         lines.append(_stage_line(branch, plan, batch_size, by_count=counted))
     lines += filter(None, (describe_penalty(config, branch) for branch in branches))
     if not all(map(opened.is_known, branches)):
         lines.append("samples: of stages with a selection all there are, it is not made yet")
-    if opened.task.cuts_texts:
+    if opened.task.section.cuts_texts:
         lines.append(
             "samples: texts; into how many sequences they are cut, and so the steps, is known "
             "after encoding"

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,10 +21,13 @@ from transformers.utils import logging as transformers_logging
 
 from headrace.config import RunConfig
 from headrace.config.penalty import EwcConfig
+from headrace.encoding.language_model import special_ids
 from headrace.errors import ConfigError, Problem, UserError
 from headrace.shards.reader import ShardReader
 from headrace.stream.digest import digest
 from headrace.stream.feistel import Permutation, derive_key
+from headrace.tasks.kept_places import logits_at
+from headrace.tasks.masking import MASKED_SHARE
 from headrace.training.distributed import World, failing_together
 from headrace.training.fisher import fingerprint_of, mean_squared_gradients, stored_fisher
 from headrace.training.layers import head_parameters
@@ -33,7 +36,6 @@ from headrace.training.sources import open_shards
 logger = logging.getLogger(__name__)
 
 _CACHE = ".headrace/fisher"
-_MASKED_SHARE = 0.15
 _TEXTS_A_STEP = 32
 _RATE_OF_NEW_HEAD = 1e-3
 
@@ -130,7 +132,7 @@ class MaskedLanguageModel:
     @property
     def share(self) -> float:
         """Share of the tokens of a text that are masked."""
-        return self.settings.masked_share or _MASKED_SHARE
+        return self.settings.masked_share or MASKED_SHARE
 
     def _measure(
         self, held: Mapping[str, torch.nn.Parameter], fit: int | None, world: World
@@ -171,7 +173,7 @@ class MaskedLanguageModel:
                 inside = position - int(ends[shard] - sizes[shard])
                 texts.append(reader.shard(number)[inside].text)
         encoded = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
-        special = set(self.tokenizer.all_special_ids)
+        special = special_ids(self.tokenizer)
         found = [ids for ids in encoded if not special.issuperset(ids)]
         if not found:
             urls = ", ".join(reader.url for reader in self.readers)
@@ -180,7 +182,7 @@ class MaskedLanguageModel:
 
     def masked(self, ids: list[int], key: int) -> MaskedText:
         """Return a text with a share of its tokens masked, at least one; `key` chooses them."""
-        special = set(self.tokenizer.all_special_ids)
+        special = special_ids(self.tokenizer)
         places = torch.tensor([n for n, token in enumerate(ids) if token not in special])
         random = torch.Generator().manual_seed(key)
         count = max(1, round(self.share * len(places)))
@@ -210,24 +212,13 @@ class MaskedLanguageModel:
             mask[row, : sizes[row]] = 1
         rows = torch.cat([torch.full_like(text.places, row) for row, text in enumerate(texts)])
         places = torch.cat([text.places for text in texts])
-        where = rows.to(world.device), places.to(world.device)
-
-        def keep_masked(body: Any, given: Any, output: Any) -> Any:
-            # a head computes each token alone: of the others it would be waste, and most of all
-            states = getattr(output, "last_hidden_state", None)
-            if states is not None:
-                output.last_hidden_state = states[where][None]
-            return output
-
-        network: Any = self.network
-        hook = network.base_model.register_forward_hook(keep_masked)
-        try:
-            logits: torch.Tensor = network(
-                input_ids=ids.to(world.device), attention_mask=mask.to(world.device)
-            ).logits
-        finally:
-            hook.remove()
-        return (logits[0] if logits.shape[:2] == (1, len(places)) else logits[where]).float()
+        return logits_at(
+            self.network,
+            rows.to(world.device),
+            places.to(world.device),
+            input_ids=ids.to(world.device),
+            attention_mask=mask.to(world.device),
+        ).float()
 
     def fit_head(self, steps: int, world: World) -> None:
         """Train the head on the texts, and nothing else; each rank computes a share of each step.
