@@ -34,14 +34,15 @@ class StepProfiler:
         self.first = first
         self.last = last
         self._profile: profile | None = None
-        self._began = 0
+        self._began = self._steps = 0
 
     def on_start(self, record: Record, first_step: int) -> None:
         """Begin, if the first step to come is one of those."""
-        if self.first > record["steps"]:
+        self._steps = record["steps"]
+        if self.first > self._steps:
             logger.warning(
                 "no step is profiled: there are %d, and profile_steps begins with %d",
-                record["steps"],
+                self._steps,
                 self.first,
             )
         self._begin_before(first_step + 1)
@@ -65,7 +66,7 @@ class StepProfiler:
             self._write(self.last)
 
     def _begin_before(self, step: int) -> None:
-        if not self.first <= step <= self.last:
+        if not self.first <= step <= min(self.last, self._steps):
             return
         activities = [ProfilerActivity.CPU]
         if torch.cuda.is_available():
