@@ -14,6 +14,7 @@ from headrace.config.head_checks import check_heads
 from headrace.config.learning_rate_checks import check_learning_rates
 from headrace.config.messages import did_you_mean
 from headrace.config.mixture import check_mixture
+from headrace.config.offload_checks import offload_problems
 from headrace.config.schema import HeadraceConfig, StageConfig
 from headrace.config.selection import check_selection
 from headrace.counts import counted
@@ -77,6 +78,7 @@ def check_deepspeed_section(section: Mapping[str, Any], *, thorough: bool = True
             )
         )
     problems += fp16_problems(section)
+    problems += offload_problems(section)
     enabled = [
         key
         for key in _FLOATS

@@ -51,6 +51,7 @@ from headrace.training.loggers.registry import check_loggers, make_loggers
 from headrace.training.loggers.secrets import without_secrets
 from headrace.training.loop import BranchTrainer
 from headrace.training.model import build_model, check_attention, check_length, empty_model
+from headrace.training.offload import check_offload
 from headrace.training.order import problems_of_orders
 from headrace.training.packed_inputs import PackedInputs, check_packing
 from headrace.training.param_groups import check_groups, groups_of_branch
@@ -97,6 +98,7 @@ def train_in_group(
     with failing_together(world):
         opened, _ = check_run(config, chosen, world.size)
         check_attention(config.headrace.model, world.device)
+        check_offload(config.deepspeed)
         if config.headrace.batching.type == "packed" and world.is_main:
             check_packing(config.headrace, opened.task, opened.tokenizer)
     lowest = least_capability(world)
