@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import random
 import unicodedata
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import regex
@@ -146,3 +148,19 @@ def test_what_is_wrong_with_rates_is_said_all_at_once() -> None:
 def test_units_are_whole_conjuncts() -> None:
     assert units_of("क्षेत्र") == ["क्षे", "त्र"]
     assert units_of("မြန်မာ") == ["မြ", "န်", "မာ"]
+
+
+@pytest.mark.skipif("HEADRACE_DATA" not in os.environ, reason="HEADRACE_DATA is not set")
+@pytest.mark.parametrize("language", ["bn", "de", "fr", "hi", "sv", "zh"])
+def test_real_sentences_keep_their_words_and_clusters(language: str) -> None:
+    path = Path(os.environ["HEADRACE_DATA"]) / "multiconer_v2" / f"{language}_dev.conll"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    words = [line.split(" ")[0] for line in lines if line and not line.startswith("# id")]
+    noise = Noise(typing=0.05, ocr=0.02)
+    noisy = noise.of_sample(random.Random(1), language).words(words)
+    assert len(noisy) == len(words) > 5_000
+    changed = [(a, b) for a, b in zip(words, noisy, strict=True) if a != b]
+    assert 0.02 < len(changed) / len(words) < 0.4
+    for before, after in changed:
+        assert len(after.split()) == 1
+        assert set(marks(after)) <= set(marks(before))

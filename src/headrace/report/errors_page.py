@@ -46,7 +46,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What gold entities of each type were taken for."""
+    """What gold entities of each type were taken for; the first cell of a row is of missed ones."""
 
     title: str
     columns: tuple[str, ...]
@@ -177,7 +177,7 @@ def matrix(title: str, part: Mapping[str, Any], families: Mapping[str, str]) -> 
             for given in types
         ]
         missed = f"{gold}: {numbers.count(row['missed'])} of {numbers.count(row['gold'])} missed"
-        cells.append(_coloured(row["missed"], row["gold"], missed))
+        cells.insert(0, _coloured(row["missed"], row["gold"], missed))
         grouped.setdefault(families[gold], []).append(Row(readable_type(gold), tuple(cells)))
     spurious = []
     for given in types:
@@ -194,7 +194,7 @@ def matrix(title: str, part: Mapping[str, Any], families: Mapping[str, str]) -> 
             Family(FAMILY_TITLES.get(family, family), tuple(rows))
             for family, rows in grouped.items()
         ),
-        Row("Spurious", tuple(spurious)),
+        Row("Spurious", (Cell("", None, ""), *spurious)),
     )
 
 
