@@ -75,9 +75,15 @@ def records_of(output):
     return [json.loads(line) for line in path.open()] if path.exists() else []
 
 
-@pytest.mark.parametrize(("zero", "precision"), PRECISIONS)
-@pytest.mark.parametrize("kind", ["loss", "gradient"])
-def test_a_step_that_is_skipped_changes_nothing(runs, zero, precision, kind):
+@pytest.mark.parametrize(
+    ("kind", "zero", "precision"),
+    [
+        *(("gradient", *each) for each in PRECISIONS),
+        ("loss", 0, "fp32"),
+        *(pytest.param("loss", *each, marks=pytest.mark.extended) for each in PRECISIONS[1:]),
+    ],
+)
+def test_a_step_that_is_skipped_changes_nothing(runs, kind, zero, precision):
     """As one without samples does; the step after sees it, and all that come."""
     skipped = runs(zero, precision, kind, not_finite="skip")
     expected = losses_of(runs(zero, precision, "nothing there"))
@@ -129,8 +135,15 @@ def test_without_a_checkpoint_to_go_back_to_the_step_is_skipped(runs):
     assert [record["kind"] for record in records_of(back)] == ["skip"]
 
 
-@pytest.mark.parametrize("action", ["skip", "rollback"])
-@pytest.mark.parametrize("stop", [6, 9])
+@pytest.mark.parametrize(
+    ("action", "stop"),
+    [
+        ("skip", 9),
+        ("rollback", 9),
+        pytest.param("skip", 6, marks=pytest.mark.extended),
+        pytest.param("rollback", 6, marks=pytest.mark.extended),
+    ],
+)
 def test_a_run_that_is_stopped_on_the_way_has_the_same_losses(runs, action, stop):
     """Before the bad step, and after it."""
     whole = runs(2, "fp32", "gradient", not_finite=action)
@@ -158,3 +171,45 @@ def test_by_default_such_a_step_ends_the_run(runs, zero, kind):
 def test_a_run_whose_steps_are_all_bad_ends(runs):
     with pytest.raises(DivergedError, match="after 3 steps that were skipped in a row"):
         runs(0, "fp32", "loss", range(2, 13), not_finite="skip", skips_in_a_row=3)
+
+
+@pytest.fixture(scope="module")
+def shared(small_corpus, launcher, tmp_path_factory):
+    """On two ranks, with accumulation: something planted in the last part of the second rank."""
+    folder = tmp_path_factory.mktemp("shared")
+
+    def train(zero):
+        jobs = []
+        for kind in ("gradient", "nothing there"):
+            output = folder / f"{zero}-{kind.split()[0]}"
+            path = small_corpus.write_config(
+                output.with_suffix(".json"),
+                output,
+                **{
+                    "zero_optimization.stage": zero,
+                    "train_micro_batch_size_per_gpu": 4,
+                    "headrace.stages": [{"name": "one", "max_steps": STEPS}],
+                    "headrace.checkpoint.every_steps": 3,
+                    "headrace.anomalies": {"not_finite": "rollback"},
+                },
+            )
+            plant = {"kind": kind, "steps": [BAD], "rank": 1}
+            jobs.append({"config": str(path), "stop_after": None, "plant": plant})
+        (folder / f"{zero}.json").write_text(json.dumps(jobs))
+        finished = launcher.run(WORKERS / "planted_steps.py", str(folder / f"{zero}.json"))
+        assert finished.returncode == 0, finished.stdout[-3000:]
+        return folder / f"{zero}-gradient", folder / f"{zero}-nothing"
+
+    return train
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "zero", [2, *(pytest.param(zero, marks=pytest.mark.extended) for zero in (0, 1, 3))]
+)
+def test_all_ranks_leave_out_what_one_of_them_finds(shared, zero):
+    planted, expected = shared(zero)
+    assert losses_of(planted, {BAD}) == losses_of(expected)
+    (record,) = records_of(planted)
+    assert (record["kind"], record["step"], record["back_to"]) == ("rollback", BAD, 6)
+    assert len(set(record["left_out"][0]["samples"])) == 16

@@ -197,19 +197,21 @@ class Checkpoints:
         """Write the marker and rename the folder."""
         partial = self._partial(writing.step)
         final = self.folder / partial.name.removeprefix(_PARTIAL)
-        try:
-            files |= self._others(partial, files)
-            failure = None
-            if self.world.is_main:
-                Marker(writing.step, writing.layout, writing.validation_loss, files).write(partial)
+        others, failure = self._others(partial, files)
+        if self.world.is_main and failure is None:
+            marker = Marker(
+                writing.step, writing.layout, writing.validation_loss, {**files, **others}
+            )
+            try:
+                marker.write(partial)
                 for path in (*(path for path in partial.rglob("*") if path.is_dir()), partial):
                     storage.sync(path)
                 if final.exists():  # a damaged one of this step, which the start left out
                     self._remove(final)
                 partial.rename(final)
                 storage.sync(self.folder)
-        except OSError as error:
-            failure = error.strerror or str(error)
+            except OSError as error:
+                failure = error.strerror or str(error)
         for rank, problem in enumerate(gather_json(failure, self.world)):
             if problem is not None:
                 self._give_up(writing.step, f"{problem} on rank {rank}", writing.needed)
@@ -220,26 +222,36 @@ class Checkpoints:
         barrier(self.world)
         return True
 
-    def _others(self, partial: Path, known: Mapping[str, FileFacts]) -> dict[str, FileFacts]:
-        """Hash files that DeepSpeed wrote itself: the states that it keeps on NVMe."""
-        names = None
-        if self.world.is_main:
-            inside = {
-                str(path.relative_to(partial)) for path in partial.rglob("*") if path.is_file()
-            }
-            names = sorted(inside - known.keys())
-        names = gather_json(names, self.world)[0]
+    def _others(
+        self, partial: Path, known: Mapping[str, FileFacts]
+    ) -> tuple[dict[str, FileFacts], str | None]:
+        """Hash files that DeepSpeed wrote itself: the states that it keeps on NVMe.
+
+        Returns:
+            Their facts, and what failed on any rank.
+        """
+        names, failure = [], None
+        try:
+            if self.world.is_main:
+                inside = (path for path in partial.rglob("*") if path.is_file())
+                names = sorted({str(path.relative_to(partial)) for path in inside} - known.keys())
+        except OSError as error:
+            failure = error.strerror or str(error)
+        names, failure = gather_json([names, failure], self.world)[0]
+        mine: dict[str, tuple[int, str]] = {}
+        try:
+            for name in names[self.world.rank :: self.world.size]:
+                storage.sync(partial / name)
+                mine[name] = ((partial / name).stat().st_size, hash_of(partial / name))
+        except OSError as error:
+            failure = error.strerror or str(error)
         if not names:
-            return {}
-        mine = {}
-        for name in names[self.world.rank :: self.world.size]:
-            storage.sync(partial / name)
-            mine[name] = ((partial / name).stat().st_size, hash_of(partial / name))
+            return {}, failure
+        outcomes = gather_json([mine, failure], self.world)
+        failure = next((failure for _, failure in outcomes if failure is not None), None)
         return {
-            name: FileFacts(*facts)
-            for files in gather_json(mine, self.world)
-            for name, facts in files.items()
-        }
+            name: FileFacts(*facts) for found, _ in outcomes for name, facts in found.items()
+        }, failure
 
     def _make(self, partial: Path, step: int) -> bool:
         """Make the folder of a new checkpoint, empty."""
