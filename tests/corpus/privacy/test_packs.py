@@ -1,6 +1,8 @@
 """The packs: every example of every one, and what is said about packs that are wrong."""
 
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -41,9 +43,14 @@ def test_there_are_packs_of_the_languages_that_are_promised():
 
 
 def test_identifiers_of_countries_are_validated():
-    for pack in all_packs():
-        if pack.kind == "country":
-            assert all(detector.validator for detector in pack.detectors), pack.code
+    """All but those that have no checksum: their form and their context must do."""
+    without = {
+        f"{pack.code}.{detector.name}"
+        for pack in all_packs()
+        for detector in pack.detectors
+        if pack.kind == "country" and not detector.validator
+    }
+    assert without == {"GB.nino", "KR.rrn_new", "RU.passport"}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +116,16 @@ def test_a_speaker_adds_a_language_without_code(folder):
         ("WARRIOR_ID", 0, 7)
     ]
     assert not scan.warnings
+
+
+def test_the_pack_that_the_documentation_shows_is_one(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```hjson\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "languages").mkdir()
+    (tmp_path / "languages" / "oc.hjson").write_text(block, encoding="utf-8")
+    (one,) = [one for one in check_packs(tmp_path) if one.pack.code == "oc"]
+    assert one.examples == 4
+    assert not one.failures, "\n".join(map(str, one.failures))
 
 
 def test_a_wrong_example_is_a_failure(folder):

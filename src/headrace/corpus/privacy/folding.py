@@ -44,6 +44,9 @@ def _table() -> dict[str, str]:
 
 
 _FOLDED = _table()
+_WORD = regex.compile(r"\S+")
+_SEQUENCE = regex.compile(r"[\u1100-\u11ff]+|\P{M}\p{M}*|\p{M}+")
+"""Characters that become one, or others, in NFC: jamo, and a letter with its marks."""
 _MARK = re.compile(f"[{_REMOVED}]")
 
 
@@ -94,21 +97,22 @@ def fold(text: str) -> Folded:
 
 def _composed(text: str) -> tuple[str, list[int], list[int]]:
     """The text in NFC, and where each of its characters begins and ends in the given one."""
-    alone = "".join(
-        letter for letter in set(text) if unicodedata.normalize("NFC", letter) != letter
-    )
-    parts = rf"\P{{M}}\p{{M}}+|\p{{M}}+|[\u1100-\u11ff]+{f'|[{alone}]' if alone else ''}"
     pieces: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
     end = 0
-    for match in regex.finditer(parts, text):
-        start = match.start()
-        composed = unicodedata.normalize("NFC", match[0])
-        pieces += [text[end:start], composed]
-        starts += [*range(end, start), *[start] * len(composed)]
-        ends += [*range(end + 1, start + 1), *[match.end()] * len(composed)]
-        end = match.end()
+    for word in _WORD.finditer(text):
+        if unicodedata.is_normalized("NFC", word[0]):
+            continue  # most are, and the look is quick
+        for match in _SEQUENCE.finditer(text, *word.span()):
+            composed = unicodedata.normalize("NFC", match[0])
+            if composed == match[0]:
+                continue
+            start = match.start()
+            pieces += [text[end:start], composed]
+            starts += [*range(end, start), *[start] * len(composed)]
+            ends += [*range(end + 1, start + 1), *[match.end()] * len(composed)]
+            end = match.end()
     starts += range(end, len(text))
     ends += range(end + 1, len(text) + 1)
     return "".join([*pieces, text[end:]]), starts, ends

@@ -17,15 +17,16 @@ except ImportError as error:
     purpose = "finding telephone numbers"
     raise MissingExtraError("phonenumbers", "corpus", purpose) from error
 
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _NO_PHONE = re.compile(
-    r"""
-    \d{4}[-./\ ]\d{1,2}[-./\ ]\d{1,2}(?:\ .*)?     # 2019-03-12, and a time behind it
-  | \d{1,2}[-./\ ]\d{1,2}[-./\ ](?:19|20)\d{2}(?:\ .*)?  # 12.03.2019
-  | (?:1[5-9]|20)\d{2}\ ?[-/ ]\ ?(?:1[5-9]|20)\d{2}       # 1994-1998
-  | \d{1,3}(?:[. ]000)+                                   # 1.000.000
-  | \d+\.\d+                                              # 3.14159265
-  | (?:\d{1,3}\.){3}\d{1,3}                               # an address of IPv4
-  | 97[89][-\ ]?\d(?:[-\ ]?\d){9}                         # an ISBN
+    rf"""
+    (?:1[5-9]|20)\d{{2}}([-./\ ])\d{{1,2}}\1\d{{1,2}}(?:\ .*)?  # 2019-03-12, a time behind it
+  | \d{{1,2}}([-./\ ])\d{{1,2}}\2(?:1[5-9]|20)\d{{2}}(?:\ .*)?  # 12.03.2019
+  | (?:1[5-9]|20)\d{{2}}\ ?[-/ ]\ ?(?:1[5-9]|20)\d{{2}}         # 1994-1998
+  | \d{{1,3}}(?:[. ]000)+                                     # 1.000.000
+  | \d+\.\d+                                                  # 3.14159265
+  | (?:{_OCTET}\.){{3}}{_OCTET}                                 # an address of IPv4
+  | 97[89][-\ ]?\d(?:[-\ ]?\d){{9}}                             # an ISBN
     """,
     re.VERBOSE,
 )
@@ -54,7 +55,8 @@ def phone(value: str, regions: Sequence[str]) -> Verdict | None:
     """A valid number of a country, with the calling code or of one of ``regions``.
 
     With a calling code a number is sure; without one it is fairly sure in the groups in which its
-    country writes it, else it needs context.  Groups behind a number are left out.
+    country writes it, likely in other groups behind a zero, else it needs context.  Groups behind
+    a number are left out.
     """
     if is_reserved(value):
         return NOBODYS
@@ -67,9 +69,11 @@ def phone(value: str, regions: Sequence[str]) -> Verdict | None:
         number, grouped = found
         if is_fictional_phone(number.country, number.national):
             return Verdict(0.0, len(part))
-        international = part.startswith(("+", "00"))
-        score = 0.95 if international else 0.7 if grouped else 0.3
-        return Verdict(score, len(part))
+        if part.startswith(("+", "00")):
+            return Verdict(0.95, len(part))
+        in_groups = len(_GROUPS.findall(part)) > 1
+        behind_zero = part.lstrip("(").startswith("0") and in_groups
+        return Verdict(0.7 if grouped else 0.55 if behind_zero else 0.3, len(part))
     return None
 
 
@@ -105,6 +109,8 @@ def _beginnings(value: str) -> Iterator[str]:
 def parse(value: str, regions: Sequence[str]) -> tuple[Number, bool] | None:
     """The number that a text is, and whether it is written in its country's groups.
 
+    Of several countries that have such a number it is the first that writes it so, else the first.
+
     Args:
         value: folded text.
         regions: countries (ISO 3166) whose numbers need no calling code, the likeliest first.
@@ -114,12 +120,13 @@ def parse(value: str, regions: Sequence[str]) -> tuple[Number, bool] | None:
         return None
     if value.startswith(("+", "00")):
         return _parsed("+" + value.lstrip("+0"), None)
+    valid = None
     for region in regions:
-        if _may_be(digits, region):
-            found = _parsed(value, region)
-            if found is not None:
-                return found
-    return None
+        found = _parsed(value, region) if _may_be(digits, region) else None
+        if found is not None and found[1]:
+            return found
+        valid = valid or found
+    return valid
 
 
 def _may_be(digits: str, region: str) -> bool:

@@ -76,7 +76,7 @@ FICTIONAL_PHONES: dict[str, tuple[FictionalPhones, ...]] = {
 def is_fictional_phone(country: int, national: str) -> bool:
     """Whether a number, of calling code and national digits, is kept for fiction."""
     if country == 1:
-        return len(national) == 10 and national[3:8] == "55501"
+        return len(national) in (7, 10) and national[-7:-2] == "55501"
     return any(
         country == kept.country
         and national.startswith(kept.prefix)

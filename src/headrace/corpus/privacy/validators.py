@@ -15,7 +15,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 from headrace.corpus.privacy.phones import phone, phone_shape
@@ -85,7 +85,7 @@ def iban(value: str, regions: Sequence[str]) -> Verdict | None:
     return Verdict(None, end) if _stdnum("iban").is_valid(value[:end]) else None
 
 
-@lru_cache(maxsize=1)
+@cache
 def _iban_lengths() -> dict[str, int]:
     """Country -> characters of an IBAN."""
     registry = _stdnum("numdb").get("iban")
@@ -141,11 +141,10 @@ def secret(value: str, regions: Sequence[str]) -> Verdict | None:
 
 
 def password(value: str, regions: Sequence[str]) -> Verdict | None:
-    """What stands behind "password": of two kinds of characters, and no example of one."""
-    kinds = sum(
-        bool(re.search(kind, value)) for kind in (r"[^\W\d_]", "[0-9]", r"[^\w\s.,;:]|_(?=.)")
-    )
-    return SURE if kinds >= 2 and not _is_placeholder(value) else None
+    """What stands behind "password": letters with digits or signs, and no example of one."""
+    kinds = sum(bool(re.search(kind, value)) for kind in (r"[^\W\d_]", "[0-9]", r"[!@#$%^&*?~+=_]"))
+    wrong = value.startswith(("-", "(", "[", "/")) or _is_placeholder(value)
+    return SURE if kinds >= 2 and not wrong else None
 
 
 def _is_placeholder(value: str) -> bool:
@@ -153,7 +152,7 @@ def _is_placeholder(value: str) -> bool:
 
 
 _PLACEHOLDER = re.compile(
-    r"(?i)example|x{4}|\*{3}|\.\.\.|placeholder|change_?me|your[_-]|<|\$\{|%\w"
+    r"(?i)example|\{\{|\}\}|x{4}|\*{3}|\.\.\.|placeholder|change_?me|your[_-]|<|\$\{|%\w"
 )
 
 
@@ -236,6 +235,7 @@ def validator_of(name: str) -> Validator:
     return validate
 
 
+@cache
 def _stdnum(module: str) -> Any:
     if importlib.util.find_spec("stdnum") is None:
         raise MissingExtraError("python-stdnum", "corpus", "finding private information")
