@@ -18,13 +18,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from headrace.errors import EXIT_DONE, EXIT_FAULT, EXIT_USER_ERROR, UserError
 from headrace.slurm.controller import Controller, SlurmError
 from headrace.slurm.decision import (
     Decision,
+    End,
+    Start,
     decide,
     exit_code_of_ranks,
     has_own_fault,
@@ -79,29 +83,24 @@ class Job:
             return self._stop(Decision(False, reason, EXIT_FAULT))
         progress = self.work.progress()
         self._say(f"start {len(before) + 1}: {described(progress)}")
-        write_event(
-            self.work.folder, self.name, "start",
-            job=self.number, nodes=os.environ["SLURM_JOB_NODELIST"], progress=progress,
-        )  # fmt: skip
+        self._note("start", nodes=os.environ["SLURM_JOB_NODELIST"], progress=progress)
         code, asked = self._run(launch_command(words, os.environ, self.site, ranks=ranks))
         if self.ended:
             self._say("SLURM ends this job: cancelled, pre-empted, requeued or out of time")
-            write_event(self.work.folder, self.name, "ended", job=self.number)
+            self._note("ended")
             return EXIT_FAULT
-        progress = self.work.progress()
-        write_event(
-            self.work.folder, self.name, "end",
-            job=self.number, exit_code=code, asked=asked, progress=progress,
-        )  # fmt: skip
-        self._say(f"exit code {code}: {described(progress)}")
-        decision = decide(read_record(self.work.folder, self.name).starts, self.site.limits)
+        end = End(code, asked, self.work.progress())
+        self._note("end", exit_code=code, asked=asked, progress=end.progress)
+        self._say(f"exit code {code}: {described(end.progress)}")
+        decision = decide([*before, Start(progress, end)], self.site.limits)
         return self._again(decision) if decision.again else self._stop(decision)
 
     def _run(self, command: Sequence[str]) -> tuple[int, bool]:
         """Run a command; its exit code, and whether it was asked to stop and has no other fault."""
         exits = self.work.folder / FOLDER / f"exits-{self.name}"
         shutil.rmtree(exits, ignore_errors=True)
-        exits.mkdir(parents=True)
+        with suppress(OSError):  # a full disk: the launcher's exit code has to do
+            exits.mkdir(parents=True)
         process = subprocess.Popen(command, env={**os.environ, EXITS_VARIABLE: str(exits)})
         sent: float | None = None
         while True:
@@ -121,19 +120,13 @@ class Job:
 
     def _stop(self, decision: Decision) -> int:
         self._say(f"not started again: {decision.reason}")
-        write_event(
-            self.work.folder, self.name, "stop",
-            job=self.number, reason=decision.reason, exit_code=decision.exit_code,
-        )  # fmt: skip
+        self._note("stop", reason=decision.reason, exit_code=decision.exit_code)
         return decision.exit_code
 
     def _again(self, decision: Decision) -> int:
         """Requeue this job, or submit its successor."""
         self._say(f"to be started again in {decision.wait_seconds} s: {decision.reason}")
-        write_event(
-            self.work.folder, self.name, "again",
-            job=self.number, reason=decision.reason, wait_seconds=decision.wait_seconds,
-        )  # fmt: skip
+        self._note("again", reason=decision.reason, wait_seconds=decision.wait_seconds)
         if self.site.requeue:
             try:
                 self.controller.requeue(self.number, decision.wait_seconds)
@@ -149,6 +142,13 @@ class Job:
             return self._stop(Decision(False, f"it cannot be started again: {error}", EXIT_FAULT))
         self._say(f"job {successor} goes on")
         return EXIT_DONE  # jobs that wait for this one wait for the successor too
+
+    def _note(self, kind: str, **facts: Any) -> None:
+        """Write an event down; a job does not end because that is not possible."""
+        try:
+            write_event(self.work.folder, self.name, kind, job=self.number, **facts)
+        except OSError as error:
+            self._say(f"not written down ({error}): {kind}")
 
     def _say(self, text: str) -> None:
         print(f"[job {self.number}, {time.strftime('%F %T')}] {text}", flush=True)

@@ -44,7 +44,7 @@ def launch_command(
 def exit_codes(folder: Path) -> dict[int, int]:
     """Return what the ranks have left in a folder: rank -> exit code."""
     codes = {}
-    for path in folder.iterdir():
+    for path in folder.glob("*"):
         text = path.read_text(encoding="utf-8").strip()
         if path.name.isdecimal() and text.isdecimal():
             codes[int(path.name)] = int(text)
