@@ -446,6 +446,19 @@ def test_a_run_that_crashes_goes_on_in_its_runs_of_wandb_and_mlflow(
     assert run.data.params["branch.config_fingerprint"] == start["config_fingerprint"]
 
 
+def test_a_run_without_the_package_of_a_logger_leaves_no_trace(
+    small_corpus, world, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    path = small_corpus.write_config(
+        tmp_path / "run.json", tmp_path / "out", **{"headrace.logging.wandb": {}}
+    )
+    config = load_run_config(path)
+    with pytest.raises(UserError, match=r"headrace\[wandb\]"):
+        train_in_group(config, expand_stages(config), world, StopFlag())
+    assert not config.output.exists()
+
+
 # What fails
 
 

@@ -26,7 +26,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from headrace.training.layers import discover_layers
+from headrace.training.layers import UnknownLayersError, discover_layers
 
 _ENCODERS = frozenset(
     [
@@ -89,9 +89,9 @@ def network_flops(network: PreTrainedModel, longest: int) -> NetworkFlops | None
         longest: tokens of the longest sample.
 
     Returns:
-        None where the formula is not known to hold: layers that share weights, attention of
-        another kind (disentangled as in DeBERTa), or limited to a window that is shorter than the
-        longest sample.
+        None where the formula is not known to hold: layers that share weights or cannot be told
+        apart, attention of another kind (disentangled as in DeBERTa), or limited to a window that
+        is shorter than the longest sample.
     """
     settings = network.config
     if settings.model_type not in _ENCODERS | _DECODERS:
@@ -115,7 +115,10 @@ def network_flops(network: PreTrainedModel, longest: int) -> NetworkFlops | None
     width = heads * (getattr(settings, "head_dim", None) or settings.hidden_size // heads)
     causal = settings.model_type in _DECODERS or getattr(settings, "is_decoder", False)
     layers: int = settings.num_hidden_layers
-    trained = layers - _first_trained_layer(network)
+    try:
+        trained = layers - _first_trained_layer(network)
+    except UnknownLayersError:
+        return None
     per_pair = width * (4.0 * layers + 8.0 * trained) * (0.5 if causal else 1.0)
     return NetworkFlops(per_token, per_label, per_pair)
 
