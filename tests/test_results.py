@@ -139,3 +139,23 @@ def test_the_verdict_names_rates_by_layer_that_beat_one_tuned_rate(forgetting_ta
     said = forgetting_table.verdict(compared({**differences, "ours": (0.02, 0.01, 0.03)}))
     assert said.startswith("**Learning rates by layer beat one tuned rate")
     assert "Better than it: ours +2.00 [+1.00, +3.00]; not to be told from it: decay" in said
+
+
+@pytest.fixture(scope="module")
+def privacy():
+    path = ROOT / "docs" / "results" / "privacy.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_tables_of_private_information_are_rendered_from_the_result(privacy):
+    page = (ROOT / "docs" / "privacy.md").read_text(encoding="utf-8")
+    assert page == script("privacy_table").put_into(page, privacy)
+
+
+def test_every_tool_is_measured_on_the_same_gold_spans(privacy):
+    for gold_set in privacy["sets"]:
+        for scores in gold_set["types"].values():
+            assert len({counts["gold"] for counts in scores.values()}) == 1
+            for counts in scores.values():
+                assert counts["hit"] <= counts["gold"]
+                assert counts["right"] <= counts["found"]
