@@ -51,7 +51,7 @@ def test_formulas_give_the_bytes(setup):
     }  # fmt: skip
     if setup.kind == "cpu":  # memory that is not written to is not taken
         names["reduce_bucket_size"] = min(setup.reduce_bucket_size, SIZES.trained)
-    said = {"finished gradients", "...", "weights of fewer", "gathered"}
+    said = {"finished gradients", "...", "weights of fewer", "gathered", "numbers"}
     checked = 0
     for moment in memory_of_rank(SIZES, setup, BATCH).moments:
         for part in moment.parts:

@@ -9,10 +9,11 @@ number of ranks, L the largest trained parameter, T1 the largest group of the op
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from headrace.planning.activations import MicroBatch
+from headrace.planning.activations import MicroBatch, Stretch
 from headrace.planning.setup import Setup, Sizes
 
 ACTIVATIONS = "activations"
@@ -184,22 +185,25 @@ def _divided_states(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
     own_numbers = 0.0 if offloads else trained / ranks
     kept = 2 if setup.stage == 2 and setup.accumulation > 1 else 1
     own = _part("own gradients", kept * own_numbers, width, f"{kept} x T/R")
-    buckets, sent = _buckets(sizes, setup), _sent(sizes, setup)
-    alone = _alone(sizes, setup)
+    buckets = _buckets(sizes, setup)
     backward = [[*states, _activations(batch.stretches[0].activations, batch)]]
     if setup.accumulation > 1 and not offloads:
         earlier = (
             gradients if setup.stage == 1 else _part("own gradients", own_numbers, width, "T/R")
         )
         backward[0].append(earlier)
-    for stretch in batch.stretches[1:]:
+    for stretch, size in _after_gradients(batch):
         finished = _part("gradients", stretch.gradients, width, "finished gradients")
         if setup.stage == 1 and setup.accumulation > 1:
             finished = gradients
-        held = [finished] if setup.stage == 1 else [own, alone, sent]
+        held = [finished] if setup.stage == 1 else [own, *_waiting(size, sizes, setup)]
         backward.append([*states, *held, *buckets, _activations(stretch.activations, batch)])
-    reduction = [*states, left, *buckets, sent, own]
-    reduction.append(gradients if setup.stage == 1 else alone)
+    reduction = [*states, left, *buckets, own]
+    if setup.stage == 1:
+        # the largest gradient is sent alone if the bucket has no room for it; it is one of them
+        most = max(min(setup.reduce_bucket_size, trained), sizes.largest) if ranks > 1 else 0
+        formula = "max(min(reduce_bucket_size, T), L)"
+        reduction += [gradients, _part("copy that is sent", most, width, formula)]
     largest = sizes.largest_group / ranks
     flat = _part("flat gradients", largest, width, "T1/R")
     steps = [[*states, left, own]]
@@ -265,10 +269,10 @@ def _divided_weights(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
     backward = [[*states, gathered, again, _activations(first.activations, batch)]]
     backward += [
         [
-            *(*states, gathered, again, _sent(sizes, setup), _alone(sizes, setup)),
+            *(*states, gathered, again, *_waiting(size, sizes, setup)),
             _activations(stretch.activations, batch),
         ]
-        for stretch in batch.stretches[1:]
+        for stretch, size in _after_gradients(batch)
     ]
     group = min(sizes.largest_group, setup.sub_group_size * ranks) / ranks
     wide = _part("flat fp32 gradients", group, 4, "T1/R")
@@ -306,18 +310,29 @@ def _buckets(sizes: Sizes, setup: Setup) -> list[Part]:
     return [_part("buckets", count * size, setup.weight_bytes, f"{count} x reduce_bucket_size")]
 
 
-def _sent(sizes: Sizes, setup: Setup) -> Part:
-    """The copy of a bucket, or of a gradient larger than that, that is sent to the other ranks."""
+def _waiting(finished: int, sizes: Sizes, setup: Setup) -> list[Part]:
+    """A gradient that has just been finished, until it is sent, and the copy that is sent.
+
+    A gradient that the bucket has no room for stays as it is, and is sent alone.
+    """
+    width, ranks = setup.weight_bytes, setup.ranks
     filled = min(setup.reduce_bucket_size, sizes.trained)
-    size = max(filled, sizes.largest) if setup.ranks > 1 else 0
-    formula = "max(min(reduce_bucket_size, T), L)"
-    return _part("copy that is sent", size, setup.weight_bytes, formula)
+    if finished <= setup.reduce_bucket_size:
+        copied = filled if ranks > 1 else 0
+        return [_part("copy that is sent", copied, width, "min(reduce_bucket_size, T)")]
+    # ZeRO 3 sends a gradient alone as it is if it can be divided; gloo copies it all the same
+    as_it_is = setup.stage == 3 and finished % ranks == 0 and setup.kind == "cuda"
+    copied = 0 if ranks == 1 or as_it_is else finished
+    return [
+        _part("gradient larger than a bucket", finished, width, f"{finished:,} numbers"),
+        _part("copy that is sent", copied, width, f"{finished:,} numbers"),
+    ]
 
 
-def _alone(sizes: Sizes, setup: Setup) -> Part:
-    """A gradient that is too large for the bucket, until it has been sent."""
-    size = sizes.largest if sizes.largest > setup.reduce_bucket_size else 0
-    return _part("gradient larger than a bucket", size, setup.weight_bytes, "L")
+def _after_gradients(batch: MicroBatch) -> Iterator[tuple[Stretch, int]]:
+    """Each stretch but the first, with the numbers in the gradient that was finished before it."""
+    for before, stretch in pairwise(batch.stretches):
+        yield stretch, stretch.gradients - before.gradients
 
 
 def _gloo(setup: Setup, sizes: Sizes, numbers: float) -> list[Part]:
