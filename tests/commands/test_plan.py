@@ -188,3 +188,14 @@ def test_mistakes_are_told_together_and_before_any_work(run_config, tmp_path, ca
     assert "none" in capsys.readouterr().err
     assert main(["plan", str(run_config), *impossible]) == 2
     assert "the largest shares add up to less than 1" in capsys.readouterr().err
+
+
+def test_the_plan_of_a_language_model_is_one_of_texts(small_corpus, tmp_path, capsys):
+    """How many batches there are is known after encoding."""
+    path = small_corpus.write_config(
+        tmp_path / "run.json", tmp_path / "run", **{"headrace.task": {"type": "masked_lm"}}
+    )
+    assert main(["plan", str(path), "--stage", "multilingual"]) == 0
+    printed = capsys.readouterr().out
+    assert "samples: texts" in printed
+    assert "batches of" not in printed

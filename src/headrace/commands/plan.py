@@ -68,6 +68,8 @@ class PlannedBranch:
     """Why training would refuse the branch."""
     awaits_selection: bool = False
     """Whether the run is going to choose some of these samples when it starts."""
+    cuts_texts: bool = False
+    """Whether these samples are texts, and those of the run the sequences they are cut into."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -170,7 +172,7 @@ def _planned(config: RunConfig, branches: Sequence[Branch]) -> list[PlannedBranc
             if config.headrace.selection is not None and branch.stage.samples != "all":
                 # whether the chosen ones are enough is not known yet
                 plan = plan if chosen else replace(plan, awaits_selection=True, problems=())
-            planned.append(plan)
+            planned.append(replace(plan, cuts_texts=config.headrace.task.cuts_texts))
         except UserError as error:
             problems += error.problems
     if problems:
@@ -281,6 +283,7 @@ def _document(planned: PlannedBranch) -> dict[str, Any]:
         "open_shards": sum(source.open_shards for source in facts.sources),
         "cache_bytes": {"windows": sum(planned.window_bytes), "all": sum(planned.bytes)},
         "awaits_selection": planned.awaits_selection,
+        "cuts_texts": planned.cuts_texts,
         "refused": [str(problem) for problem in planned.problems],
     }
 
@@ -292,12 +295,15 @@ def _text(planned: PlannedBranch) -> str:
     facts = planned.overview
     length = f"{facts.positions / facts.samples_per_epoch:.4g} epochs of"
     head = f"{facts.stage}: {length} {counted(facts.samples_per_epoch, 'sample')}"
-    if planned.batch_size is not None:
+    if planned.batch_size is not None and not planned.cuts_texts:
         steps = steps_until(facts.positions, facts.samples_per_epoch, planned.batch_size)
         head += f", {steps:,} {'batch' if steps == 1 else 'batches'} of {planned.batch_size}"
     lines = [head, "", *_source_table(planned)]
     if planned.awaits_selection:
         lines.insert(1, "  the selection is not made yet: these are the numbers of all samples")
+    if planned.cuts_texts:
+        note = "samples: texts; how many sequences they are cut into is known after encoding"
+        lines.insert(1, f"  {note}")
     if len(facts.sources) > 1:
         lines += ["", *_mix(facts), ""]
         lines += [f"  {line}" for edge in facts.edges for line in _edge_lines(edge, facts)]
