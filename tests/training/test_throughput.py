@@ -15,7 +15,7 @@ from transformers import AutoModelForTokenClassification as Tagger
 from headrace.config.lora import LoraConfig
 from headrace.training.flops import attention_pairs, network_flops, peak_of
 from headrace.training.lora import add_adapters
-from headrace.training.throughput import Meter, peak_resident
+from headrace.training.throughput import Meter
 
 WORKERS = Path(__file__).parent / "workers"
 SIZES = {
@@ -225,14 +225,6 @@ def test_a_summary_goes_on_behind_a_checkpoint(clock):
     assert one["step_seconds_p95"] == pytest.approx(p95, rel=0.006)
 
 
-def test_the_peak_of_memory_sees_what_is_given_back():
-    before = peak_resident()
-    block = np.ones(60_000_000 + before, dtype=np.uint8)
-    del block
-    assert peak_resident() > before + 50_000_000
-    assert Meter().take_window()["memory_resident"] >= before + 50_000_000
-
-
 def test_ranks_report_the_longest_wait_and_the_most_memory(launcher, tmp_path):
     done = launcher.run_ranks(WORKERS / "metered_ranks.py", str(tmp_path))
     assert done.returncode == 0, done.stdout[-3000:]
@@ -243,7 +235,7 @@ def test_ranks_report_the_longest_wait_and_the_most_memory(launcher, tmp_path):
     assert first["summary"]["data_wait"] == second["waited"]
     assert first["window"]["memory_resident"] == second["window"]["memory_resident"]
     assert first["window"]["memory_resident"] >= second["resident"]
-    assert second["resident"] > first["resident"] + 100_000_000
+    assert second["resident"] > first["resident"] + 100_000_000  # although it gave that back
 
 
 def test_waiting_is_measured_on_a_real_clock():
