@@ -8,12 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from headrace.training.watch.files import FOLDER, heartbeats_of, jobs_of
 
 WORKER = Path(__file__).parent / "workers" / "watched_ranks.py"
-FAULTS = ["sleeps", "is stopped", "is killed", "leaves", "fails", "is fine"]
+FAULTS = [
+    "sleeps", "is stopped", "is suspended", "is killed", "leaves", "leaves as the main rank",
+    "fails", "has a jumping clock", "is fine",
+]  # fmt: skip
 PATIENCE = 150
 
 
@@ -39,17 +43,17 @@ class Pairs:
             assert time.monotonic() < end, "the ranks have not come so far"
             time.sleep(0.02)
 
-    def pid_at_step(self, name, step):
-        """That of rank 1, once it has begun a step."""
+    def pids_at_step(self, name, step):
+        """Those of both ranks, once they have begun a step."""
         found = []
 
         def there():
             beats = [beat for job in jobs_of(self.folder / name) for beat in heartbeats_of(job)]
-            found[:] = [beat.pid for beat in beats if beat.rank == 1 and (beat.step or 0) >= step]
-            return bool(found)
+            found[:] = [beat.pid for beat in beats if (beat.step or 0) >= step]
+            return len(found) == 2
 
         self.wait(there)
-        return found[0]
+        return found
 
     def has_ended(self, name, rank):
         try:
@@ -64,18 +68,22 @@ def pairs(tmp_path_factory):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     parent = subprocess.Popen([sys.executable, str(WORKER), str(folder), *FAULTS], env=environment)
     pairs = Pairs(folder)
-    stopped = None
     try:
-        stopped = pairs.pid_at_step("is stopped", 11)
+        suspended = pairs.pids_at_step("is suspended", 10)
+        for pid in suspended:
+            os.kill(pid, signal.SIGSTOP)
+        _, stopped = pairs.pids_at_step("is stopped", 11)
         os.kill(stopped, signal.SIGSTOP)
-        os.kill(pairs.pid_at_step("is killed", 11), signal.SIGKILL)
+        os.kill(pairs.pids_at_step("is killed", 11)[1], signal.SIGKILL)
         pairs.wait(lambda: pairs.has_ended("is stopped", 0))
         os.kill(stopped, signal.SIGKILL)  # nobody else can
-        stopped = None
+        (folder / "go on").touch()
+        for pid in suspended:  # for longer than a hang would take
+            os.kill(pid, signal.SIGCONT)
         assert parent.wait(PATIENCE) == 0
     finally:
-        if stopped is not None:
-            os.kill(stopped, signal.SIGKILL)
+        for child in psutil.Process(parent.pid).children() if parent.poll() is None else ():
+            child.kill()
         parent.kill()
         parent.wait()
     return pairs
@@ -119,6 +127,17 @@ def test_a_rank_that_is_gone_ends_the_others(pairs, fault, code):
     assert "rank 1 on " in said
     assert "is gone, last seen in " in said
     assert said.count("headrace: ") == len(said.strip().splitlines()) == 1
+
+
+def test_the_main_rank_is_missed_as_any_other(pairs):
+    assert pairs.codes("leaves as the main rank") == [3, 1]
+    assert pairs.log("leaves as the main rank", 1).count("headrace: rank 0 on ") == 1
+
+
+@pytest.mark.parametrize("fault", ["is suspended", "has a jumping clock"])
+def test_neither_a_suspended_job_nor_a_clock_that_jumps_is_a_hang(pairs, fault):
+    assert pairs.codes(fault) == [0, 0]
+    assert pairs.log(fault, 0) == pairs.log(fault, 1) == ""
 
 
 def test_a_rank_that_fails_speaks_for_itself(pairs):

@@ -6,6 +6,7 @@ of a pair; ``FOLDER/NAME-RANK.log`` what a rank says, ``FOLDER/codes.json`` how 
 
 import json
 import os
+import random
 import sys
 import time
 import traceback
@@ -24,10 +25,22 @@ STEPS = 40
 FAULTY_STEP = 10
 
 
+SOON = {"sleeps", "is stopped", "is suspended", "has a jumping clock"}
+"""Where a hang would be met within seconds."""
+
+
+def jumping(clock):
+    """A clock that is set back or forward by hours again and again."""
+    chance = random.Random(0)
+    return lambda: clock() + chance.uniform(-1e5, 1e5)
+
+
 def train(name, folder, rank):
-    """Ranks that take steps; the fault is always that of rank 1."""
-    faulty = rank == 1
-    hang = 4.0 if name in {"sleeps", "is stopped"} else 600.0
+    """Ranks that take steps; the fault is that of rank 1, if not of the main rank, or of both."""
+    faulty = rank == (0 if name == "leaves as the main rank" else 1)
+    if name == "has a jumping clock":
+        time.time = jumping(time.time)
+    hang = 6.0 if name in SOON else 600.0
     settings = WatchConfig(heartbeat_seconds=0.1, hang_seconds=hang)
     world = World(rank, RANKS, torch.device("cpu"))
     with watched_job(folder / name, settings, world) as job, job.activity.training("a/b"):
@@ -38,12 +51,18 @@ def train(name, folder, rank):
                     time.sleep(3600)
                 elif name == "fails":
                     raise ValueError("the data of this rank is odd")
-                elif name == "leaves":
+                elif name == "is suspended":
+                    while not GO_ON.exists():
+                        time.sleep(0.01)
+                    time.sleep(1)  # for the watch to look at its clock
+                elif name.startswith("leaves"):
                     os._exit(3)
             job.activity.enter("sum over ranks", step)
             torch.distributed.all_reduce(torch.ones(3))
             while name in {"is stopped", "is killed"} and step > FAULTY_STEP and faulty:
                 time.sleep(0.01)  # until the signal comes
+            if name == "has a jumping clock":
+                time.sleep(0.02)
 
 
 def run(name, folder, rank):
@@ -77,6 +96,7 @@ def fork(name, folder, rank, port):
 
 if __name__ == "__main__":
     folder, *names = Path(sys.argv[1]), *sys.argv[2:]
+    GO_ON = folder / "go on"
     torch.set_num_threads(1)
     started = {}
     for name in names:
