@@ -1,9 +1,11 @@
 """Records of jobs, what they work on, and what is shown of both."""
 
 import json
+import re
 
 import pytest
 
+from headrace.cli import main
 from headrace.config import load_run_config
 from headrace.slurm.controller import QueuedJob
 from headrace.slurm.decision import End, Start
@@ -155,3 +157,19 @@ def test_progress_of_another_command_is_its_files(tmp_path):
     assert work.progress() == files_in(tmp_path) == {"files": 1, "bytes": 4}
     with pytest.raises(ValueError, match="no folder"):
         work_of(["bash", "x.sh"])
+
+
+def test_a_run_is_shown_where_there_is_no_slurm(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["jobs", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "SLURM was not asked: there is no program squeue here" in printed
+    assert "no jobs were submitted for this folder" in printed
+    write_event(tmp_path, "7", "submitted", title="train")
+    write_start(tmp_path, "7", 0, code=2)
+    write_event(tmp_path, "7", "stop", job="7", reason="the input is wrong", exit_code=2)
+    assert main(["jobs", str(tmp_path)]) == 0
+    assert re.search(r"7 +train +stopped +the input is wrong +1\n", capsys.readouterr().out)
+    assert main(["jobs", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["jobs"][0]["state"] == "stopped"
+    assert main(["jobs", str(tmp_path / "nowhere")]) == 2

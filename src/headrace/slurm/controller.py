@@ -18,9 +18,14 @@ from headrace.slurm.records import NAME_VARIABLE
 
 SUBMITTED_VARIABLE = "HEADRACE_SUBMITTED"
 """A job finds the words of ``sbatch`` here, by which it can submit a successor."""
-TRIES = 5
-"""Of a request to a controller that does not answer."""
-_BUSY = re.compile(r"unable to contact|timed out|temporarily|connection|try again", re.IGNORECASE)
+TRIES = 30
+"""Of a job's request to a controller that does not answer."""
+PAUSE_SECONDS = 10
+"""Between them."""
+ANSWER_SECONDS = 120
+"""A command of SLURM that takes longer is given up."""
+_NOT_REACHED = re.compile(r"unable to contact|connection refused", re.IGNORECASE)
+"""Only these requests are made again: others may have been carried out."""
 
 
 class SlurmError(HeadraceError):
@@ -44,10 +49,14 @@ class QueuedJob:
 
 
 class Controller:
-    """Asks the controller; waits for one that is restarted."""
+    """Asks the controller.
 
-    def __init__(self, *, pause_seconds: float = 10) -> None:
-        self.pause_seconds = pause_seconds
+    Args:
+        tries: how often, while it does not answer: a job waits for one that is restarted.
+    """
+
+    def __init__(self, *, tries: int = 1) -> None:
+        self.tries = tries
 
     def submit(self, words: Sequence[str], environment: Mapping[str, str]) -> str:
         """Submit a job and return its number.
@@ -141,16 +150,21 @@ class Controller:
         *,
         both: bool = False,
     ) -> str:
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, self.tries + 1):
             try:
-                asked = subprocess.run(words, env=environment, capture_output=True, text=True)
+                asked = subprocess.run(
+                    words, env=environment, capture_output=True, text=True, timeout=ANSWER_SECONDS
+                )
             except FileNotFoundError:
                 raise SlurmError(f"there is no program {words[0]} here") from None
+            except subprocess.TimeoutExpired:
+                problem = f"no answer in {ANSWER_SECONDS} s"
+                raise SlurmError(f"{shlex.join(words[:2])}: {problem}") from None
             if asked.returncode == 0:
                 return asked.stdout + (asked.stderr if both else "")
-            if attempt == TRIES or not _BUSY.search(asked.stderr):
+            if attempt == self.tries or not _NOT_REACHED.search(asked.stderr):
                 break
-            time.sleep(self.pause_seconds)
+            time.sleep(PAUSE_SECONDS)
         said = " ".join(asked.stderr.split()) or f"exit code {asked.returncode}"
         raise SlurmError(f"{shlex.join(words[:2])}: {said}")
 

@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from headrace.errors import EXIT_DONE, EXIT_FAULT, EXIT_USER_ERROR, UserError
-from headrace.slurm.controller import Controller, SlurmError
+from headrace.slurm.controller import TRIES, Controller, SlurmError
 from headrace.slurm.decision import (
     Decision,
     End,
@@ -54,7 +54,7 @@ class Job:
         self.site = site
         self.number = job_number(os.environ)
         self.name = job_name(os.environ)
-        self.controller = Controller()
+        self.controller = Controller(tries=TRIES)
         self.asked = False
         """Whether SLURM has sent USR1."""
         self.ended = False
