@@ -145,6 +145,17 @@ def test_what_is_wrong_with_rates_is_said_all_at_once() -> None:
     assert set(KINDS) == {"typing", "ocr", "casing", "text_casing"}
 
 
+def test_a_letter_beside_takes_the_marks_over() -> None:
+    found = {
+        Noise(typing=1.0).of_sample(random.Random(seed), "hi").words(["की"])[0]
+        for seed in range(60)
+    }
+    assert "कीकी" in found  # it cannot be lost or swapped
+    letters = {unit[0] for word in found for unit in units_of(word)}
+    assert letters == {"क", *keyboards.neighbours("devanagari")["क"]}
+    assert {unit[1:] for word in found for unit in units_of(word)} == {"ी"}
+
+
 def test_units_are_whole_conjuncts() -> None:
     assert units_of("क्षेत्र") == ["क्षे", "त्र"]
     assert units_of("မြန်မာ") == ["မြ", "န်", "မာ"]

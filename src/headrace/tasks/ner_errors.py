@@ -1,9 +1,9 @@
 """What goes wrong in named entity recognition: kinds of errors, confusions, lengths, seen names.
 
 Gold and predicted entities of a sentence are matched one to one.  Of all pairs that share a word
-those with the same words and the same type come first, then those with the same words, then those
-with the same type, then all others; within these, the more words they share, the fewer they do not,
-and the more to the left, the earlier.  So each gold entity is of one kind, ``correct``, ``type``
+those with the same type come first, then all others; within these, the more words they share, the
+fewer they do not, and the more to the left, the earlier.  (A pair with the same words overlaps no
+other.)  So each gold entity is of one kind, ``correct``, ``type``
 (right words, wrong type), ``boundary`` (right type, wrong words), ``type_and_boundary`` or
 ``missed``, and each predicted one likewise, or ``spurious``.  These are the cases of SemEval-2013
 task 9 (Segura-Bedmar et al.), and its four schemes are sums of them.
@@ -70,7 +70,7 @@ def _preference(pair: tuple[Span, Span]) -> tuple[Any, ...]:
     gold, predicted = pair
     shared = min(gold.end, predicted.end) - max(gold.start, predicted.start)
     apart = abs(gold.start - predicted.start) + abs(gold.end - predicted.end)
-    return apart != 0, gold.type != predicted.type, -shared, apart, gold, predicted
+    return gold.type != predicted.type, -shared, apart, gold, predicted
 
 
 class KnownEntities:
