@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from headrace.cli import main
 from headrace.config import load_run_config
 from headrace.config.logging import LoggingConfig
 from headrace.training.callbacks import Callbacks
@@ -65,6 +66,13 @@ def test_a_range_that_is_none_is_refused(text):
     with pytest.raises(ValidationError):
         LoggingConfig(profile_steps=text)
     assert LoggingConfig(profile_steps="20:25").profiled == (20, 25)
+
+
+def test_the_option_sets_the_key_of_the_config(small_corpus, tmp_path, capsys):
+    path = small_corpus.write_config(tmp_path / "run.json", tmp_path / "out")
+    assert main(["train", "--ds_config", str(path), "--profile-steps", "5:3"]) == 2
+    assert "headrace.logging.profile_steps" in capsys.readouterr().err
+    assert main(["train", "--ds_config", str(path), "--dry-run", "--profile-steps", "3:5"]) == 0
 
 
 @pytest.mark.slow
