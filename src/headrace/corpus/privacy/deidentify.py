@@ -162,17 +162,15 @@ def _replaced(
     pieces: list[str] = []
     spans: list[Span] = []
     length = end = 0
-    kept = [
-        span
-        for span in before
-        if not any(one.start < span.end and span.start < one.end for one in findings)
-    ]
+    kept = [span for span in before if not _touches(span, findings)]
     parts: list[Finding | Span] = [*findings, *kept]
     for one in sorted(parts, key=lambda part: part.start):
         if isinstance(one, Span):
             action, new = one.action, text[one.start : one.end]
         else:
             action = _mode(one, modes)
+            if action == "pseudonym" and _touches(one, before):
+                action = "hash"  # with what stands around it a surrogate looks like another value
             new = _replacement(one, text[one.start : one.end], action, scanner, key)
         pieces += [text[end : one.start], new]
         length += one.start - end
@@ -180,6 +178,10 @@ def _replaced(
         spans.append(Span(one.type, *place, one.detector, one.validator, one.score, action))
         length, end = place[1], one.end
     return "".join([*pieces, text[end:]]), spans
+
+
+def _touches(one: Finding | Span, others: Sequence[Finding | Span]) -> bool:
+    return any(one.start < other.end and other.start < one.end for other in others)
 
 
 def _replacement(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from headrace.corpus.privacy.reserved import is_fictional_phone, is_reserved
+from headrace.corpus.privacy.reserved import FICTIONAL_PHONES, is_fictional_phone, is_reserved
 from headrace.corpus.privacy.verdict import NOBODYS, SURE, Verdict
 from headrace.errors import MissingExtraError
 
@@ -84,12 +84,20 @@ def phone_shape(value: str, regions: Sequence[str]) -> Verdict | None:
         return NOBODYS
     if not 7 <= len(digits) <= _LONGEST or len(set(digits)) < 3 or _NO_PHONE.fullmatch(value):
         return None
-    for country in ("", "1", "44", "33", "49", "46", "61"):
-        if digits.startswith(country):
-            national = digits[len(country) :].lstrip("0")
-            if is_fictional_phone(int(country or 1), national):
-                return NOBODYS
+    for part in _beginnings(value):
+        if _may_be_fictional(re.sub("[^0-9]", "", part)):
+            return Verdict(0.0, len(part))
     return SURE
+
+
+def _may_be_fictional(digits: str) -> bool:
+    """Whether the digits are a fictional number of some country, with its code or without."""
+    countries = {kept.country for ranges in FICTIONAL_PHONES.values() for kept in ranges}
+    return is_fictional_phone(1, digits.lstrip("0")) or any(
+        is_fictional_phone(country, digits.removeprefix(str(country)).lstrip("0"))
+        for country in countries
+        if digits.startswith(str(country))
+    )
 
 
 def _beginnings(value: str) -> Iterator[str]:
