@@ -13,6 +13,7 @@ from headrace.config import load_run_config
 from headrace.errors import StopRequested, UserError
 from headrace.training.dry_run import show_plan
 from headrace.training.run import train_in_group
+from headrace.training.select_only import choose_in_group
 from headrace.training.signals import StopFlag
 from headrace.training.stages import expand_stages
 
@@ -96,6 +97,27 @@ def test_a_second_run_chooses_nothing_anew(write_config, world, tmp_path, caplog
         train(write_config("second", **{"headrace.seed": 9}), world)
     (folder,) = selections(tmp_path)
     assert f"selection: 60 of 300 samples, {folder}" in caplog.text
+
+
+def test_samples_can_be_chosen_ahead_of_the_training(write_config, world, tmp_path, caplog):
+    path = write_config("run")
+    config = load_run_config(path)
+    choose_in_group(config, expand_stages(config), world, StopFlag())
+    (folder,) = selections(tmp_path)
+    assert not (tmp_path / "run").exists(), "nothing is trained"
+    made = (folder / "selection.parquet").stat().st_mtime_ns
+    with caplog.at_level(logging.INFO):
+        train(path, world)
+    assert f"selection: 60 of 300 samples, {folder}" in caplog.text
+    assert (folder / "selection.parquet").stat().st_mtime_ns == made
+
+
+def test_nothing_can_be_chosen_without_a_section(write_config, capsys):
+    path = write_config("run", **{"headrace.selection": None})
+    assert main(["train", "--ds_config", path, "--select-only"]) == 2
+    assert "headrace.selection: nothing is to be chosen" in capsys.readouterr().err
+    assert main(["submit", "select", path, "--dry-run"]) == 2
+    assert "headrace.selection: nothing is to be chosen" in capsys.readouterr().err
 
 
 def test_stages_may_train_on_all_samples(write_config, world, read_losses, tmp_path):

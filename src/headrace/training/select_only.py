@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from headrace.config import RunConfig
-from headrace.training.distributed import failing_together, process_group
+from headrace.training.distributed import World, failing_together, process_group
 from headrace.training.run import check_run
 from headrace.training.selection import choose_samples
 from headrace.training.signals import StopFlag
-from headrace.training.stages import choose_branches, expand_stages
+from headrace.training.stages import Branch, choose_branches, expand_stages
 
 
 def choose(config: RunConfig, *, stage: str | None = None, branch: str | None = None) -> None:
@@ -25,5 +25,13 @@ def choose(config: RunConfig, *, stage: str | None = None, branch: str | None = 
     with StopFlag() as stop_flag, process_group() as world:
         with failing_together(world):
             branches = choose_branches(expand_stages(config), stage, branch)
-            opened, _ = check_run(config, branches, world.size)
-        choose_samples(config, branches, opened, world, stop_flag)
+        choose_in_group(config, branches, world, stop_flag)
+
+
+def choose_in_group(
+    config: RunConfig, branches: list[Branch], world: World, stop_flag: StopFlag
+) -> None:
+    """Choose the samples of some branches in a process group that exists."""
+    with failing_together(world):
+        opened, _ = check_run(config, branches, world.size)
+    choose_samples(config, branches, opened, world, stop_flag)
