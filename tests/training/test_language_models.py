@@ -238,6 +238,35 @@ def test_what_does_not_fit_is_refused_beforehand(small_corpus, tmp_path, choice_
         check_run(config, expand_stages(config), 1)
 
 
+def test_sweeps_take_the_least_loss_and_show_perplexities_as_they_are():
+    from headrace.training.sweep_report import sweep_markdown
+
+    def method(perplexity, loss):
+        scores = {
+            name: {"mean": value, "deviation": 0.5, "runs": 2}
+            for name, value in (("perplexity", perplexity), ("token_accuracy", 0.25))
+        }
+        return {
+            "settings": {}, "seeds": 2, "seeds_finished": 2, "loss_by_branch": {},
+            "validation_loss": {"mean": loss, "deviation": None, "runs": 2},
+            "languages": {"en": scores},
+        }  # fmt: skip
+
+    text = sweep_markdown(
+        {
+            "config": "a.json",
+            "task": "masked_lm",
+            "scores": {},
+            "runs": [],
+            "methods": {"more": method(31.0, 3.43), "less": method(22.0, 3.09)},
+            "best": {"overall": {"method": "less", "validation_loss": 3.09}, "branches": {}},
+        }
+    )
+    assert "| less (best) |" in text
+    assert "| en | more | 31 ± 0.5 | 25.00 ± 50.00 |" in text
+    assert "but for perplexity, of which less is better" in text
+
+
 def test_a_dry_run_says_that_sequences_are_counted_later(small_corpus, tmp_path, capsys):
     path = write(small_corpus, tmp_path, "run", MASKED)
     assert main(["train", "--ds_config", str(path), "--dry-run"]) == 0
@@ -261,14 +290,14 @@ def joint_runs(small_corpus, launcher, tmp_path_factory):
                 "headrace.model.gradient_checkpointing": True,
             },
         ),
-        "alike": (MASKED, still),
+        "alike": (MASKED, {**still, "zero_optimization.stage": 3}),
     }
     jobs, outputs = [], {}
     for kind, (task, changes) in kinds.items():
-        for name, stop_after in ((kind, None), (f"{kind}-stopped", 7)):
+        for name, stop_after in ((kind, None), (f"{kind}-stopped", 5)):
             if name == "alike-stopped":
                 continue
-            stages = [{"name": "text", "epochs": 2, "max_steps": 16}]
+            stages = [{"name": "text", "epochs": 2, "max_steps": 12}]
             path = write(small_corpus, folder, name, task, **{"headrace.stages": stages, **changes})
             outputs[name] = folder / name
             jobs.append({"config": str(path), "stop_after": stop_after})
@@ -282,13 +311,13 @@ def joint_runs(small_corpus, launcher, tmp_path_factory):
 @pytest.mark.parametrize("kind", ["masked", "causal"])
 def test_a_run_goes_on_with_equal_losses(joint_runs, read_losses, kind):
     first, stopped = (read_losses(joint_runs[name]) for name in (kind, f"{kind}-stopped"))
-    assert len(first) > 16
+    assert len(first) > 12
     assert first == stopped
 
 
 @pytest.mark.slow
 def test_two_ranks_mask_as_one(joint_runs, read_losses, small_corpus, world, tmp_path):
-    """Without dropout the losses are those of one rank."""
+    """Without dropout the losses at ZeRO 3 are those of one rank without ZeRO."""
     stages = [{"name": "text", "epochs": 2, "max_steps": 6}]
     changes = {"headrace.model.dropout": 0.0, "headrace.stages": stages}
     config = load_run_config(write(small_corpus, tmp_path, "one", MASKED, **changes))
