@@ -441,6 +441,9 @@ def test_votes_and_calibration_of_questions(choice_corpus: Any, tmp_path: Path) 
         ]
         entry = evaluated(models, f"en={source}", tmp_path, "--vote", vote)
         assert entry["metrics"]["accuracy"] == pytest.approx(np.mean(right))
+    refused = ["evaluate", models[0], "--data", f"en={source}", "--errors", str(tmp_path / "e")]
+    assert main(refused) == 2
+    assert not (tmp_path / "e").exists()
     loss = -np.mean(
         [
             np.log(np.mean([one["scores"] for one in own], axis=0)[sample.metadata["label"]])

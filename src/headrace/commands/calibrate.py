@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     if problems:
         raise UserError(problems)
 
+    from headrace.tasks.class_scores import has_classes
+    from headrace.training.inference import described_task
     from headrace.training.logs import quiet_libraries
 
     quiet_libraries()
@@ -43,6 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not (Path(name).expanduser() / "config.json").is_file():
             remedy = "Give a folder: calibration.json is written into it"
             raise ConfigError(Problem("there is no model folder here", name, remedy=remedy))
+        if not has_classes(task := described_task(name, head=arguments.head)):
+            what = "a model for this task is not calibrated"
+            raise ConfigError(Problem(what, name, task.name))
     found: dict[str, dict[str, Any]] = {}
     for name, languages in served.items():
         found[name] = _calibrate(name, {one: urls[one] for one in languages}, cache, arguments)
@@ -67,7 +72,6 @@ def _calibrate(
     name: str, urls: dict[str, str], cache: Path, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Fit and write the calibration of one model, and say how far it goes by language."""
-    from headrace.tasks.class_scores import has_classes
     from headrace.training.calibration import (
         fit_calibration,
         group_of,
@@ -79,8 +83,6 @@ def _calibrate(
     from headrace.training.inference import encode_for_model, load_model, score
 
     model = load_model(name, max_length=arguments.max_length, head=arguments.head)
-    if not has_classes(model.task):
-        raise ConfigError(Problem("a model for this task is not calibrated", name, model.task.name))
     collector = Collector(model.task)
     sources = encode_for_model(model, urls, cache)
     title = f"calibrating {', '.join(urls)}"

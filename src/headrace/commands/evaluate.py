@@ -86,23 +86,27 @@ def run(arguments: argparse.Namespace) -> int:
 
     from headrace.report.terms import terms_of
     from headrace.shards import storage
-    from headrace.training.evaluation import measure_models, vote_of
+    from headrace.training.evaluation import check_models, measure_models, vote_of
     from headrace.training.logs import quiet_libraries
 
     quiet_libraries()
     several = len(arguments.model) > 1
+    keep = several or bool(arguments.errors or arguments.calibration)
+    served = [served_models(name, list(urls), arguments) for name in arguments.model]
+    if keep:
+        check_models(served, head=arguments.head, errors=arguments.errors is not None)
     members = [
         measure_models(
             name,
-            served_models(name, list(urls), arguments),
+            models,
             urls,
             cache=cache,
             batch_size=arguments.batch_size,
             max_length=arguments.max_length,
             head=arguments.head,
-            keep=several or bool(arguments.errors or arguments.calibration),
+            keep=keep,
         )
-        for name in arguments.model
+        for name, models in zip(arguments.model, served, strict=True)
     ]
     vote = arguments.vote or "probabilities"
     measured = vote_of(members, vote) if several else members[0]
@@ -148,12 +152,11 @@ def _errors(
     from headrace.tasks.token_classification import TokenClassification
     from headrace.training.error_analysis import analyse_errors, known_entities
 
-    tasks = {}
-    for language, task in measured.tasks.items():
-        if not isinstance(task, TokenClassification):
-            what = "errors are analysed of models that tag words"
-            raise ConfigError(Problem(what, "--errors", task.name, "Leave it out"))
-        tasks[language] = task
+    tasks = {
+        language: task
+        for language, task in measured.tasks.items()
+        if isinstance(task, TokenClassification)
+    }
     document = {
         "model": arguments.model,
         "data": urls,

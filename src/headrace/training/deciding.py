@@ -95,7 +95,9 @@ def _classes(task: Task, language: str | None) -> tuple[str, Any]:
     if isinstance(task, TokenClassification):
         return "tags", task.label_set.tags
     if isinstance(task, SequenceClassification):
-        head = task.heads.of_all if language is None else task.heads.of(language)
+        head = task.heads.of_all
+        if language is not None and task.heads.have(language):
+            head = task.heads.of(language)
         return "labels", (task.name, head and head.labels)
     return "answers", task.name
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headrace.errors import ConfigError, Problem
+from headrace.errors import ConfigError, Problem, UserError
 from headrace.tasks.class_scores import Answered, has_classes
 from headrace.tasks.task import Task
 from headrace.tasks.token_classification import TokenClassification
@@ -23,7 +23,7 @@ from headrace.training.deciding import (
     subsets_of,
     tags_of,
 )
-from headrace.training.inference import encode_for_model, load_model, score
+from headrace.training.inference import described_task, encode_for_model, load_model, score
 
 
 @dataclass
@@ -63,6 +63,40 @@ class Measured:
         return [tags_of(task, decision, voted=voted) for decision in decisions]
 
 
+def check_models(
+    members: Sequence[Mapping[str, Sequence[str]]], *, head: str | None, errors: bool
+) -> None:
+    """Raise :class:`UserError` for models that cannot be analysed or cannot vote together.
+
+    No weights are loaded, so that this comes before all work.
+
+    Args:
+        members: of each one that is asked for, model -> languages that it serves.
+        head: of sequence classification, answers for all sources; None: that of each source.
+        errors: whether errors of tags are to be analysed.
+    """
+    problems = []
+    by_language: dict[str, list[tuple[str, Task]]] = {}
+    for served in members:
+        for name, languages in served.items():
+            task = described_task(name, head=head)
+            if errors and not isinstance(task, TokenClassification):
+                what = "errors are analysed of models that tag words"
+                problems.append(Problem(what, name, task.name, "Leave --errors out"))
+            elif not has_classes(task):
+                what = "what this model says cannot be voted on or analysed"
+                problems.append(Problem(what, name, task.name))
+            for language in languages:
+                by_language.setdefault(language, []).append((name, task))
+    for language, named in by_language.items():
+        try:
+            check_same_classes([task for _, task in named], [name for name, _ in named], language)
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+
+
 def measure_models(
     name: str,
     served: Mapping[str, Sequence[str]],
@@ -92,9 +126,6 @@ def measure_models(
     measured = Measured(name)
     for folder, languages in served.items():
         model = load_model(folder, max_length=max_length, head=head)
-        if keep and not has_classes(model.task):
-            what = "what this model says cannot be voted on or analysed"
-            raise ConfigError(Problem(what, folder, model.task.name))
         collector = Collector(model.task) if keep else None
         sources = encode_for_model(model, {one: urls[one] for one in languages}, cache)
         title = f"evaluating {', '.join(languages)}"
@@ -117,35 +148,29 @@ def measure_models(
 
 
 def vote_of(members: Sequence[Measured], vote: str) -> Measured:
-    """Return the vote of some models, whose answers were kept.
+    """Return the vote of some models with the same labels, whose answers were kept.
 
     Args:
         members: in the order in which ties are broken.
         vote: one of :data:`headrace.tasks.voting.VOTES`.
-
-    Raises:
-        ConfigError: if the models have not the same labels.
 
     The ``loss`` is that of the mean probabilities.  What encoding lost is that of the model that
     lost the fewest samples' words or tokens.
     """
     voted = Measured(" + ".join(member.name for member in members))
     for language in members[0].entries:
-        tasks = [member.tasks[language] for member in members]
-        check_same_classes(
-            tasks, [member.entries[language]["model"] for member in members], language
-        )
+        task = members[0].tasks[language]
         answers = [member.answers[language] for member in members]
         temperatures = [member.temperatures.get(language) or 1.0 for member in members]
         decisions = decide_all(answers, temperatures, vote)
         entries = [member.entries[language] for member in members]
-        voted.tasks[language] = tasks[0]
+        voted.tasks[language] = task
         voted.decisions[language] = decisions
         voted.answers[language] = as_answers(answers[0], decisions)
         voted.entries[language] = {
             "model": [entry["model"] for entry in entries],
             "loss": mean_loss(answers[0], decisions),
-            "metrics": measure(tasks[0], language, answers[0], decisions, voted=True),
+            "metrics": measure(task, language, answers[0], decisions, voted=True),
             "members": [{key: entry[key] for key in ("loss", "metrics")} for entry in entries],
             "encoding": {
                 key: min(entry["encoding"][key] for entry in entries)

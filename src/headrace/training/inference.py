@@ -153,6 +153,16 @@ def task_of_model(name: str | Path) -> str:
     return _task_name(settings, facts)
 
 
+def described_task(name: str | Path, *, head: str | None = None) -> Task:
+    """Return the task of a model with its labels; no weights are loaded.
+
+    Raises:
+        UserError: if there is no such model, or its labels are not those of its task.
+    """
+    _, settings, facts = _described(str(name))
+    return _task_of(settings, facts, str(name), head)[0]
+
+
 def check_task(model: TrainedModel, wanted: type[AnyTask]) -> AnyTask:
     """Return the task of a model, which has to be of this kind.
 
