@@ -337,3 +337,20 @@ def test_a_disk_that_is_too_small_is_noticed_before_anything_is_written(checkpoi
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=399))
     assert not checkpoints.save(FileEngine(), 5, {})
     assert names(checkpoints) == []
+
+
+@pytest.mark.parametrize("room", [0, 100, 4000, 39_000, 40_500, 41_000])
+def test_a_disk_that_fills_up_at_any_byte_is_said_to_be_full(tmp_path, monkeypatch, room):
+    """Torch, which ends its file all the same, must not hide it."""
+    write_all = checkpoint_states.storage.write_all
+    written = [0]
+
+    def write(file, data):
+        written[0] += len(data)
+        if written[0] > room:
+            raise OSError(28, "No space left on device")
+        write_all(file, data)
+
+    monkeypatch.setattr(checkpoint_states.storage, "write_all", write)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint_states.write_states([(tmp_path / "state.pt", {"a": torch.ones(10_000)})])

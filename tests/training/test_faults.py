@@ -144,7 +144,8 @@ def full(go, tmp_path_factory, small_disk_at):
     for job in jobs[:-1]:
         branch = folder / job["name"] / "multilingual" / "all"
         branch.mkdir(parents=True)
-        (branch / "checkpoints").symlink_to(folder / "small" / job["name"])
+        job["make"] = str(folder / "small" / job["name"])
+        (branch / "checkpoints").symlink_to(job["make"])
     return go(jobs, prefix=prefix, folder=folder)
 
 
@@ -158,7 +159,7 @@ def test_a_full_disk_costs_checkpoints_and_no_run(full, name, read_losses):
     lines = [line for line in log.splitlines() if f"/{name}" in line and "is not saved" in line]
     assert lines
     reason = "the disk has not enough space" if name == "known" else "No space left on device"
-    assert all(reason in line for line in lines)
+    assert [reason in line for line in lines] == [True] * len(lines), lines
     assert "bytes needed" in lines[0]
     assert "the newest one is step-" in lines[0]
 
@@ -167,3 +168,4 @@ def test_a_stop_whose_checkpoint_cannot_be_saved_is_a_fault(full):
     runs, log = full
     assert [code for _, code in runs["stopped"][0]["starts"]] == [1]
     assert "SaveError: stopped by a signal after step" in log
+    assert any("/stopped" in line and "is not saved" in line for line in log.splitlines())

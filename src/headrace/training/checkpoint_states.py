@@ -119,9 +119,15 @@ class _HashedFile:
         self._file = file
         self.digest = xxhash.xxh3_128()
         self.size = 0
+        self.error: OSError | None = None
+        """What the disk said; torch may hide it behind an error about the end of the file."""
 
     def write(self, data: Any) -> int:
-        storage.write_all(self._file, data)
+        try:
+            storage.write_all(self._file, data)
+        except OSError as error:
+            self.error = error
+            raise
         self.digest.update(data)
         self.size += len(data)
         return len(data)
@@ -140,7 +146,12 @@ def write_states(states: Sequence[State]) -> dict[Path, FileFacts]:
     for path, state in states:
         with path.open("wb", buffering=0) as raw:
             file = _HashedFile(raw)
-            torch.save(state, cast("IO[bytes]", file))
+            try:
+                torch.save(state, cast("IO[bytes]", file))
+            except Exception:
+                if file.error is not None:
+                    raise file.error from None
+                raise
         storage.sync(path)
         written[path] = FileFacts(file.size, file.digest.hexdigest())
     return written

@@ -6,6 +6,7 @@
 - ``kills``: moments ``[place, number]``, one a start: before the numberth call of what is behind
   the place (see ``PLACES``) the process ends itself with SIGKILL
 - or ``random_kills`` and ``seed``: so many moments drawn by chance, in as many runs as it takes
+- ``make``: a folder that is made first
 - ``flip``: after the first kill a bit of the newest checkpoint is flipped
 - ``ranks``: of which one is killed, in turn; the others are killed right after it
 - ``stop_after``: a stop signal arrives after so many steps; ``blind``: nothing says that a disk is
@@ -136,6 +137,8 @@ def flip_a_bit(run):
 
 def go(job):
     """Start the runs of a job, each again until it ends by itself."""
+    if "make" in job:
+        pathlib.Path(job["make"]).mkdir(parents=True)
     chance = random.Random(job.get("seed"))
     kills = iter(job.get("kills", []))
     left, runs = job.get("random_kills", 0), []
