@@ -256,6 +256,50 @@ def test_wandb_offline_goes_on_with_the_same_run_and_doubles_no_step(wandb, logg
     assert not any(secret.encode() in written for secret in SECRETS)
 
 
+KILLED = textwrap.dedent(
+    """
+    import os, sys, time
+    from pathlib import Path
+    from headrace.config.logging import WandbConfig
+    from headrace.training.loggers.background import Background
+    from headrace.training.loggers.logged_run import LoggedRun
+    from headrace.training.loggers.wandb_runs import WandbRun
+    output, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    logger = Background(WandbRun(WandbConfig(), LoggedRun("my run", "s", output, folder, {}, {})))
+    logger.on_start({"kind": "start", "stage": "s", "branch": "all", "steps": 40}, 0)
+    for step in range(1, 26):
+        record = {"kind": "train", "step": step, "loss": 1 / step, "time": 1.0}
+        logger.on_step(record, logged=step % 2 == 0)
+    time.sleep(600)
+    """
+)
+
+
+@pytest.mark.slow
+def test_what_was_logged_before_kill_9_is_there_and_goes_on(wandb, logged, monkeypatch):
+    from headrace.training.loggers.wandb_runs import WandbRun
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(logged.output), str(logged.folder)]
+    )
+    end = time.monotonic() + 120
+    # W&B's own process writes by the second, and step 24 when a later one comes
+    while time.monotonic() < end:
+        found = wandb_runs(logged.output)
+        if found and 22 in found[0]["history"]:
+            break
+        time.sleep(0.2)
+    process.kill()
+    process.wait()
+    log(Background(WandbRun(WandbConfig(), logged)), range(21, 41), first=20)
+    wandb.teardown()
+    first, second = wandb_runs(logged.output)
+    assert first["id"] == second["id"]
+    assert "exit" not in first
+    assert [*first["history"], *second["history"]] == list(range(2, 41, 2))
+
+
 @pytest.mark.slow
 def test_wandb_without_a_server_is_written_offline(wandb, logged, monkeypatch, caplog):
     from headrace.training.loggers import wandb_runs as module

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _INIT_TIMEOUT = 60.0
 _FINISH_TIMEOUT = 25.0
+_FLUSH_SECONDS = 1.0
 
 
 class WandbRun(Destination):
@@ -90,6 +91,8 @@ class WandbRun(Destination):
                 x_save_requirements=False,
                 init_timeout=_INIT_TIMEOUT,
                 finish_timeout=_FINISH_TIMEOUT,
+                # what is not in the file yet dies with the process
+                x_transaction_log_flush_interval=_FLUSH_SECONDS,
             ),
         )
 
@@ -98,12 +101,14 @@ class WandbRun(Destination):
         kind, step = record["kind"], record["step"]
         if step <= self._last.get(kind, -1):
             return
-        # before: a line that a crash takes is better than one that is there twice
-        keep_json(self.state, {**self._last, kind: step})
+        # W&B holds a step back until a later one comes: those before this one are safe from now
+        # on.  They are noted before: what a crash takes is better than what is there twice.
+        keep_json(self.state, self._last)
         self.run.log(scalars(record), step=step)
         self._last[kind] = step
 
     def close(self, *, complete: bool) -> None:
         """Finish; the exit code of a run that was stopped is not 0."""
         if self.run is not None:
+            keep_json(self.state, self._last)
             self.run.finish(exit_code=0 if complete else 1)
