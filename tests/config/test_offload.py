@@ -62,3 +62,20 @@ def test_a_config_is_checked_for_it():
         "zero_optimization": {"stage": 0, "offload_optimizer": CPU},
     }
     assert [problem.what for problem in check_deepspeed_section(section)] == ["it needs ZeRO 1"]
+
+
+def test_the_keys_of_zero_plus_plus_are_known():
+    section = {
+        "train_batch_size": 8,
+        "optimizer": {"type": "AdamW", "params": {"lr": 1e-4}},
+        "zero_optimization": {
+            "stage": 3,
+            "zero_hpz_partition_size": 4,
+            "zero_quantized_weights": True,
+            "zero_quantized_gradients": True,
+        },
+    }
+    assert check_deepspeed_section(section) == []
+    section["zero_optimization"]["zero_quantised_weights"] = True
+    (problem,) = check_deepspeed_section(section)
+    assert "zero_quantized_weights" in str(problem.remedy)

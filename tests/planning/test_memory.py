@@ -113,6 +113,13 @@ def test_offloading_moves_the_optimizer_to_the_node():
         assert "optimizer states" not in names
 
 
+def test_zero_plus_plus_keeps_a_second_share_within_the_node():
+    third = replace(BASE, stage=3)
+    plain = memory_of_rank(SIZES, third, BATCH).peak.bytes
+    second = memory_of_rank(SIZES, replace(third, second_share_ranks=4), BATCH).peak.bytes
+    assert second - plain == 2 * SIZES.all / 4
+
+
 def test_nvme_takes_the_states():
     setup = replace(BASE, stage=3, offload_optimizer="nvme", offload_param="nvme")
     memory = memory_of_rank(SIZES, setup, BATCH)

@@ -28,7 +28,10 @@ def test_the_plan_shows_batch_groups_stages_and_memory(plan):
     share = 150**0.5 / (150**0.5 + 90**0.5 + 60**0.5)
     assert f"en {share:.1%}" in stage
     assert "monolingual/zh" in text
-    assert "ZeRO 2:" in text
+    peaks = {line[:6]: line.split()[2:] for line in text.splitlines() if line.startswith("ZeRO ")}
+    assert list(peaks) == [f"ZeRO {stage}" for stage in range(4)]
+    assert peaks["ZeRO 2"][3:] == ["<-", "configured"]
+    assert "micro-batches of 8 rows of 48 tokens" in text
     assert "<- configured" in text
 
 

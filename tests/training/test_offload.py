@@ -1,10 +1,11 @@
 """Runs that offload their optimizer, and nodes that cannot."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from headrace.cli import main
 from headrace.errors import ConfigError
 from headrace.training.offload import check_offload
 
@@ -20,30 +21,28 @@ def offloading(device: str = "cpu", stage: int = 2, **settings) -> dict:
 
 
 def losses(corpus, folder, **changes) -> list[float]:
+    """Of a short run in a process of its own."""
+    folder.mkdir()
     config = corpus.write_config(folder / "run.json", folder / "run", **{**SHORT, **changes})
-    assert main(["train", "--ds_config", str(config)]) == 0
+    command = [sys.executable, "-m", "headrace.cli", "train", "--ds_config", str(config)]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-2000:]
     lines = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [line["loss"] for line in map(json.loads, lines) if line["kind"] == "train"]
 
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize("stage", [1, 2, 3])
 @pytest.mark.parametrize("torch_adam", [False, True])
-def test_an_offloaded_optimizer_learns_the_same(small_corpus, tmp_path, stage, torch_adam):
+def test_an_offloaded_optimizer_learns_the_same(small_corpus, tmp_path, torch_adam):
     optimizer = {**ADAM, "params": {**ADAM["params"], "torch_adam": torch_adam}}
-    plain, offloaded = (
-        losses(
-            small_corpus,
-            tmp_path / name,
-            optimizer=optimizer if name == "offloaded" else ADAM,
-            zero_optimization=zero,
-        )
-        for name, zero in (("plain", {"stage": stage}), ("offloaded", offloading(stage=stage)))
-        if (tmp_path / name).mkdir() is None
-    )
-    assert len(offloaded) == 4
-    assert offloaded == pytest.approx(plain, rel=1e-4)
+    plain = losses(small_corpus, tmp_path / "plain", optimizer=ADAM)
+    for stage in (1, 2, 3):
+        zero = offloading(stage=stage)
+        own = {"optimizer": optimizer, "zero_optimization": zero}
+        assert len(plain) == 4
+        found = losses(small_corpus, tmp_path / f"zero-{stage}", **own)
+        assert found == pytest.approx(plain, rel=1e-3)
 
 
 def test_nvme_needs_libaio(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -166,12 +167,17 @@ def _plan(arguments: argparse.Namespace, config: RunConfig, branches: list[Branc
 
     nodes = sorted(set(arguments.nodes or [1]))
     per_node = arguments.gpus_per_node or DEFAULT_GPUS_PER_NODE
-    batch = int(config.deepspeed["train_batch_size"])
+    where, batch = "train_batch_size", int(config.deepspeed["train_batch_size"])
+    tokens = config.headrace.batching.tokens_per_batch
+    if tokens is not None:  # rows of the longest samples, as many as come out even
+        where, even = "headrace.batching.tokens_per_batch", math.lcm(*nodes) * per_node
+        rows = tokens // max(arguments.length or [config.headrace.task.max_length])
+        batch = rows // even * even or rows
     problems = [
         Problem(
             f"it does not come out even for {count * per_node} ranks",
-            "train_batch_size",
-            str(batch),
+            where,
+            str(batch if tokens is None else tokens),
             "Choose other --nodes and --gpus-per-node, or a multiple of the ranks",
         )
         for count in nodes

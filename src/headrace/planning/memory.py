@@ -196,14 +196,21 @@ def _divided_states(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
         finished = _part("gradients", stretch.gradients, width, "finished gradients")
         if setup.stage == 1 and setup.accumulation > 1:
             finished = gradients
-        held = [finished] if setup.stage == 1 else [own, *_waiting(size, sizes, setup)]
+        held = [finished]
+        if setup.stage == 2:
+            held = _waiting(stretch, size, sizes, setup)
+            if setup.accumulation > 1 or stretch.gradients >= min(
+                setup.reduce_bucket_size, trained
+            ):
+                held.append(own)
         backward.append([*states, *held, *buckets, _activations(stretch.activations, batch)])
-    reduction = [*states, left, *buckets, own]
+    # the largest gradient is sent alone if the bucket has no room for it
+    most = max(min(setup.reduce_bucket_size, trained), sizes.largest) if ranks > 1 else 0
+    formula = "max(min(reduce_bucket_size, T), L)"
+    sent = _part("copy that is sent", most, width, formula)
+    reduction = [*states, left, *buckets, own, sent]
     if setup.stage == 1:
-        # the largest gradient is sent alone if the bucket has no room for it; it is one of them
-        most = max(min(setup.reduce_bucket_size, trained), sizes.largest) if ranks > 1 else 0
-        formula = "max(min(reduce_bucket_size, T), L)"
-        reduction += [gradients, _part("copy that is sent", most, width, formula)]
+        reduction.append(gradients)
     largest = sizes.largest_group / ranks
     flat = _part("flat gradients", largest, width, "T1/R")
     steps = [[*states, left, own]]
@@ -237,6 +244,9 @@ def _divided_weights(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
     states: list[Part] = []
     if setup.offload_param is None:
         states.append(_part("share of the weights", sizes.all / ranks, width, "N/R"))
+    if setup.second_share_ranks > 1:
+        second = sizes.all / setup.second_share_ranks
+        states.append(_part("share within the node", second, width, "N/zero_hpz_partition_size"))
     states.append(
         _part(
             "small weights, whole",
@@ -269,7 +279,7 @@ def _divided_weights(sizes: Sizes, setup: Setup, batch: MicroBatch) -> Memory:
     backward = [[*states, gathered, again, _activations(first.activations, batch)]]
     backward += [
         [
-            *(*states, gathered, again, *_waiting(size, sizes, setup)),
+            *(*states, gathered, again, *_waiting(stretch, size, sizes, setup)),
             _activations(stretch.activations, batch),
         ]
         for stretch, size in _after_gradients(batch)
@@ -310,15 +320,17 @@ def _buckets(sizes: Sizes, setup: Setup) -> list[Part]:
     return [_part("buckets", count * size, setup.weight_bytes, f"{count} x reduce_bucket_size")]
 
 
-def _waiting(finished: int, sizes: Sizes, setup: Setup) -> list[Part]:
+def _waiting(stretch: Stretch, finished: int, sizes: Sizes, setup: Setup) -> list[Part]:
     """A gradient that has just been finished, until it is sent, and the copy that is sent.
 
-    A gradient that the bucket has no room for stays as it is, and is sent alone.
+    Nothing is sent before the bucket is full.  A gradient that it has no room for stays as it is,
+    and is sent alone.
     """
     width, ranks = setup.weight_bytes, setup.ranks
     filled = min(setup.reduce_bucket_size, sizes.trained)
     if finished <= setup.reduce_bucket_size:
-        copied = filled if ranks > 1 else 0
+        is_full = stretch.gradients >= filled
+        copied = filled if ranks > 1 and is_full else 0
         return [_part("copy that is sent", copied, width, "min(reduce_bucket_size, T)")]
     # ZeRO 3 sends a gradient alone as it is if it can be divided; gloo copies it all the same
     as_it_is = setup.stage == 3 and finished % ranks == 0 and setup.kind == "cuda"

@@ -73,6 +73,8 @@ class Setup:
     max_reuse_distance: int = 1_000_000_000
     param_persistence_threshold: int = 100_000
     sub_group_size: int = 1_000_000_000
+    second_share_ranks: int = 1
+    """ZeRO++: ranks that a second share of the weights is divided among (``hpz``); 1: none."""
     nvme_buffers: int = 4
     """Buffers of the size of the largest parameter through which NVMe is read and written."""
 
@@ -94,6 +96,7 @@ class Setup:
             overlap_comm=self.overlap_comm if stage == self.stage else stage == 3,
             offload_optimizer=offload,
             offload_param=None,
+            second_share_ranks=self.second_share_ranks if stage == self.stage else 1,
         )
 
 
@@ -145,6 +148,7 @@ def setup_of(
             "param_persistence_threshold", Setup.param_persistence_threshold
         ),
         sub_group_size=number("sub_group_size", Setup.sub_group_size),
+        second_share_ranks=number("zero_hpz_partition_size", 1),
         nvme_buffers=int(offloaded["offload_optimizer"].get("buffer_count", 4)),
     )
 

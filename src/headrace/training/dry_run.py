@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import torch
+from transformers import PreTrainedModel
 
 from headrace.config import RunConfig
 from headrace.config.checks import batch_arithmetic
 from headrace.counts import counted
-from headrace.errors import Problem, UserError
+from headrace.errors import ConfigError, Problem, UserError
+from headrace.planning.activations import DeviceKind
+from headrace.planning.memory import memory_of_rank
+from headrace.planning.network import PlannedNetwork
+from headrace.planning.setup import setup_of
 from headrace.stream.batching import BatchPlan
 from headrace.stream.plan import StagePlan
 from headrace.training.anchors import describe_penalty
 from headrace.training.data import OpenedData
 from headrace.training.distributed import environment_world_size
 from headrace.training.param_groups import ParameterGroups, groups_of_branch
-from headrace.training.precision import choose_precision
+from headrace.training.precision import Precision, choose_precision
 from headrace.training.run import check_run, total_steps
 from headrace.training.selection import describe_limits
 from headrace.training.stages import Branch, choose_branches, expand_stages
@@ -81,9 +86,8 @@ def show_plan(
     for title, table in _group_tables(groups):
         print(f"\nparameter groups{title}\n{table}")
     print(f"\nstage plan\n{_stage_table(config, branches, opened, batch)}")
-    print("\nmodel states a rank with Adam, in GiB (without activations)\n")
-    trained = max(one.trained for _, one in groups)
-    print(_memory_table(parameters, trained, ranks, precision.name, config.zero_stage))
+    print("\nmost memory of a rank in a step, in GiB\n")
+    print(_memory_table(config, branches, opened, model, precision, ranks))
     print("\nThe config is sound. Nothing was trained.")
 
 
@@ -142,20 +146,40 @@ def _stage_line(branch: Branch, plan: StagePlan, batch_size: int, *, by_count: b
 
 
 def _memory_table(
-    parameters: int, trained: int, ranks: int, precision: str, configured: int
+    config: RunConfig,
+    branches: list[Branch],
+    opened: OpenedData,
+    model: PreTrainedModel,
+    precision: Precision,
+    ranks: int,
 ) -> str:
-    """Bytes of weights, gradients and Adam's states by ZeRO stage (Rajbhandari et al. 2020).
-
-    fp32: 4 + 4 + 8 bytes a parameter; fp16 and bf16: 2 + 2 + 12 (fp32 copy and two moments);
-    those that are not trained have the first of the three alone.
-    ZeRO 1 divides the states by the ranks, 2 the gradients too, 3 the weights too.
-    """
-    weight, gradient, states = (4, 4, 8) if precision == "fp32" else (2, 2, 12)
-    lines = []
+    """The peak at each ZeRO stage on this kind of device, and what is in it; changes the model."""
+    kind: DeviceKind = "cuda" if torch.cuda.is_available() else "cpu"
+    _, micro, accumulation = batch_arithmetic(config.deepspeed, ranks)
+    setup = setup_of(
+        config.deepspeed,
+        kind=kind,
+        precision=precision.name,
+        ranks=ranks,
+        accumulation=accumulation,
+    )
+    try:
+        network = PlannedNetwork.of_config(config, branches, model, opened.task)
+        tokens = config.headrace.batching.tokens_per_batch
+        if tokens is not None:
+            micro = max(1, tokens // (ranks * accumulation * network.longest))
+        batch = network.activations(
+            setup.weight_bytes, network.longest, network.checkpointing, kind
+        )(micro)
+    except ConfigError as error:
+        return str(error)
+    lines = [f"{'':<8}{'peak':>9}{'states':>9}{'activations':>13}"]
     for stage in range(4):
-        size = parameters * weight / (ranks if stage >= 3 else 1) + trained * (
-            gradient / (ranks if stage >= 2 else 1) + states / (ranks if stage >= 1 else 1)
-        )
-        mark = "  <- configured" if stage == configured else ""
-        lines.append(f"ZeRO {stage}: {size / _GIBIBYTE:9.3f}{mark}")
+        own = setup if stage == config.zero_stage else setup.with_stage(stage)
+        memory = memory_of_rank(network.sizes, own, batch)
+        mark = "  <- configured" if stage == config.zero_stage else ""
+        sizes = (memory.peak.bytes, memory.states, memory.activations)
+        peak, states, activations = (size / _GIBIBYTE for size in sizes)
+        lines.append(f"ZeRO {stage}: {peak:9.3f}{states:9.3f}{activations:13.3f}{mark}")
+    lines.append(f"micro-batches of {counted(micro, 'row')} of {network.longest} tokens")
     return "\n".join(lines)

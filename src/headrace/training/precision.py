@@ -30,8 +30,8 @@ FP16_DEFAULTS = {
 class Precision:
     """A chosen format."""
 
-    name: str
-    """``fp32``, ``bf16`` or ``fp16``."""
+    name: Literal["fp32", "bf16", "fp16"]
+    """Of the weights that the network computes with."""
     reason: str
     """Why it was chosen, for the log."""
     sections: Mapping[str, Any]
