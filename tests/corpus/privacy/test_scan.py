@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from headrace.corpus.privacy import Finding, find
 from headrace.corpus.privacy.folding import fold
-from headrace.corpus.privacy.scan import merged
+from headrace.corpus.privacy.pack import find_pack
+from headrace.corpus.privacy.scan import Scanner, merged
 from headrace.errors import MissingExtraError
 
 CARD = "4111 1111 1111 1111"
@@ -179,10 +180,32 @@ HOSTILE = {
 }
 
 
+@pytest.fixture(scope="module")
+def patient():
+    """The scanner of English with a minute for each text, which slow machines need not fear."""
+    found = [find_pack("universal", "universal"), find_pack("language", "en")]
+    countries = found[1].countries
+    found += [find_pack("country", country) for country in countries]
+    return Scanner(found, countries, names=True, seconds=60)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
-def test_no_text_of_100_kb_takes_for_ever(name):
-    """Linear patterns: each is searched to its end within the limit for one text."""
-    assert find(HOSTILE[name], "en", names=True).complete
+def test_no_text_of_100_kb_takes_for_ever(patient, name):
+    """Linear patterns take a second or two; one that backtracks takes hours."""
+    assert patient.scan(HOSTILE[name]).complete
+
+
+def test_the_limit_stops_a_pattern_that_backtracks(tmp_path):
+    (tmp_path / "languages").mkdir()
+    (tmp_path / "languages" / "tlh.hjson").write_text(
+        '{kind: language\ncode: tlh\nname: K\ndetectors: [{name: a\ntype: AB\nnear: ["x"]\n'
+        'reach: [1000, 1000]\npattern: (?:(?:a|a)+)+b\nscore: 1\nmatch: ["[[ab]] x"]\n'
+        'no_match: ["x"]}]\nmatch: {AB: []}\nno_match: {AB: []}}',
+        encoding="utf-8",
+    )
+    scanner = Scanner([find_pack("language", "tlh", tmp_path)], seconds=0.2)
+    assert scanner.scan("ab x").complete
+    assert not scanner.scan("a" * 500 + " x").complete
 
 
 def test_without_phonenumbers_the_extra_is_named(monkeypatch):
