@@ -76,6 +76,25 @@ def test_the_formula_agrees_with_counting_for_decoders(kind):
     assert ours == pytest.approx(counted(network, 2, 256), rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("kind", "auto"), [("bert", Tagger), ("xlm-roberta", Tagger), ("gpt2", AutoModelForCausalLM)]
+)
+def test_the_formula_agrees_with_the_profiler_of_deepspeed(kind, auto):
+    """It counts the forward pass, a third of all, with norms and activations."""
+    from deepspeed.profiling.flops_profiler import get_model_profile
+
+    network, length = make(kind, auto), 256
+    counted, _, _ = get_model_profile(
+        network,
+        kwargs={"input_ids": torch.randint(5, 400, (2, length))},
+        print_profile=False,
+        as_string=False,
+    )
+    pairs = 2 * length**2 * (2 if kind == "gpt2" else 1)  # it counts what a causal mask hides
+    ours = network_flops(network, length).of(tokens=2 * length, labels=2 * length, pairs=pairs)
+    assert ours / 3 == pytest.approx(counted, rel=0.05)
+
+
 def test_what_is_frozen_has_no_backward_pass():
     network = make("bert")
     for name, parameter in network.named_parameters():
