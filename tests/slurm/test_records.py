@@ -7,6 +7,7 @@ import pytest
 
 from headrace.cli import main
 from headrace.config import load_run_config
+from headrace.slurm.batch import evaluate_batch, report_batch
 from headrace.slurm.controller import QueuedJob
 from headrace.slurm.decision import End, Start
 from headrace.slurm.overview import (
@@ -173,3 +174,13 @@ def test_a_run_is_shown_where_there_is_no_slurm(tmp_path, capsys, monkeypatch):
     assert main(["jobs", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["jobs"][0]["state"] == "stopped"
     assert main(["jobs", str(tmp_path / "nowhere")]) == 2
+
+
+def test_every_job_of_a_chain_keeps_its_records_in_the_run_folder(small_corpus, tmp_path):
+    path = small_corpus.write_config(tmp_path / "run.json", tmp_path / "run")
+    config = load_run_config(path)
+    for batch in (evaluate_batch(config), report_batch(config)):
+        words = ["python", "-m", "headrace.cli", batch.template, *batch.arguments]
+        work = work_of(words)
+        assert work.folder == config.output
+        assert work.progress()["files"] >= 0

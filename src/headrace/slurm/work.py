@@ -77,7 +77,7 @@ def _search(arguments: argparse.Namespace) -> Work:
 
 def _evaluate(arguments: argparse.Namespace) -> Work:
     cache = Path(arguments.cache).expanduser()
-    return Work(Path(arguments.model), lambda: files_in(cache))
+    return Work(Path(arguments.model[0]), lambda: files_in(cache))
 
 
 def _report(arguments: argparse.Namespace) -> Work:
