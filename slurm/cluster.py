@@ -282,7 +282,11 @@ def missing() -> str | None:
         return f"no {', '.join(absent)}: scripts/install_slurm.sh installs what is needed"
     if os.geteuid() != 0:
         return "a SLURM of one's own needs root"
-    allowed = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True)
+    links = "ip link add probe type bridge && ip link add one type veth peer name other"
+    allowed = subprocess.run(
+        ["unshare", "--net", "--mount", "sh", "-c", links],
+        env={**os.environ, "PATH": _PATH}, capture_output=True,
+    )  # fmt: skip
     if allowed.returncode:
         return f"no namespaces here: {allowed.stderr.decode().strip()}"
     return None
