@@ -192,6 +192,7 @@ def test_the_chain_of_a_run_from_its_first_stage_to_its_report(
     assert (run / "report.html").stat().st_size > 1000
 
 
+@pytest.mark.extended
 def test_a_wrong_input_that_only_the_ranks_see_is_not_repeated(
     slurm, config, profile, small_corpus, capsys, at_root, tmp_path
 ):
