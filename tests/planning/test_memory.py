@@ -144,7 +144,7 @@ def test_the_buckets_of_a_gpu_are_taken_whole():
         memory_of_rank(SIZES, replace(BASE, stage=2, reduce_bucket_size=size), BATCH).peak.bytes
         for size in (5_000_000, 500_000_000)
     )
-    assert large - small > 0.9e9
+    assert large - small > 0.7e9
 
 
 SECTION = {"optimizer": {"type": "AdamW", "params": {}}, "zero_optimization": {"stage": 3}}
