@@ -307,7 +307,8 @@ def test_the_shard_cache(load):
 
 def test_checkpoint_settings_that_do_not_fit_are_refused(load):
     def change(data):
-        data["zero_optimization"] = {"stage": 3, "offload_optimizer": {"device": "nvme"}}
+        offload = {"device": "nvme", "nvme_path": "/local"}
+        data["zero_optimization"] = {"stage": 3, "offload_optimizer": offload}
         data["checkpoint"] = {"writer": {"type": "fast"}}
         data["headrace"]["data"].pop("validation")
         data["headrace"]["stages"][0]["keep_best"] = "last"
