@@ -258,6 +258,7 @@ def test_sweeps_take_the_least_loss_and_show_perplexities_as_they_are():
             "task": "masked_lm",
             "scores": {},
             "runs": [],
+            "selection": None,
             "methods": {"more": method(31.0, 3.43), "less": method(22.0, 3.09)},
             "best": {"overall": {"method": "less", "validation_loss": 3.09}, "branches": {}},
         }
