@@ -96,6 +96,13 @@ def test_what_is_shown_of_a_job(tmp_path, events, queued, accounting, state, det
     assert (seen.state, seen.detail) == (state, detail)
 
 
+def test_nothing_is_said_of_jobs_that_slurm_was_not_asked_about(tmp_path):
+    write_start(tmp_path, "7", 0)
+    assert seen_job(read_record(tmp_path, "7"), None, {}).state == "unknown"
+    write_event(tmp_path, "7", "stop", job="7", reason="why", exit_code=2)
+    assert seen_job(read_record(tmp_path, "7"), None, {}).state == "stopped"
+
+
 def test_branches_under_way_and_the_time_they_need(tmp_path):
     events = [{"kind": "start", "stage": "a", "branch": "all", "steps": 100}]
     events += [

@@ -32,11 +32,6 @@ class SeenJob:
     detail: str
     """Why it waits, what is left of its time, or what was decided at its last end."""
 
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will come of it."""
-        return self.state in ("finished", "stopped", "gone")
-
 
 @dataclass(frozen=True)
 class SeenBranch:
@@ -69,7 +64,7 @@ class Overview:
 def overview(run: Path, controller: Controller) -> Overview:
     """Look at a run folder; SLURM is asked if it is there."""
     records = read_records(run)
-    queued: dict[str, QueuedJob] = {}
+    queued: dict[str, QueuedJob] | None = None
     states: Mapping[str, str] = {}
     problem = None
     try:
@@ -106,7 +101,8 @@ def seen_job(record: Record, queued: Mapping[str, QueuedJob], states: Mapping[st
     """What is known of one job."""
     title = str((record.submitted or {}).get("title", ""))
     number = record.numbers[-1] if record.numbers else record.name
-    successors = [job for job in queued.values() if job.number in (number, record.name)]
+    listed = (queued or {}).values()
+    successors = [job for job in listed if job.number in (number, record.name)]
     last = record.last or {}
     kind = last.get("event")
     if successors:
@@ -120,6 +116,8 @@ def seen_job(record: Record, queued: Mapping[str, QueuedJob], states: Mapping[st
     elif kind == "stop":
         state = "finished" if last.get("exit_code") == 0 else "stopped"
         detail = "" if state == "finished" else str(last.get("reason"))
+    elif queued is None:
+        state, detail = "unknown", ""
     elif kind == "again":
         state, detail = "gone", "it was to be started again, and SLURM does not have it"
     else:
