@@ -132,7 +132,10 @@ def test_the_last_error_of_a_run(tmp_path):
     assert last_error(tmp_path) is None
     (tmp_path / "slurm").mkdir()
     log = tmp_path / "slurm" / "train-7.log"
-    log.write_text("step 1\nerror: data/hi: there is no such folder\nmore\nValueError: odd\nend\n")
+    log.write_text(
+        "step 1\nerror: data/hi: there is no such folder\nmore\nValueError: odd\n"
+        "headrace: SIGUSR1: a checkpoint is saved\nheadrace: stopped by a signal after step 9\n"
+    )
     assert last_error(tmp_path) == ("ValueError: odd", str(log))
     (tmp_path / "watch" / "7").mkdir(parents=True)
     WatchFolder(tmp_path / "watch" / "7", 0).tell(WatchEnd("lost", 1, "rank 1 on n2 is gone"))

@@ -17,7 +17,10 @@ from headrace.training.watch.files import end_of, jobs_of
 METRICS_FILE = "metrics.jsonl"
 _TAIL_BYTES = 1 << 20
 """Of files that grow: the end is what counts."""
-_ERROR = re.compile(rb"^(?:\d+: )?(error: .*|headrace: .*|[\w.]*(?:Error|Exception)\b.*)$")
+_ERROR = re.compile(
+    rb"^(error: .*|headrace: (?!SIG\w+:|stopped by a signal).*|[\w.]*(?:Error|Exception)\b.*)$"
+)
+"""Of a log: what commands print of a mistake or a fault, and the last line of a traceback."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,10 @@ def with_waiting_tasks(records: Iterable[Record]) -> Iterator[Record]:
             yield replace(found, submitted={**(record.submitted or {}), "title": title})
 
 
-def seen_job(record: Record, queued: Mapping[str, QueuedJob], states: Mapping[str, str]) -> SeenJob:
-    """What is known of one job."""
+def seen_job(
+    record: Record, queued: Mapping[str, QueuedJob] | None, states: Mapping[str, str]
+) -> SeenJob:
+    """What is known of one job; ``queued``: the jobs that SLURM has, None if it was not asked."""
     title = str((record.submitted or {}).get("title", ""))
     number = record.numbers[-1] if record.numbers else record.name
     listed = (queued or {}).values()
