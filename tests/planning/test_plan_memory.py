@@ -103,6 +103,11 @@ def test_options_choose_gpus_and_lengths(plan):
     assert memory["recommended"][0]["utilisation"] == ASSUMED_UTILISATION["fp32"]
     assert "--calibrate RUN" in out
     assert "V100" not in out
+    again = {"headrace.model.gradient_checkpointing": True}
+    code, out, _, checkpointed = plan("--memory", "--gpu", "A100-40", "--micro-batch", "4", **again)
+    assert code == 0
+    assert all(case["gradient_checkpointing"] for case in checkpointed["cases"])
+    assert "with gradient checkpointing" in out
 
 
 def test_a_network_that_is_too_large_is_checkpointed_or_not_planned(plan):

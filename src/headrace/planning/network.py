@@ -70,8 +70,8 @@ class PlannedNetwork:
             Sizes(tuple(trained), frozen),
             network_flops(network, headrace.task.max_length),
             longest,
-            is_checkpointed(network),
-            config.headrace.model.attention in {None, "eager", "sdpa"},
+            headrace.model.gradient_checkpointing,
+            headrace.model.attention in {None, "eager", "sdpa"},
         )
 
     @property
@@ -115,13 +115,10 @@ class PlannedNetwork:
         return self._traced[key]
 
 
-def is_checkpointed(network: torch.nn.Module) -> bool:
-    """Return whether layers of a network are computed a second time in the backward pass."""
-    return any(getattr(module, "gradient_checkpointing", False) for module in network.modules())
-
-
 def _set_checkpointing(network: PreTrainedModel, wanted: bool) -> None:
-    if wanted == is_checkpointed(network):
+    """Have layers computed a second time in the backward pass, or what they need kept."""
+    is_set = any(getattr(module, "gradient_checkpointing", False) for module in network.modules())
+    if wanted == is_set:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # newer releases have another name for it
