@@ -13,10 +13,12 @@ import pytest
 
 from headrace.training.watch.files import FOLDER, heartbeats_of, jobs_of
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).parent / "workers" / "watched_ranks.py"
 FAULTS = [
     "sleeps", "is stopped", "is suspended", "is killed", "leaves", "leaves as the main rank",
-    "fails", "has a jumping clock", "is fine",
+    "holds the lock", "fails", "has a jumping clock", "is fine",
 ]  # fmt: skip
 PATIENCE = 150
 
@@ -117,6 +119,15 @@ def test_a_stopped_rank_is_named_with_its_state(pairs):
     assert "has shown no heartbeat for" in said
     assert "its process is stopped" in said
     assert "rank 0 waits in the all-reduce" in said
+
+
+def test_a_rank_whose_interpreter_stands_still_is_named_and_shows_where(pairs):
+    assert pairs.codes("holds the lock") == [1, 1]
+    assert "rank 1 on " in pairs.log("holds the lock", 0)
+    assert "has shown no heartbeat for" in pairs.log("holds the lock", 0)
+    stack = (pairs.job("holds the lock") / "rank-1.stack").read_text()
+    assert stack.startswith("Timeout (")  # written by the thread that needs no lock
+    assert "in train" in stack.partition("no progress")[0]
 
 
 @pytest.mark.parametrize(("fault", "code"), [("is killed", -signal.SIGKILL), ("leaves", 3)])

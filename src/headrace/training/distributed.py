@@ -87,18 +87,20 @@ def process_group() -> Iterator[World]:
         torch.distributed.destroy_process_group()
 
 
-def leave_hangs_to_the_watch() -> None:
-    """Let collectives of all groups that there are wait for a day, unless the user chose a time.
+def leave_hangs_to_the_watch(*, leave: bool = True) -> None:
+    """Let collectives of all groups that there are wait for a day, or again for DeepSpeed's time.
 
     NCCL would abort the process after ten minutes, and gloo raise an error after ten or thirty:
-    too early for the main rank's longer work, and too late to say who is behind.
+    too early for the main rank's longer work, and too late to say who is behind.  Nothing is
+    changed where the user has chosen a time, by ``DEEPSPEED_TIMEOUT``.
     """
     from torch.distributed import distributed_c10d
 
     if "DEEPSPEED_TIMEOUT" in os.environ:
         return
     for group in list(distributed_c10d._world.pg_map):
-        distributed_c10d._set_pg_timeout(timedelta(days=1), group)
+        limit = timedelta(days=1) if leave else timedelta(minutes=10)
+        distributed_c10d._set_pg_timeout(limit, group)
 
 
 def free_port() -> int:

@@ -4,6 +4,7 @@ The ranks are forks of one process, which imports torch once.  ``FOLDER/NAME/`` 
 of a pair; ``FOLDER/NAME-RANK.log`` what a rank says, ``FOLDER/codes.json`` how all have ended.
 """
 
+import ctypes
 import json
 import os
 import random
@@ -25,7 +26,7 @@ STEPS = 40
 FAULTY_STEP = 10
 
 
-SOON = {"sleeps", "is stopped", "is suspended", "has a jumping clock"}
+SOON = {"sleeps", "is stopped", "is suspended", "holds the lock", "has a jumping clock"}
 """Where a hang would be met within seconds."""
 
 
@@ -51,6 +52,8 @@ def train(name, folder, rank):
                     time.sleep(3600)
                 elif name == "fails":
                     raise ValueError("the data of this rank is odd")
+                elif name == "holds the lock":
+                    ctypes.PyDLL(None).sleep(9)  # unlike CDLL this keeps the interpreter's lock
                 elif name == "is suspended":
                     while not GO_ON.exists():
                         time.sleep(0.01)

@@ -61,6 +61,7 @@ def watched_job(run_folder: Path, settings: WatchConfig, world: World) -> Iterat
             barrier(world)
             yield Job(activity, folder, tuple(place.host for place in places))
     finally:
+        leave_hangs_to_the_watch(leave=False)
         if said[0]["new"]:
             with suppress(OSError):  # not empty, as a rule
                 run_folder.rmdir()
