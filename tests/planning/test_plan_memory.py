@@ -110,6 +110,16 @@ def test_options_choose_gpus_and_lengths(plan):
     assert "with gradient checkpointing" in out
 
 
+def test_batches_of_tokens_are_planned_in_rows_of_the_longest(plan):
+    batching = {"type": "tokens", "tokens_per_batch": 1024}
+    words = ("--memory", "--gpus-per-node", "2", "--gpu", "A100-40")
+    code, _, _, memory = plan(*words, **{"headrace.batching": batching})
+    assert code == 0
+    # 21 rows of 48 tokens fit, 20 of them on two ranks
+    rows = {case["micro_batch"] * case["accumulation"] * 2 for case in memory["cases"]}
+    assert rows == {20}
+
+
 def test_a_network_that_is_too_large_is_checkpointed_or_not_planned(plan):
     config = {**LARGE["headrace.model.config"], "vocab_size": 20_000}
     changes = {**LARGE, "headrace.model.config": config, "train_batch_size": 512}

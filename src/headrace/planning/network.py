@@ -51,6 +51,9 @@ class PlannedNetwork:
             task: of the run.
         """
         headrace = config.headrace
+        masked = headrace.model.attention in {None, "eager", "sdpa"}
+        if not masked:  # those kernels keep what the fused attention of PyTorch keeps, but no mask
+            network.set_attn_implementation("sdpa")
         longest = headrace.task.max_length
         if headrace.batching.type == "packed":
             longest = headrace.batching.pack_length or longest
@@ -71,7 +74,7 @@ class PlannedNetwork:
             network_flops(network, headrace.task.max_length),
             longest,
             headrace.model.gradient_checkpointing,
-            headrace.model.attention in {None, "eager", "sdpa"},
+            masked,
         )
 
     @property
