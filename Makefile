@@ -26,8 +26,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## sample corpus -> shards -> selection -> two-stage training on 2 CPU ranks -> report.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh
 
+# Two processes share the files out; each computes with one thread.
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-extended: $(READY) ## run the tests that make test leaves out for their length
 	$(BIN)/python -m pytest -m extended
