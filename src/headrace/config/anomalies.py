@@ -1,4 +1,4 @@
-"""The section ``headrace.anomalies``: what is done about a step whose loss is not as it should be."""
+"""The section ``headrace.anomalies``: what is done about a step that is not as it should be."""
 
 from __future__ import annotations
 
