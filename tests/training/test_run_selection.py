@@ -158,7 +158,7 @@ def test_a_damaged_selection_is_made_again(write_config, world, tmp_path, caplog
 def test_a_run_folder_refuses_another_selection(write_config, world, tmp_path):
     train(write_config("run"), world)
     problems = problems_of(write_config("run", {"fraction": 0.3}), world)
-    assert any(problem.startswith("headrace.selection.fraction: the run") for problem in problems)
+    assert any(problem.startswith("headrace.selection.fraction: was ") for problem in problems)
 
 
 def test_a_run_folder_refuses_another_encoder_of_the_same_name(
