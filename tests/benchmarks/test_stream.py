@@ -83,6 +83,7 @@ def written():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_file_has_the_promised_keys(written):
     assert {"name", "command", "date", "environment", "rounds", "rows", "figures"} <= set(written)
     assert written["name"] == "stream"
@@ -97,6 +98,7 @@ def test_the_file_has_the_promised_keys(written):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_absent_peers_are_named_with_the_reason(written):
     absent = {record["contestant"]: record["reason"] for record in written["tables"]["absent"]}
     assert absent.keys() == {peer.name for peer in PEERS}
@@ -104,6 +106,7 @@ def test_absent_peers_are_named_with_the_reason(written):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_what_headrace_promises_holds_in_the_result(written):
     figures = written["figures"]
     assert figures["resume_lost_or_repeated"] == 0
@@ -120,6 +123,7 @@ def test_what_headrace_promises_holds_in_the_result(written):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_every_way_to_token_ids_is_measured(written):
     groups = {}
     for row in written["rows"]:

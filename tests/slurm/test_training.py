@@ -99,6 +99,7 @@ def ends(run):
     return [None if start.end is None else start.end.code for start in record.starts]
 
 
+@pytest.mark.extended
 def test_a_run_that_is_asked_to_stop_ends_as_if_it_never_was(
     slurm, config, profile, losses_without_a_stop, capsys, at_root
 ):

@@ -29,6 +29,7 @@ def test_without_a_compiler_gloo_is_used(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_stale_lock_is_removed(tmp_path):
     """The lock of a process that was killed while compiling; torch would wait for it for ever."""
     import shutil

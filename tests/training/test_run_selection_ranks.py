@@ -83,6 +83,7 @@ def wait_for_vectors(cache: Path, process: subprocess.Popen) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.extended
 def test_a_stopped_and_a_killed_choice_go_on_and_end_as_that_of_the_command(
     write_config, named, launcher, train_script, read_losses, tmp_path
 ):

@@ -339,6 +339,7 @@ def test_values_with_commas_inside_are_kept_whole(values: list[Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_real_runs_with_real_ranks(tmp_path: Path) -> None:
     """Two runs on two ranks under DeepSpeed's launcher."""
     from tokenizers import Tokenizer, models, pre_tokenizers
