@@ -170,7 +170,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("headrace.training.throughput.time", clock)
+    for module in ("throughput", "stopwatch"):
+        monkeypatch.setattr(f"headrace.training.{module}.time", clock)
     return clock
 
 

@@ -14,17 +14,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed
 
 from headrace.training.flops import NetworkFlops
-
-Item = TypeVar("Item")
+from headrace.training.stopwatch import Item, Stopwatch
 
 _FINENESS = math.log(1.01)
 """Times of steps are counted in classes of this width, so a percentile is right within 0.5 %."""
@@ -59,39 +58,20 @@ class Meter:
         """Since the last log."""
         self._seconds: list[float] = []
         """Of each step since the last log."""
-        self._waited = 0.0
-        self._computed = 0.0
-        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._waiting = Stopwatch()
+        self._computing = Stopwatch(self.device)
         self._mark = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def each(self, batches: Iterable[Item]) -> Iterator[Item]:
         """Iterate over batches, and take the time for which the loop waits for them."""
-        iterator = iter(batches)
         self._mark = time.perf_counter()
-        while True:
-            began = time.perf_counter()
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-            self._waited += time.perf_counter() - began
-            yield batch
+        yield from self._waiting.waiting(batches)
 
-    @contextmanager
-    def computing(self) -> Iterator[None]:
+    def computing(self) -> AbstractContextManager[None]:
         """Take the time of what is computed in the ``with`` block, on the device."""
-        if self.device.type == "cuda":
-            begin, end = _event(), _event()
-            begin.record()
-            yield
-            end.record()
-            self._events.append((begin, end))
-        else:
-            began = time.perf_counter()
-            yield
-            self._computed += time.perf_counter() - began
+        return self._computing.running()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -113,22 +93,20 @@ class Meter:
         """
         now = time.perf_counter()
         seconds, self._mark = now - self._mark, now
+        waited = self._waiting.take()
         # the optimizer's kernels may still be running: what they take counts with the next step
-        ended = [events for events in self._events if _has_ended(events[1])]
-        self._events = self._events[len(ended) :]
-        computed = self._computed + sum(begin.elapsed_time(end) / 1000 for begin, end in ended)
+        computed = self._computing.take()
         flops = self.flops.of(tokens=tokens, labels=labels, pairs=pairs) if self.flops else 0.0
         for account in (self.whole, self._window):
             account.add(
                 seconds,
-                waited=self._waited,
+                waited=waited,
                 computed=computed,
                 samples=samples,
                 tokens=tokens,
                 flops=flops,
             )
         self._seconds.append(seconds)
-        self._waited = self._computed = 0.0
         return seconds
 
     def take_window(self) -> dict[str, float | None]:
@@ -198,11 +176,6 @@ class Meter:
         self.whole = _Account.from_json(state)
 
 
-def _has_ended(event: Any) -> bool:
-    """Whether a device has come to an event."""
-    return bool(event.query())
-
-
 class _Account:
     """Sums over some steps."""
 
@@ -261,10 +234,6 @@ class _Account:
         vars(account).update(state)
         account.classes = Counter({int(number): n for number, n in state["classes"].items()})
         return account
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def _memory(device: torch.device) -> dict[str, int]:

@@ -8,19 +8,16 @@ ZeRO-3 the forward pass gathers weights from all ranks, so that only the data is
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from statistics import median
-from typing import TypeVar
 
 import torch
 
 from headrace.config.watch import WatchConfig
+from headrace.training.stopwatch import Item, Stopwatch
 
 logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
 
 _WORTH_SAYING = 0.05
 """Share of a step by which a rank holds the others up before it is warned of."""
@@ -31,46 +28,20 @@ class Pace:
 
     def __init__(self, device: torch.device | None = None, *, shares_forward: bool = False) -> None:
         """``shares_forward``: the forward pass waits for other ranks, and is left out."""
-        self._on_gpu = device is not None and device.type == "cuda"
         self._shares_forward = shares_forward
-        self._seconds = 0.0
-        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._own = Stopwatch(device)
 
     def each(self, batches: Iterable[Item]) -> Iterator[Item]:
         """Iterate over batches, and take the time for which this rank waits for them."""
-        iterator = iter(batches)
-        while True:
-            began = time.perf_counter()
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-            self._seconds += time.perf_counter() - began
-            yield batch
+        return self._own.waiting(batches)
 
-    @contextmanager
-    def forward(self) -> Iterator[None]:
+    def forward(self) -> AbstractContextManager[None]:
         """Take the time of the forward pass in the block, on the device."""
-        if self._shares_forward:
-            yield
-        elif self._on_gpu:
-            begin, end = _event(), _event()
-            begin.record()
-            yield
-            end.record()
-            self._events.append((begin, end))
-        else:
-            began = time.perf_counter()
-            yield
-            self._seconds += time.perf_counter() - began
+        return nullcontext() if self._shares_forward else self._own.running()
 
     def take(self) -> float:
         """Seconds since the last call; what the GPU has not finished is in the next."""
-        seconds, self._seconds = self._seconds, 0.0
-        while self._events and self._events[0][1].query():  # type: ignore[no-untyped-call]
-            begin, end = self._events.pop(0)
-            seconds += float(begin.elapsed_time(end)) / 1000
-        return seconds
+        return self._own.take()
 
 
 class Stragglers:
@@ -133,7 +104,3 @@ class Stragglers:
             ratio,
             excess / max(1, steps),
         )
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
