@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.commands.options import named_as_options
@@ -25,6 +25,8 @@ _ONLY_MEMORY = (
     "nodes", "gpus_per_node", "gpu", "length", "micro_batch", "mean_tokens", "calibrate",
     "price_per_gpu_hour",
 )  # fmt: skip
+_ALSO_SIMULATION = ("nodes", "gpus_per_node", "gpu", "length", "mean_tokens", "calibrate")
+"""Those that --simulate uses as well."""
 _MOST_ROWS = 256
 """Largest micro-batch that is looked at unless it is asked for."""
 DEFAULT_GPUS_PER_NODE = 4
@@ -65,7 +67,7 @@ def option_problems(arguments: argparse.Namespace) -> list[Problem]:
         option = "--" + name.replace("_", "-")
         if value is None:
             continue
-        if not arguments.memory:
+        if not arguments.memory and not (arguments.simulate and name in _ALSO_SIMULATION):
             what, remedy = "it would have no effect", "Give --memory as well, or leave it out"
             problems.append(Problem(what, option, str(value), remedy))
             continue
@@ -75,7 +77,7 @@ def option_problems(arguments: argparse.Namespace) -> list[Problem]:
             for each in values
             if not isinstance(each, str) and not 0 < each < float("inf")
         ]
-    if arguments.memory and arguments.gpu:
+    if arguments.gpu and (arguments.memory or arguments.simulate):
         from headrace.config.messages import did_you_mean
         from headrace.planning.devices import GPUS
 
@@ -86,6 +88,38 @@ def option_problems(arguments: argparse.Namespace) -> list[Problem]:
             if name not in known
         ]
     return problems
+
+
+@dataclass(frozen=True)
+class OpenedPlan:
+    """The network of a run config, and what its memory and speed are planned for."""
+
+    plan: Plan
+    gpus: Sequence[Gpu]
+    precisions: Sequence[PrecisionName]
+    """To be advised on each GPU."""
+    work: Work
+    calibration: Calibration | None
+
+    def utilisation(self, precision: PrecisionName) -> float:
+        """Share of a GPU's peak that is reached."""
+        from headrace.planning.speed import ASSUMED_UTILISATION
+
+        measured = None if self.calibration is None else self.calibration.utilisation
+        return measured or ASSUMED_UTILISATION[precision]
+
+
+def open_plan(
+    arguments: argparse.Namespace, config: RunConfig, branches: list[Branch], *, samples: int
+) -> OpenedPlan:
+    """Open the network without memory for its weights; see :func:`plan_memory`."""
+    from headrace.planning.speed import read_calibration
+
+    calibration = None if arguments.calibrate is None else read_calibration(arguments.calibrate)
+    plan = _plan(arguments, config, branches)
+    gpus = _gpus(arguments)
+    work = _work(arguments, plan, calibration, samples)
+    return OpenedPlan(plan, gpus, _precisions(config, gpus), work, calibration)
 
 
 def plan_memory(
@@ -104,14 +138,10 @@ def plan_memory(
     """
     from headrace.planning import report
     from headrace.planning.advice import advise
-    from headrace.planning.speed import ASSUMED_UTILISATION, read_calibration
 
-    calibration = None if arguments.calibrate is None else read_calibration(arguments.calibrate)
-    plan = _plan(arguments, config, branches)
-    gpus = _gpus(arguments)
-    network = plan.network
-    work = _work(arguments, plan, calibration, samples)
-    wanted = _precisions(config, gpus)
+    opened = open_plan(arguments, config, branches, samples=samples)
+    plan, gpus, work, calibration = opened.plan, opened.gpus, opened.work, opened.calibration
+    network, wanted = plan.network, opened.precisions
     sections: list[Section] = []
     for nodes in plan.nodes:
         for length in plan.lengths:
@@ -123,8 +153,7 @@ def plan_memory(
                     nodes=nodes,
                     length=length,
                     work=work,
-                    utilisation=(calibration and calibration.utilisation)
-                    or ASSUMED_UTILISATION[precision],
+                    utilisation=opened.utilisation(precision),
                     price=arguments.price_per_gpu_hour,
                 )
                 for gpu, precision in zip(gpus, wanted, strict=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LONGEST_LABEL = 18
 """Letters of a name beside a bar."""
-_STYLE = {
+FIGURE_STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "headrace plan",  # the same plan gives the same bytes
     "text.parse_math": False,  # a "$" in a name is a "$"
@@ -43,12 +43,12 @@ _HATCHES = ("", "////", "....", "xxxx", "----", "oooo")
 """Sources beyond the colours of the palette are told apart by these."""
 
 
-def require() -> None:
-    """Raise ``MissingExtraError`` where matplotlib is not installed."""
+def require(what: str = "headrace plan --plot") -> None:
+    """Raise ``MissingExtraError`` where matplotlib is not installed, which ``what`` needs."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError("matplotlib", "report", "headrace plan --plot") from error
+        raise MissingExtraError("matplotlib", "report", what) from error
 
 
 def draw(stages: Sequence[StageOverview], *, title: str, text: str, suffix: str) -> bytes:
@@ -64,7 +64,7 @@ def draw(stages: Sequence[StageOverview], *, title: str, text: str, suffix: str)
 
     stages = [stage for stage in stages if len(stage.sources) > 1] or stages
     heights = [max(2.6, 1.1 + 0.24 * len(stage.sources)) for stage in stages]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(FIGURE_STYLE):
         figure = Figure(figsize=(10.5, sum(heights) + 0.4), layout="constrained")
         figure.suptitle(printable(title), x=0.01, ha="left", fontweight="bold", color=LIGHT.ink)
         grid = figure.add_gridspec(
@@ -73,7 +73,7 @@ def draw(stages: Sequence[StageOverview], *, title: str, text: str, suffix: str)
         for row, stage in enumerate(stages):
             _draw_mix(figure.add_subplot(grid[row, 0]), stage)
             _draw_passes(figure.add_subplot(grid[row, 1]), stage)
-        image = _saved(figure, "png" if suffix == ".png" else "svg")
+        image = saved(figure, "png" if suffix == ".png" else "svg")
     if suffix != ".html":
         return image
     drawing = image.decode("utf-8")
@@ -86,7 +86,8 @@ def draw(stages: Sequence[StageOverview], *, title: str, text: str, suffix: str)
     ).encode("utf-8", errors="replace")
 
 
-def _saved(figure: Any, kind: str) -> bytes:
+def saved(figure: Any, kind: str) -> bytes:
+    """Return a figure as the bytes of a file of a kind (``svg`` or ``png``), without its date."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     logger = logging.getLogger("matplotlib.font_manager")
