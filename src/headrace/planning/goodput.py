@@ -196,7 +196,8 @@ class _Course:
         """How many checkpoints have been taken by then, without the last."""
         first = self.start + self.first + self.saving.stall
         number = np.floor((time - first) / self.period + _ROUNDING) + 1
-        return np.minimum(np.maximum(number, 0.0), self.pieces - 1)
+        clipped: Floats = np.clip(number, 0, self.pieces - 1)
+        return clipped
 
     def trained(self, number: Floats) -> Floats:
         """Training before so many checkpoints, but not all."""
