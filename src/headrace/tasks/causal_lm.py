@@ -7,29 +7,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
 from headrace.config.task_sections import CausalLMConfig
 from headrace.encoding.collate import (
     LabelledTokens,
     SampleLocations,
-    pack_labelled,
-    pad_labelled,
     slices_of,
 )
 from headrace.encoding.language_model import LanguageModelEncoder, frame_of_causal_lm
 from headrace.encoding.sidecar import EncodedSource
 from headrace.errors import Problem
+from headrace.tasks.language_model import LanguageModelTask, add_losses
 from headrace.tasks.language_model_metrics import LanguageModelScores
-from headrace.tasks.masked_lm import add_losses
-from headrace.tasks.task import IGNORED, Task
+from headrace.tasks.task import IGNORED
 
 if TYPE_CHECKING:
     from headrace.shards.reader import ShardReader
 
 
-class CausalLM(Task):
+class CausalLM(LanguageModelTask):
     """The task of predicting the next token.
 
     Every sequence begins with a token that stands for the beginning, so that each token of a text
@@ -77,10 +74,6 @@ class CausalLM(Task):
         """The name of the task."""
         return "task", "causal language modelling"
 
-    def model_settings(self) -> dict[str, Any]:
-        """Return nothing: the outputs are those of the vocabulary."""
-        return {}
-
     def encoder(self, tokenizer: Any, max_length: int) -> LanguageModelEncoder:
         """Return a new encoder, for one source."""
         return LanguageModelEncoder(
@@ -92,49 +85,20 @@ class CausalLM(Task):
             special_labels=True,
         )
 
-    def collate(
-        self,
-        sources: Sequence[EncodedSource],
-        locations: SampleLocations,
-        *,
-        pad_id: int,
-        key: int | None = None,
-    ) -> dict[str, NDArray[Any]]:
-        """Return ``input_ids``, ``attention_mask`` and ``labels`` as int64[samples, tokens].
-
-        The label of a token is that token: whoever computes the loss compares it with what was
-        predicted one place before.  The first of each sequence is not predicted.
-        """
-        return pad_labelled(self._rows(sources, locations), pad_id=pad_id)
-
-    def collate_packed(
-        self,
-        sources: Sequence[EncodedSource],
-        locations: SampleLocations,
-        starts: NDArray[np.int64],
-        *,
-        pad_id: int,
-        pack_length: int,
-        key: int | None = None,
-    ) -> dict[str, NDArray[Any]]:
-        """Return sequences, several in a row: see :func:`pack_labelled`."""
-        rows = self._rows(sources, locations)
-        return pack_labelled(rows, starts, pad_id=pad_id, pack_length=pack_length)
-
-    def _rows(
-        self, sources: Sequence[EncodedSource], locations: SampleLocations
+    def rows(
+        self, sources: Sequence[EncodedSource], locations: SampleLocations, key: int | None
     ) -> list[LabelledTokens]:
+        """Return each sequence; the label of a token is that token.
+
+        Whoever computes the loss compares it with what was predicted one place before.  The first
+        of each sequence is not predicted.
+        """
         rows = []
         for (tokens,) in slices_of(sources, locations, ("tokens",)):
             labels = tokens.astype(np.int64)
             labels[0] = IGNORED
             rows.append((tokens, labels))
         return rows
-
-    def idle(self, pad_id: int) -> dict[str, torch.Tensor]:
-        """Return one token without a label."""
-        one = torch.ones((1, 1), dtype=torch.int64)
-        return {"input_ids": pad_id * one, "attention_mask": one, "labels": IGNORED * one}
 
     def loss_sum(
         self, network: torch.nn.Module, batch: Mapping[str, Any], *, training: bool
@@ -161,10 +125,6 @@ class CausalLM(Task):
         labels: torch.Tensor = batch["labels"]
         drawn = super().draw_labels(logits[:, :-1], {"labels": labels[:, 1:]}, random)["labels"]
         return {"labels": torch.cat([labels[:, :1], drawn], dim=1)}
-
-    def new_scores(self) -> LanguageModelScores:
-        """Return an empty account."""
-        return LanguageModelScores()
 
     def score(
         self,

@@ -16,8 +16,6 @@ from headrace.config.task_sections import MaskedLMConfig
 from headrace.encoding.collate import (
     LabelledTokens,
     SampleLocations,
-    pack_labelled,
-    pad_labelled,
     slices_of,
 )
 from headrace.encoding.language_model import LanguageModelEncoder, frame_of_masked_lm
@@ -25,6 +23,7 @@ from headrace.encoding.sidecar import EncodedSource
 from headrace.encoding.task_encoder import offsets_of
 from headrace.stream.feistel import derive_key
 from headrace.tasks.kept_places import logits_at
+from headrace.tasks.language_model import LanguageModelTask, add_losses
 from headrace.tasks.language_model_metrics import LanguageModelScores
 from headrace.tasks.masking import (
     MASKED_SHARE,
@@ -35,7 +34,7 @@ from headrace.tasks.masking import (
     mask,
     words_masked,
 )
-from headrace.tasks.task import IGNORED, Task
+from headrace.tasks.task import IGNORED
 
 if TYPE_CHECKING:
     from headrace.shards.reader import ShardReader
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 _ALWAYS_THE_SAME = derive_key("masks that are always the same")
 
 
-class MaskedLM(Task):
+class MaskedLM(LanguageModelTask):
     """The task of restoring masked tokens."""
 
     name = "masked_lm"
@@ -105,10 +104,6 @@ class MaskedLM(Task):
         units = "words" if self.whole_word else "tokens"
         return "task", f"masked-language modelling, {self.masked_share:.0%} of the {units}"
 
-    def model_settings(self) -> dict[str, Any]:
-        """Return nothing: the outputs are those of the vocabulary."""
-        return {}
-
     def encoder(self, tokenizer: Any, max_length: int) -> LanguageModelEncoder:
         """Return a new encoder, for one source."""
         return LanguageModelEncoder(
@@ -118,31 +113,6 @@ class MaskedLM(Task):
             frame=frame_of_masked_lm(tokenizer),
             words=self.whole_word,
         )
-
-    def collate(
-        self,
-        sources: Sequence[EncodedSource],
-        locations: SampleLocations,
-        *,
-        pad_id: int,
-        key: int | None = None,
-    ) -> dict[str, NDArray[Any]]:
-        """Return ``input_ids``, ``attention_mask`` and ``labels`` as int64[samples, tokens]."""
-        return pad_labelled(self._rows(sources, locations, key), pad_id=pad_id)
-
-    def collate_packed(
-        self,
-        sources: Sequence[EncodedSource],
-        locations: SampleLocations,
-        starts: NDArray[np.int64],
-        *,
-        pad_id: int,
-        pack_length: int,
-        key: int | None = None,
-    ) -> dict[str, NDArray[Any]]:
-        """Return sequences, several in a row: see :func:`pack_labelled`."""
-        rows = self._rows(sources, locations, key)
-        return pack_labelled(rows, starts, pad_id=pad_id, pack_length=pack_length)
 
     def labels_in(
         self,
@@ -177,19 +147,15 @@ class MaskedLM(Task):
         starts = np.concatenate([nothing, *(starts for _, starts in parts)]).astype(np.bool_)
         return replace(found, word_starts=starts)
 
-    def _rows(
+    def rows(
         self, sources: Sequence[EncodedSource], locations: SampleLocations, key: int | None
     ) -> list[LabelledTokens]:
+        """Return each sequence with its masks; labels are what was masked."""
         sequences = self._sequences(sources, locations)
         keys = keys_of(_ALWAYS_THE_SAME if key is None else key, sources, locations)
         ids, labels = mask(sequences, keys, self.masked_share, self.vocabulary)
         bounds = pairwise(sequences.offsets.tolist())
         return [(ids[start:end], labels[start:end]) for start, end in bounds]
-
-    def idle(self, pad_id: int) -> dict[str, torch.Tensor]:
-        """Return one token without a label."""
-        one = torch.ones((1, 1), dtype=torch.int64)
-        return {"input_ids": pad_id * one, "attention_mask": one, "labels": IGNORED * one}
 
     def loss_sum(
         self, network: torch.nn.Module, batch: Mapping[str, Any], *, training: bool
@@ -222,10 +188,6 @@ class MaskedLM(Task):
             labels[labels != IGNORED] = drawn.to(labels.device)
         return {"labels": labels}
 
-    def new_scores(self) -> LanguageModelScores:
-        """Return an empty account."""
-        return LanguageModelScores()
-
     def score(
         self,
         scores: LanguageModelScores,
@@ -242,35 +204,3 @@ class MaskedLM(Task):
     def facts(self) -> dict[str, Any]:
         """Return how texts are masked."""
         return {"masked_share": self.masked_share, "whole_word": self.whole_word}
-
-
-def add_losses(
-    scores: LanguageModelScores,
-    source: EncodedSource,
-    samples: SampleLocations,
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    rows: torch.Tensor,
-) -> None:
-    """Add predicted tokens to an account, sample by sample.
-
-    Args:
-        scores: the account.
-        source: where the samples are from.
-        samples: one a row of the batch.
-        logits: [labels, vocabulary].
-        labels: int64[labels].
-        rows: row of each label, int64[labels].
-    """
-    wide = logits.float()
-    losses = torch.nn.functional.cross_entropy(wide, labels, reduction="none").double()
-    sums = torch.zeros((3, len(samples.sample)), dtype=torch.float64, device=losses.device)
-    right = (wide.argmax(-1) == labels).double()
-    for number, values in enumerate((losses, torch.ones_like(losses), right)):
-        sums[number].index_add_(0, rows, values)
-    places = zip(samples.shard.tolist(), samples.sample.tolist(), strict=True)
-    for (shard_number, index), (loss, tokens, correct) in zip(places, sums.T.tolist(), strict=True):
-        shard = source.shards[shard_number]
-        scores.update(
-            loss, int(tokens), int(correct), size=shard.bytes(index), subset=shard.subset(index)
-        )
