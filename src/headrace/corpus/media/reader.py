@@ -1,0 +1,49 @@
+"""What every reader of a format is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any, ClassVar
+
+from headrace.corpus.documents import Record, Reject
+from headrace.corpus.media.source_file import SourceFile
+from headrace.errors import MissingExtraError
+
+
+class Reader(ABC):
+    """Reads the files of one format.
+
+    A reader has no state: one instance reads any number of files.  What is wrong with a record is
+    a :class:`Reject` in its place; what is wrong with the whole file may also be raised, as
+    :class:`headrace.corpus.media.refusal.RefusalError` or as whatever a library raises.
+    """
+
+    name: ClassVar[str]
+    """The ``format`` of recipes and of records."""
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Endings of file names, in lower case, with the dot."""
+    magic: ClassVar[tuple[bytes, ...]] = ()
+    """First bytes of such files."""
+    single: ClassVar[bool] = True
+    """Whether a file is one document."""
+
+    @abstractmethod
+    def read(self, file: SourceFile) -> Iterator[Record | Reject]:
+        """What is in the file, or in the range of it, in its order."""
+
+    def parts(self, file: SourceFile, size: int) -> list[tuple[int, int | None]]:
+        """Ranges of bytes of ``size`` or so whose records can be read on their own, in order.
+
+        Every record belongs to exactly one of them.  By default it is the whole file.
+        """
+        return [(0, None)]
+
+
+def needed(module: str, package: str, purpose: str, extra: str = "corpus") -> Any:
+    """An optional module; :class:`MissingExtraError` if its package is not installed."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(package, extra, purpose) from error
