@@ -24,6 +24,8 @@ COMMANDS = (
     "split",
     "index",
     "verify",
+    "find",
+    "show",
     "preview",
     "tokenizer",
     "encode",
