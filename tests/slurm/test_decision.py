@@ -11,6 +11,7 @@ from headrace.slurm.decision import (
     exit_code_of_ranks,
     has_own_fault,
     idle_starts,
+    is_to_be_checked,
     no_progress,
 )
 
@@ -86,6 +87,13 @@ def test_progress_of_a_killed_start_shows_at_the_next():
 def test_whatever_happens_without_progress_ends(ends):
     ends[-1] = (75, 0)
     assert not decide(starts(*ends), LIMITS).again
+
+
+def test_nodes_are_checked_at_first_and_behind_a_fault():
+    assert is_to_be_checked([])
+    assert is_to_be_checked(starts((75, 1), (1, 0)))
+    for last in (75, "asked", None):
+        assert not is_to_be_checked(starts((1, 0), (last, 1)))
 
 
 def test_the_exit_code_of_a_launcher_is_read_with_those_of_the_ranks():

@@ -1,5 +1,7 @@
 """The life of jobs on a real SLURM; in place of training, ranks that do as they are told."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,12 +76,15 @@ def jobs(slurm, tmp_path_factory):
             return start(slurm, folder / name, *plans, **options)
 
         return {
-            "stopped": begin("stopped", "wait,done", nodes=2),
+            "stopped": begin("stopped", "wait,done", nodes=2, profile=["HEADRACE_CHECK=yes"]),
             "requeued": begin("requeued", "sleep,done", nodes=2),
             "mistaken": begin("mistaken", "mistake", "done"),
             "faulty": begin("faulty", "fault,fault"),
             "idle": begin("idle", "idle,idle,done", profile=["HEADRACE_IDLE_STARTS=2"]),
             "forbidden": begin("forbidden", "wait,done", "done", profile=["HEADRACE_REQUEUE=no"]),
+            "refused": begin(
+                "refused", "done", profile=["HEADRACE_CHECK=yes", "GLOO_SOCKET_IFNAME=ib0"]
+            ),
             "array": begin("array", "wait,done/done", "done", tasks=2),
         }
 
@@ -101,6 +106,28 @@ def test_a_job_that_is_asked_to_stop_saves_and_goes_on(slurm, jobs):
     log = job.log()
     assert "rank 1 on n2, start 1: wait" in log, "the ranks are on two nodes"
     assert "not started again: finished" in log
+    assert log.count("2 ranks on 2 nodes") == 1, "the nodes were checked ahead of the first start"
+    assert "fault:" not in log
+
+
+def test_a_job_whose_nodes_are_not_fit_does_not_begin(slurm, jobs):
+    job = jobs["refused"]
+    facts = slurm.wait_for_end(job.numbers[0], job.folder)
+    assert (facts["JobState"], facts["ExitCode"]) == ("FAILED", "2:0")
+    assert not job.has_started(1)
+    (seen,) = overview(job.folder, Controller()).jobs
+    assert (seen.state, seen.starts) == ("stopped", 1)
+    what = "GLOO_SOCKET_IFNAME: there is no such interface that is up (value: ib0)"
+    assert f"mistake: n1 (rank 0): {what}. Set it to one of" in job.log()
+
+
+def test_a_node_whose_rank_does_not_arrive_is_named(slurm, tmp_path):
+    script = f"test $SLURM_PROCID = 1 || exec {sys.executable} launch/check.py --wait 4"
+    command = ["srun", "--nodes=2", "--ntasks=2", "bash", "-c", f"{script} --folder {tmp_path}"]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "fault: n2 (rank 1): not there after 4 seconds" in finished.stdout
+    assert "--sbatch=--exclude=n2" in finished.stdout
+    assert "n1: task 0: Exited with exit code 1" in finished.stderr
 
 
 def test_a_users_mistake_is_not_repeated_and_ends_the_chain(slurm, jobs):

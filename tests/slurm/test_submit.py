@@ -166,12 +166,35 @@ def test_a_wrong_config_is_refused_before_anything_is_submitted(
         (["train", "--seeds", "1,2"], "--grid, --seeds, --output"),
         (["train_array", "--seeds", "1,2"], "a sweep needs a folder"),
         (["train", "--site", "nowhere"], "jean_zay_v100"),
+        (["check", "--stage", "a"], "--stage"),
     ],
 )
 def test_options_without_effect_are_refused(small_corpus, tmp_path, at_root, capsys, words, says):
     path = small_corpus.write_config(tmp_path / "run.json", tmp_path / "run")
     assert main(["submit", words[0], str(path), *words[1:]]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["train"], "CONFIG: which run?"), (["check", "--set", "a=1"], "no config to change")],
+)
+def test_a_check_alone_needs_no_config(at_root, capsys, words, says):
+    assert main(["submit", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_check_is_a_short_job(small_corpus, tmp_path, site, at_root, capsys):
+    words = ["submit", "check", "--site", str(site.path), "--nodes", "3", "--dry-run"]
+    main(words)
+    printed = capsys.readouterr().out
+    assert "--nodes=3 --time=10 --job-name=check-nodes" in printed
+    assert printed.split("slurm/check.sbatch")[1].startswith("\n"), "without arguments"
+    path = small_corpus.write_config(tmp_path / "run.json", tmp_path / "run")
+    main([*words, str(path), "--set", "headrace.seed=4", "--time", "20"])
+    printed = capsys.readouterr().out
+    assert "--time=20" in printed
+    assert f"slurm/check.sbatch --ds_config {path} --set headrace.seed=4" in printed
 
 
 def test_a_sweep_is_an_array(small_corpus, tmp_path, site, at_root, capsys):

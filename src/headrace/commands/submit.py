@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 HELP = "give a run to SLURM, which starts it again until it is finished"
 EXAMPLE = "headrace submit chain ds_configs/demo.json --site jean_zay_v100 --project abc --dry-run"
 CHAIN = "chain"
-JOBS = ("train", "train_array", "select", "search_array", "evaluate", "report", CHAIN)
+CHECK = "check"
+CHECK_MINUTES = "10"
+"""Time limit of a check, unless one is asked for."""
+JOBS = (CHECK, "train", "train_array", "select", "search_array", "evaluate", "report", CHAIN)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"batch script of the folder slurm: {', '.join(JOBS[:-1])}; or {CHAIN}: all jobs of a "
         "run, each behind the one before",
     )
-    parser.add_argument("config", metavar="CONFIG", help="run config; of search_array a study file")
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        nargs="?",
+        help="run config; of search_array a study file; check can do without",
+    )
     parser.add_argument(
         "--site", default="generic", help="profile in slurm/sites, or its path (default: generic)"
     )
@@ -81,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     site = read_site(find_site(arguments.site))
     options = Options(
         nodes=arguments.nodes,
-        time=arguments.time,
+        time=arguments.time or (CHECK_MINUTES if arguments.template == CHECK else None),
         project=arguments.project or os.environ.get("HEADRACE_PROJECT"),
         qos=arguments.qos,
         sbatch=tuple(arguments.sbatch),
@@ -124,6 +132,10 @@ def _check_options(arguments: argparse.Namespace) -> None:
         for name, (given, jobs) in meant.items()
         if given and arguments.template not in jobs
     ]
+    if arguments.config is None and arguments.template != CHECK:
+        problems.append(Problem("which run?", "CONFIG", None, "Give a run config"))
+    if arguments.config is None and arguments.set:
+        problems.append(Problem("there is no config to change", "--set", None, "Give CONFIG too"))
     if sweep and not arguments.output:
         problems.append(Problem("a sweep needs a folder", "--output", None, "Give --output"))
     if sweep and arguments.stage:
@@ -139,6 +151,8 @@ def _batches(arguments: argparse.Namespace, site: Site) -> list[Batch]:
     from headrace.training.logs import quiet_libraries
 
     template, path = arguments.template, arguments.config
+    if path is None:
+        return [batch.check_batch(None, None, ())]
     if template == "search_array":
         from headrace.search.study_file import load_study_file
 
@@ -150,6 +164,8 @@ def _batches(arguments: argparse.Namespace, site: Site) -> list[Batch]:
         return [_sweep(arguments, ranks)]
     config = load_run_config(path, arguments.set)
     options = [word for text in arguments.set for word in ("--set", text)]
+    if template == CHECK:
+        return [batch.check_batch(path, config, options)]
     if template == "evaluate":
         return [batch.evaluate_batch(config, arguments.stage)]
     if template == "report":

@@ -12,6 +12,7 @@ from pathlib import Path
 from headrace.config import RunConfig
 from headrace.errors import ConfigError, Problem
 from headrace.slurm.records import FOLDER
+from headrace.slurm.work import CHECK_FOLDER
 from headrace.training.stages import Branch, expand_stages
 
 SCRIPTS = Path("slurm")
@@ -83,6 +84,14 @@ def select_batch(config_path: str, config: RunConfig, options: Sequence[str]) ->
         remedy = "Add the section, or submit train"
         raise ConfigError(Problem("nothing is to be chosen", "headrace.selection", None, remedy))
     return Batch("select", "selection", config.output, (config_path, *options), on_ranks=True)
+
+
+def check_batch(config_path: str | None, config: RunConfig | None, options: Sequence[str]) -> Batch:
+    """One job that checks its nodes, for a run or for none."""
+    if config_path is None or config is None:
+        return Batch("check", "nodes", Path(CHECK_FOLDER), (), on_ranks=True)
+    arguments = ("--ds_config", config_path, *options)
+    return Batch("check", "check", config.output, arguments, on_ranks=True)
 
 
 def branches_batch(

@@ -141,6 +141,14 @@ def decide(starts: Sequence[Start], limits: Limits) -> Decision:
     return Decision(True, reason, wait_seconds=wait)
 
 
+def is_to_be_checked(before: Sequence[Start]) -> bool:
+    """Whether nodes are checked ahead of a start: of the first one, and of those behind a fault."""
+    if not before:
+        return True
+    end = before[-1].end
+    return end is not None and end.code == EXIT_FAULT and not end.asked
+
+
 def _faults(starts: Sequence[Start]) -> int:
     """Faults since the last progress; a start that made progress and then failed is the first."""
     count = 0

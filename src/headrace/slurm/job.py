@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,12 +33,13 @@ from headrace.slurm.decision import (
     decide,
     exit_code_of_ranks,
     has_own_fault,
+    is_to_be_checked,
     no_progress,
 )
 from headrace.slurm.launch import EXITS_VARIABLE, exit_codes, launch_command
 from headrace.slurm.records import FOLDER, job_name, job_number, read_record, write_event
 from headrace.slurm.site import Site, find_site, read_site
-from headrace.slurm.work import Work, described, work_of
+from headrace.slurm.work import Work, check_command, described, work_of
 
 REPEAT_SECONDS = 20
 """A stop signal is sent again after so long: a rank may not have listened yet."""
@@ -84,7 +86,13 @@ class Job:
         progress = self.work.progress()
         self._say(f"start {len(before) + 1}: {described(progress)}")
         self._note("start", nodes=os.environ["SLURM_JOB_NODELIST"], progress=progress)
-        code, asked = self._run(launch_command(words, os.environ, self.site, ranks=ranks))
+        commands = [list(words)]
+        if ranks and self.site.check and is_to_be_checked(before):
+            commands.insert(0, check_command(words, self.work))
+        for command in commands:
+            code, asked = self._run(launch_command(command, os.environ, self.site, ranks=ranks))
+            if code != EXIT_DONE or self.ended:
+                break
         if self.ended:
             self._say("SLURM ends this job: cancelled, pre-empted, requeued or out of time")
             self._note("ended")
@@ -92,7 +100,8 @@ class Job:
         end = End(code, asked, self.work.progress())
         self._note("end", exit_code=code, asked=asked, progress=end.progress)
         self._say(f"exit code {code}: {described(end.progress)}")
-        decision = decide([*before, Start(progress, end)], self.site.limits)
+        limits = replace(self.site.limits, retries=0) if self.work.once else self.site.limits
+        decision = decide([*before, Start(progress, end)], limits)
         return self._again(decision) if decision.again else self._stop(decision)
 
     def _run(self, command: Sequence[str]) -> tuple[int, bool]:

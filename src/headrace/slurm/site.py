@@ -26,6 +26,7 @@ _KNOWN = {
     "HEADRACE_RANKS_PER_NODE": "1",
     "HEADRACE_LAUNCH": "srun",
     "HEADRACE_REQUEUE": "yes",
+    "HEADRACE_CHECK": "no",
     "HEADRACE_RETRIES": str(Limits.retries),
     "HEADRACE_RETRY_SECONDS": str(Limits.retry_seconds),
     "HEADRACE_IDLE_STARTS": str(Limits.idle_starts),
@@ -59,6 +60,8 @@ class Site:
     """Whether ``srun`` starts a task a rank, or a task a node that starts its ranks."""
     requeue: bool
     """Whether a job may requeue itself; if not, it submits its successor."""
+    check: bool
+    """Whether the nodes are checked ahead of the first start of a job, and of one after a fault."""
     limits: Limits
 
 
@@ -114,6 +117,7 @@ def read_site(path: Path) -> Site:
 
     launch = one_of("HEADRACE_LAUNCH", ("srun", "torchrun"))
     requeue = one_of("HEADRACE_REQUEUE", ("yes", "no"))
+    check = one_of("HEADRACE_CHECK", ("yes", "no"))
     site = Site(
         path=path,
         directives=tuple(shlex.split(values["HEADRACE_DIRECTIVES"])),
@@ -121,6 +125,7 @@ def read_site(path: Path) -> Site:
         ranks_per_node=whole("HEADRACE_RANKS_PER_NODE", 1),
         launch="torchrun" if launch == "torchrun" else "srun",
         requeue=requeue == "yes",
+        check=check == "yes",
         limits=Limits(
             idle_starts=whole("HEADRACE_IDLE_STARTS", 1),
             retries=whole("HEADRACE_RETRIES", 0),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from headrace.training.stages import Branch
 
 COMMAND_MODULE = "headrace.cli"
+CHECK_FOLDER = "runs/check"
+"""Of checks without a run."""
 CHECKPOINT_MARKER = "COMPLETE"
 """As in :mod:`headrace.training.checkpoint_marker`, which takes longer to import."""
 
@@ -29,6 +31,10 @@ class Work:
     """Where records and logs go: the run folder, or what takes its place."""
     progress: Callable[[], dict[str, Any]]
     """How far it is: plain data that changes when something was achieved that lasts."""
+    check: tuple[str, ...] = ()
+    """Options of ``headrace check`` for the nodes that work on it; none: their shared folder."""
+    once: bool = False
+    """Whether a fault is an answer, and no reason to start again."""
 
 
 def work_of(words: Sequence[str], folder: Path | None = None) -> Work:
@@ -61,11 +67,22 @@ def _train(arguments: argparse.Namespace) -> Work:
     from headrace.training.stages import choose_branches, expand_stages
 
     config = load_run_config(arguments.ds_config, arguments.set, thorough=False)
+    overrides = (word for text in arguments.set for word in ("--set", text))
+    check = ("--ds_config", arguments.ds_config, *overrides)
     if arguments.select_only and config.headrace.selection is not None:
         cache = Path(config.headrace.selection.cache_dir).expanduser()
-        return Work(config.output, lambda: files_in(cache))
+        return Work(config.output, lambda: files_in(cache), check)
     branches = choose_branches(expand_stages(config), arguments.stage, arguments.branch)
-    return Work(config.output, lambda: progress_of_branches(branches))
+    return Work(config.output, lambda: progress_of_branches(branches), check)
+
+
+def _check(arguments: argparse.Namespace) -> Work:
+    if arguments.ds_config is None:
+        return Work(Path(arguments.folder or CHECK_FOLDER), dict, once=True)
+    from headrace.config import load_run_config
+
+    config = load_run_config(arguments.ds_config, arguments.set, thorough=False)
+    return Work(config.output, dict, once=True)
 
 
 def _search(arguments: argparse.Namespace) -> Work:
@@ -86,6 +103,7 @@ def _report(arguments: argparse.Namespace) -> Work:
 
 _WORKS: Mapping[str, Callable[[argparse.Namespace], Work]] = {
     "train": _train,
+    "check": _check,
     "search": _search,
     "evaluate": _evaluate,
     "report": _report,
@@ -131,8 +149,18 @@ def files_in(folder: Path) -> dict[str, Any]:
     return {"files": count, "bytes": size}
 
 
+def check_command(words: Sequence[str], work: Work) -> list[str]:
+    """Return the command that checks the nodes for another one, with the same Python."""
+    words = list(words)
+    begin = words[: words.index(COMMAND_MODULE)] if COMMAND_MODULE in words else ["python", "-m"]
+    options = work.check or ("--folder", str(work.folder))
+    return [*begin, COMMAND_MODULE, "check", *options]
+
+
 def described(progress: Mapping[str, Any]) -> str:
     """Progress in words."""
+    if not progress:
+        return "nothing that would be gone on with"
     if "finished" in progress:
         text = f"{progress['finished']} of {counted(progress['of'], 'branch', 'branches')} finished"
         steps = ", ".join(f"{name} at step {step}" for name, step in progress["steps"].items())

@@ -18,7 +18,8 @@ from filelock import FileLock
 
 logger = logging.getLogger(__name__)
 
-_OP = "deepspeed_shm_comm"
+SHARED_MEMORY_OP = "deepspeed_shm_comm"
+"""Its name, and that of its folder."""
 
 
 def extensions_dir() -> Path:
@@ -52,17 +53,17 @@ def prepare() -> bool:
     from deepspeed.accelerator import get_accelerator
 
     builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
-    if builder is None or not deepspeed.ops.__compatible_ops__.get(_OP, False):
+    if builder is None or not deepspeed.ops.__compatible_ops__.get(SHARED_MEMORY_OP, False):
         return False
     compiler = os.environ.get("CXX", "c++")
-    built = (folder / _OP / f"{_OP}.so").exists()
+    built = (folder / SHARED_MEMORY_OP / f"{SHARED_MEMORY_OP}.so").exists()
     if shutil.which(compiler) is None:
         # torch asks the compiler for its version even when nothing is left to compile
-        deepspeed.ops.__compatible_ops__[_OP] = False
+        deepspeed.ops.__compatible_ops__[SHARED_MEMORY_OP] = False
         logger.info("no C++ compiler (%s): gloo without the shared-memory op", compiler)
         return False
-    with FileLock(folder / f"{_OP}.build.lock"):
-        stale = folder / _OP / "lock"
+    with FileLock(folder / f"{SHARED_MEMORY_OP}.build.lock"):
+        stale = folder / SHARED_MEMORY_OP / "lock"
         if stale.exists():
             logger.warning("removing a stale build lock: %s", stale)
             stale.unlink()
@@ -71,7 +72,7 @@ def prepare() -> bool:
         try:
             builder.load(verbose=False)
         except Exception as error:  # the compiler's failures have many types
-            deepspeed.ops.__compatible_ops__[_OP] = False
+            deepspeed.ops.__compatible_ops__[SHARED_MEMORY_OP] = False
             logger.warning("the shared-memory op was not built, using gloo alone: %s", error)
             return False
     return True
