@@ -31,6 +31,7 @@ COMMANDS = (
     "encode",
     "select",
     "plan",
+    "check",
     "train",
     "status",
     "sweep",
@@ -113,7 +114,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.configure(parser)
-    parsed = parser.parse_args(rest)
+    # options may stand between arguments, of which the last may be left out
+    parsed = parser.parse_intermixed_args(rest)
     try:
         return int(module.run(parsed))
     except UserError as error:
