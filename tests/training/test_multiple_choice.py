@@ -18,9 +18,9 @@ from headrace.config.schema import ModelConfig
 from headrace.errors import ConfigError, EncodingError
 from headrace.stream.grouping import TokenBudgetPlan
 from headrace.tasks.multiple_choice import MultipleChoice
+from headrace.training.branch_run import total_steps
 from headrace.training.data import BatchMaker, encode_data, open_data, plan_batches, token_lengths
 from headrace.training.model import build_model, new_model
-from headrace.training.run import total_steps
 from headrace.training.stages import expand_stages
 
 WORKER = Path(__file__).parent / "workers" / "several_runs.py"

@@ -87,10 +87,10 @@ def our_loop(data, config, world, accumulation):
     with open_engine(model, groups, config, world, precision) as engine:
         trainer = BranchTrainer(
             engine=engine, groups=groups, branch=branch, task=data.opened.task, world=world,
-            seed=config.headrace.seed, plan=plan, batches=batches, validation={},
+            seed=config.headrace.seed, plan=plan, batches=batches,
             total_steps=STEPS, checkpoints=Checkpoints(config.output, world),
             log_every=1,
-            callbacks=Callbacks([]), stop_flag=StopFlag(), export=None,
+            callbacks=Callbacks([]), stop_flag=StopFlag(),
         )  # fmt: skip
         for step in range(STEPS):
             groups.set_learning_rates(engine.optimizer, step, STEPS)
@@ -137,10 +137,10 @@ def test_a_step_without_samples_changes_nothing(data_and_config, world):
     with open_engine(model, groups, config, world, precision) as engine:
         trainer = BranchTrainer(
             engine=engine, groups=groups, branch=branch, task=data.opened.task, world=world,
-            seed=config.headrace.seed, plan=plan, batches=None, validation={},
+            seed=config.headrace.seed, plan=plan, batches=None,
             total_steps=STEPS, checkpoints=Checkpoints(config.output, world),
             log_every=1,
-            callbacks=Callbacks([]), stop_flag=StopFlag(), export=None,
+            callbacks=Callbacks([]), stop_flag=StopFlag(),
         )  # fmt: skip
 
         def weights():

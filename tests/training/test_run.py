@@ -71,7 +71,7 @@ def test_only_a_model_that_may_be_kept_is_exported(small_corpus, world, tmp_path
         exported.append((facts["stage"], facts["step"]))
         write_export(folder, model, state, tokenizer, facts, task)
 
-    monkeypatch.setattr("headrace.training.run.write_export", export_and_count)
+    monkeypatch.setattr("headrace.training.branch_run.write_export", export_and_count)
     short = {"languages": ["zh"], "epochs": 3}
     stages = [
         {"name": "last", "keep_best": "last", **short},

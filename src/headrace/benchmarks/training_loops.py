@@ -131,13 +131,11 @@ def headrace_run(setup: Setup, world: World, numbers: Iterator[int], *, zero_sta
             seed=setup.settings.seed,
             plan=setup.plan,
             batches=setup.batch_maker(),
-            validation={},
             total_steps=setup.steps,
             checkpoints=checkpoints,
             log_every=LOG_EVERY,
             callbacks=callbacks,
             stop_flag=StopFlag(),
-            export=lambda state, progress: None,
         )
         trainer.fit(
             {

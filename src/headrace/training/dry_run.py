@@ -16,11 +16,12 @@ from headrace.planning.setup import setup_of
 from headrace.stream.batching import BatchPlan
 from headrace.stream.plan import StagePlan
 from headrace.training.anchors import describe_penalty
+from headrace.training.branch_run import total_steps
 from headrace.training.data import OpenedData
 from headrace.training.distributed import environment_world_size
 from headrace.training.param_groups import ParameterGroups, groups_of_branch
 from headrace.training.precision import Precision, choose_precision
-from headrace.training.run import check_run, total_steps
+from headrace.training.run import check_run
 from headrace.training.selection import describe_limits
 from headrace.training.stages import Branch, choose_branches, expand_stages
 

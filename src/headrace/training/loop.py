@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.distributed
 
-from headrace.encoding.sidecar import EncodedSource
 from headrace.errors import DivergedError, SaveError, StopRequested
 from headrace.stream.batching import Batches
 from headrace.stream.feistel import derive_key
@@ -27,7 +26,7 @@ from headrace.training.checkpoint_marker import step_of
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.data import BatchMaker, RankBatch
 from headrace.training.distributed import World, on_any_rank
-from headrace.training.engine import full_precision_state
+from headrace.training.epoch_end import EpochEnd
 from headrace.training.packed_inputs import PackedInputs
 from headrace.training.param_groups import ParameterGroups
 from headrace.training.penalty import Penalty
@@ -35,7 +34,6 @@ from headrace.training.progress import Progress, StepSums
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch
 from headrace.training.throughput import Meter
-from headrace.training.validation import Validation, validate
 from headrace.training.watch.activity import Activity
 from headrace.training.watch.stragglers import Pace, Stragglers
 from headrace.training.withheld import Gradients, withhold_step
@@ -51,24 +49,19 @@ class BranchTrainer:
     """DeepSpeed engine."""
     groups: ParameterGroups
     """What the engine trains, and at which learning rates."""
-    frozen: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    """On the main rank: weights that are not trained, where the engine has 16-bit copies of them
-    alone."""
     branch: Branch
     task: Task
     world: World
     seed: int
     plan: Batches
     batches: BatchMaker
-    validation: Mapping[str, EncodedSource]
-    """Validation data by language; empty: no validation."""
     total_steps: int
     checkpoints: Checkpoints
     log_every: int
     callbacks: Callbacks
     stop_flag: StopFlag
-    export: Callable[[dict[str, torch.Tensor], Progress], None]
-    """Writes the weights of the best model so far; called on the main rank."""
+    epoch_end: EpochEnd | None = None
+    """Validates and exports; None: neither."""
     pack_inputs: PackedInputs | None = None
     """Makes the network's arguments of packed rows; None: batches are not packed."""
     penalty: Penalty | None = None
@@ -369,72 +362,8 @@ class BranchTrainer:
             )
 
     def _end_epoch(self) -> float | None:
-        """Validate, and export the model if it is the best so far, or the last.
-
-        Returns:
-            The validation loss; None without validation data.
-
-        Raises:
-            StopRequested: on every rank, between two batches of the validation; it is due again.
-        """
-        progress = self.progress
-        result: Validation | None = None
-        best = self.branch.stage.keep_best == "last" and progress.step > 0
-        if self.validation:
-            progress.validation_due = True
-            self.activity.enter("validation")
-            result = validate(
-                self.engine,
-                self.validation,
-                self.task,
-                self.world,
-                batch_size=2 * self.batches.samples_at_once,
-                pad=self.batches.pad,
-                between=self._stop_in_validation,
-            )
-            progress.validation_due = False
-            if self.branch.stage.keep_best == "validation_loss":
-                # a loss that is no number (an overflow in fp16) is never the best for good
-                none_yet = progress.best_loss is None or not math.isfinite(progress.best_loss)
-                best = none_yet or result.loss < (progress.best_loss or math.inf)
-        if best:
-            progress.best_step = progress.step
-            progress.best_loss = result.loss if result else None
-            progress.best_metrics = dict(result.metrics) if result else {}
-            # of a stage that keeps its last model no other is ever read
-            if self.branch.stage.keep_best != "last" or progress.step == self.total_steps:
-                self.activity.enter("exporting", slow=True)
-                state = full_precision_state(self.engine, self.frozen)
-                if self.world.is_main:
-                    self.export(state, progress)
-        if result is None:
-            return None
-        self.callbacks.on_validation(
-            {
-                "kind": "validation",
-                "stage": self.branch.stage.name,
-                "branch": self.branch.name,
-                "step": progress.step,
-                "epoch": self.plan.epochs_done(progress.step),
-                "loss": result.loss,
-                "loss_by_language": dict(result.loss_by_language),
-                "metrics": {
-                    language: {name: scores[name] for name in self.task.scores if name in scores}
-                    for language, scores in result.metrics.items()
-                },
-                "best": best,
-                "time": time.time(),
-            }
-        )
-        return result.loss
-
-    def _stop_in_validation(self) -> None:
-        self.activity.tick()
-        if on_any_rank(self.stop_flag.asked, self.world):
-            raise StopRequested(
-                f"stopped by a signal in the validation after step {self.progress.step} of "
-                f"{self.branch.title}, start the same command again to go on"
-            )
+        """Return the validation loss, if there is any: see :meth:`EpochEnd.run`."""
+        return None if self.epoch_end is None else self.epoch_end.run(self.progress)
 
     def _save(self, validation_loss: float | None) -> bool:
         self.activity.enter("saving", slow=True)

@@ -31,9 +31,9 @@ from unittest import mock
 import deepspeed
 import several_runs
 
+import headrace.training.branch_run
 import headrace.training.checkpoint_states
 import headrace.training.resharding
-import headrace.training.run
 from headrace.config import load_run_config
 from headrace.errors import HeadraceError
 from headrace.shards import storage
@@ -54,8 +54,8 @@ PLACES = {
     "file is forced to disk": (storage, "sync"),
     "folder is renamed": (pathlib.Path, "rename"),
     "validation": (TokenClassification, "score"),
-    "result": (headrace.training.run, "write_json"),
-    "engine": (headrace.training.run, "open_engine"),
+    "result": (headrace.training.branch_run, "write_json"),
+    "engine": (headrace.training.branch_run, "open_engine"),
 }
 """What is called; a run of two short stages calls each of them more than once."""
 OFTEN = {

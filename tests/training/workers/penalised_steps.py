@@ -66,10 +66,10 @@ def run(job, world):
         penalty = Penalty(engine, held) if held else None
         trainer = BranchTrainer(
             engine=engine, groups=groups, branch=branch, task=opened.task, world=world,
-            seed=config.headrace.seed, plan=plan, batches=batches, validation={},
+            seed=config.headrace.seed, plan=plan, batches=batches,
             total_steps=steps, checkpoints=Checkpoints(config.output, world),
             log_every=1,
-            callbacks=Callbacks([]), stop_flag=StopFlag(), export=None,
+            callbacks=Callbacks([]), stop_flag=StopFlag(),
             penalty=penalty,
         )  # fmt: skip
         for step in range(steps):

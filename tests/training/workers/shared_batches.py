@@ -110,10 +110,9 @@ def take_steps(config, data, branch, plan, precision, accumulation, world):
     with engine_for(precision, model, groups, config, world, accumulation) as engine:
         trainer = BranchTrainer(
             engine=engine, groups=groups, branch=branch, task=opened.task, world=world, seed=3,
-            plan=plan, batches=batches, validation={}, total_steps=3,
+            plan=plan, batches=batches, total_steps=3,
             checkpoints=Checkpoints(config.output, world),
             log_every=1, callbacks=Callbacks([]), stop_flag=StopFlag(),
-            export=None,
             pack_inputs=packed,
         )  # fmt: skip
         losses, gradients = [], []
