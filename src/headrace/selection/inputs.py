@@ -60,7 +60,7 @@ class Sources:
     @property
     def manifests(self) -> dict[str, str]:
         """The fingerprint of each source's manifest, by name."""
-        return {name: reader.manifest.fingerprint for name, reader in self.readers.items()}
+        return {name: reader.manifest.identity for name, reader in self.readers.items()}
 
     def embed(self, cache_dir: Path | str, *, show: bool = True) -> Inputs:
         """Embed what is not embedded yet.

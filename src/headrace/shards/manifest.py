@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,8 @@ from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
 _KEYS = {"version", "fingerprint", "parent", "samples", "shards", "metadata"}
+TAKEDOWN = "takedown"
+"""Key of the metadata under which stands what was removed; it is of one source alone."""
 _HASH = re.compile(r"[0-9a-f]{32}")
 _REBUILD = "Build the source again, or make a manifest with: headrace index URL"
 
@@ -37,6 +39,38 @@ class ShardEntry:
     """Size of the tar."""
     hash: str
     """xxh3-128 of the tar's bytes, 32 hexadecimal digits."""
+
+
+@dataclass(frozen=True)
+class Overwritten:
+    """A shard whose removed samples were overwritten, at the same length."""
+
+    epoch: int
+    """Tombstones up to this epoch are overwritten."""
+    former: tuple[str, ...]
+    """Hashes that the tar had before, oldest first."""
+
+
+@dataclass(frozen=True)
+class Takedown:
+    """What was removed from a source since it was built: the ``takedown`` part of the metadata."""
+
+    epoch: int
+    """Files ``tombstones/000001.json`` up to this number belong to the source."""
+    origin: str
+    """Fingerprint of the manifest before anything was overwritten."""
+    fingerprint: str
+    """Fingerprint of the manifest that this is part of."""
+    shards: Mapping[str, Overwritten] = field(default_factory=dict)
+    """By file name."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For the metadata of a manifest."""
+        shards = {
+            name: {"epoch": shard.epoch, "former": list(shard.former)}
+            for name, shard in self.shards.items()
+        }
+        return {**vars(self), "shards": shards}
 
 
 @dataclass(frozen=True)
@@ -61,6 +95,49 @@ class Manifest:
         """xxh3-128 (hex) over names, counts, sizes and hashes in order; metadata has no part."""
         rows = [[shard.name, shard.samples, shard.bytes, shard.hash] for shard in self.shards]
         return xxhash.xxh3_128_hexdigest(json.dumps(rows).encode())
+
+    @cached_property
+    def takedown(self) -> Takedown | None:
+        """What was removed from the source; None: nothing ever was.
+
+        Raises :class:`ShardError` if the entry is damaged, or the shards are others than those
+        that documents were removed from: it would not be known which are to be left out.
+        """
+        found = self.metadata.get(TAKEDOWN)
+        if found is None:
+            return None
+        takedown = _takedown(found)
+        if takedown is None:
+            what = "what the manifest says of removed documents is damaged"
+            raise ShardError(Problem(what, MANIFEST_NAME, repr(found)[:80], _REBUILD))
+        if takedown.fingerprint != self.fingerprint:
+            raise ShardError(
+                Problem(
+                    "the shards are not those that documents were removed from",
+                    MANIFEST_NAME,
+                    f"{self.fingerprint}, {takedown.fingerprint} then",
+                    "Bring the shards back, or build the source again without the documents",
+                )
+            )
+        return takedown
+
+    @property
+    def identity(self) -> str:
+        """The fingerprint that the source had before removed samples were overwritten.
+
+        It names the source as a stream sees it: the same samples at the same positions.
+        """
+        return self.fingerprint if self.takedown is None else self.takedown.origin
+
+    def with_takedown(self, shards: Iterable[ShardEntry], takedown: Takedown) -> Manifest:
+        """The manifest after a removal: the same shards, some of them with other bytes.
+
+        The fingerprint in ``takedown`` is set here.
+        """
+        others = tuple(shards)
+        fingerprint = replace(self, shards=others, metadata={}).fingerprint
+        entry = replace(takedown, fingerprint=fingerprint).as_json()
+        return replace(self, shards=others, metadata={**self.metadata, TAKEDOWN: entry})
 
 
 def write_manifest(url: str, manifest: Manifest) -> None:
@@ -172,6 +249,22 @@ def _entry(row: Any) -> ShardEntry | None:
     if not (plain and counts and isinstance(digest, str) and _HASH.fullmatch(digest)):
         return None
     return ShardEntry(name, samples, size, digest)
+
+
+def _takedown(found: Any) -> Takedown | None:
+    """The entry of the metadata; None if it is not well formed."""
+    try:
+        shards = {
+            str(name): Overwritten(int(shard["epoch"]), tuple(map(str, shard["former"])))
+            for name, shard in found["shards"].items()
+        }
+        epoch, origin, fingerprint = found["epoch"], found["origin"], found["fingerprint"]
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None
+    sound = type(epoch) is int and epoch >= 1
+    if not (sound and _HASH.fullmatch(str(origin)) and _HASH.fullmatch(str(fingerprint))):
+        return None
+    return Takedown(epoch, origin, fingerprint, shards)
 
 
 def _absent(url: str, where: str) -> Problem:

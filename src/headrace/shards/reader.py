@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from headrace.errors import Problem, ShardError, StorageError, UserError
 from headrace.shards import storage
 from headrace.shards.index import index_url, read_index
-from headrace.shards.manifest import Manifest, ShardEntry, read_manifest
+from headrace.shards.manifest import MANIFEST_NAME, Manifest, ShardEntry, read_manifest
 from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
 from headrace.shards.sample import Sample
 from headrace.shards.shard import Shard, check_index
 from headrace.shards.tars import FETCH_AGAIN, CachedCopy, size_problem
+from headrace.shards.tombstones import RemovedSamples, Tombstones, read_tombstones
 
 if TYPE_CHECKING:
     from headrace.shards.cache import Lease, ShardCache
@@ -27,6 +29,8 @@ _OPEN_SHARDS = 64
 """Open shards of a reader at one time: each local one holds a file descriptor."""
 _LEASED_SHARDS = 32
 """The same for copies in a cache; also the shards that are fetched ahead."""
+_LOOK_SECONDS = 30.0
+"""How often a remote manifest is read again."""
 _LOOKED_UP = 1000
 """Shards on a web server that are looked up when the source is opened."""
 
@@ -66,6 +70,8 @@ class ShardReader:
     ) -> None:
         self.url = url
         self.manifest: Manifest = read_manifest(url, retry)
+        self.tombstones: Tombstones = read_tombstones(url, self.manifest, retry)
+        """What was removed from the source: it is passed over, or substituted."""
         self._verify = verify
         self._cache = None if storage.is_local(url) else cache
         self._retry = retry
@@ -73,6 +79,7 @@ class ShardReader:
         self._open: OrderedDict[int, Shard] = OrderedDict()
         self._coming: dict[int, Future[Lease]] = {}
         self._pid = os.getpid()
+        self._looked = self._look()
         if not require_all:
             return
         looked_up = len(self.manifest.shards) if storage.can_list(url) else _LOOKED_UP
@@ -107,6 +114,60 @@ class ShardReader:
     def __iter__(self) -> Iterator[Sample]:
         for number in range(len(self.manifest.shards)):
             yield from self.shard(number)
+
+    @property
+    def living(self) -> int:
+        """Samples that are not removed: what an iteration hands out."""
+        return len(self) - self.tombstones.samples
+
+    def removed(self, number: int) -> RemovedSamples:
+        """The removed samples of shard ``number``."""
+        return self.tombstones.of(self.manifest.shards[number].name)
+
+    def refresh(self, *, at_once: bool = False) -> bool:
+        """Look for samples that were removed since; whether there are any, or a shard was changed.
+
+        A local manifest is read again when its file has changed; another one when it has not been
+        looked at for half a minute, or with ``at_once``, where it can be reached.
+
+        Raises :class:`ShardError` if the source is another one now, or what it says of removed
+        samples cannot be read.
+        """
+        now = self._look()
+        if now == self._looked and not at_once:
+            return False
+        try:
+            manifest = read_manifest(self.url, self._retry)
+            tombstones = read_tombstones(self.url, manifest, self._retry)
+        except StorageError as error:
+            _log.warning("cannot look for removed documents in %s: %s", self.url, error)
+            self._looked = now
+            return False
+        self._looked = now
+        if manifest == self.manifest:
+            return False
+        if manifest.identity != self.manifest.identity:
+            raise ShardError(
+                Problem(
+                    "the source was replaced while it was read",
+                    self.url,
+                    f"{manifest.fingerprint}, {self.manifest.fingerprint} before",
+                    "Start again",
+                )
+            )
+        before, self.manifest = self.manifest, manifest
+        old, self.tombstones = self.tombstones, tombstones
+        for number, (was, entry) in enumerate(zip(before.shards, manifest.shards, strict=True)):
+            if was != entry or len(old.of(was.name)) != len(tombstones.of(entry.name)):
+                self.close_shard(number)
+        return True
+
+    def _look(self) -> tuple[int, ...]:
+        """Changes when the manifest may have changed."""
+        if not storage.is_local(self.url):
+            return (int(time.monotonic() / _LOOK_SECONDS),)
+        found = storage.local_path(storage.join(self.url, MANIFEST_NAME)).stat()
+        return (found.st_mtime_ns, found.st_ino, found.st_size)
 
     def shard(self, number: int) -> Shard:
         """Shard ``number`` of the manifest, opened and checked against it; kept open a while.
@@ -164,7 +225,13 @@ class ShardReader:
     def _open_shard(self, number: int) -> Shard:
         entry = self.manifest.shards[number]
         if self._cache is None:
-            return Shard(self.url, entry, verify=self._verify, retry=self._retry)
+            return Shard(
+                self.url,
+                entry,
+                verify=self._verify,
+                retry=self._retry,
+                removed=self.removed(number),
+            )
         cache = self._cache
 
         def fetch_again(damaged: Lease) -> Lease:
@@ -173,14 +240,20 @@ class ShardReader:
         lease = self._lease(number)
         try:
             copy = CachedCopy(lease, fetch_again)
-            return Shard(self.url, entry, verify=self._verify, cached=copy)
+            return self._cached(number, copy)
         except StorageError:
             raise  # nothing is wrong with the copy
         except ShardError as error:
             _log.warning("%s; the cached copy is dropped", error.problems[0])
         copy = CachedCopy(fetch_again(lease), fetch_again)
         lease.release()
-        return Shard(self.url, entry, verify=self._verify, cached=copy)
+        return self._cached(number, copy)
+
+    def _cached(self, number: int, copy: CachedCopy) -> Shard:
+        entry = self.manifest.shards[number]
+        return Shard(
+            self.url, entry, verify=self._verify, cached=copy, removed=self.removed(number)
+        )
 
     def _lease(self, number: int) -> Lease:
         assert self._cache is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -14,14 +15,21 @@ from headrace.shards.index import ShardIndex, index_url, read_index
 from headrace.shards.manifest import ShardEntry
 from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
 from headrace.shards.sample import Sample
+from headrace.shards.substitutes import choose_substitutes, seed_of, shortest
 from headrace.shards.tars import CachedCopy, Tar, open_tar
+from headrace.shards.tombstones import NOTHING_REMOVED, RemovedSamples
 
 _SCAN = 256
 """Samples read together when a shard is gone through in order."""
 
 
 class Shard:
-    """One open shard: a sequence of samples."""
+    """One open shard: a sequence of samples.
+
+    Numbers count all samples that were written.  Those that were removed since are passed over in
+    an iteration, and in their place a substitute is read, see :meth:`served`; ``len`` and ``keys``
+    are as they were.
+    """
 
     def __init__(
         self,
@@ -31,8 +39,11 @@ class Shard:
         verify: bool = True,
         retry: RetryPolicy = DEFAULT_RETRY,
         cached: CachedCopy | None = None,
+        removed: RemovedSamples = NOTHING_REMOVED,
     ) -> None:
         self.name = entry.name
+        self.removed = removed
+        """Samples that are not served any more."""
         tar_url = storage.join(cached.lease.folder if cached else url, entry.name)
         self.index = read_index(tar_url, retry)
         check_index(self.index, entry, index_url(tar_url))
@@ -63,16 +74,61 @@ class Shard:
         return sample
 
     def __iter__(self) -> Iterator[Sample]:
-        for start in range(0, len(self), _SCAN):
-            numbers = range(start, min(start + _SCAN, len(self)))
+        living = self.living
+        for start in range(0, len(living), _SCAN):
+            numbers = living[start : start + _SCAN]
             try:
-                samples = self.read_samples(np.array(numbers, dtype=np.int64))
+                samples = self.read_samples(numbers)
             except ShardError:
                 # What comes before the bad bytes is still handed out.
-                for number in numbers:
+                for number in numbers.tolist():
                     yield self[number]
             else:
                 yield from samples
+
+    @cached_property
+    def living(self) -> NDArray[np.int64]:
+        """Numbers of the samples that are not removed, ascending."""
+        numbers = np.arange(len(self), dtype=np.int64)
+        return np.delete(numbers, self.removed.numbers) if len(self.removed) else numbers
+
+    @cached_property
+    def room(self) -> NDArray[np.int64]:
+        """``[samples]``: bytes of all members of each sample."""
+        sizes = np.concatenate((np.zeros(1, np.int64), np.cumsum(self._ends - self._begins)))
+        return np.diff(sizes[self._starts])
+
+    def served(
+        self, samples: NDArray[np.int64], among: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """The numbers of what is read for some samples: living ones, and substitutes for others.
+
+        A substitute is a living sample of the shard that is no larger, or else the smallest one:
+        see :func:`~headrace.shards.substitutes.choose_substitutes`.  ``among`` are the numbers
+        that are taken first, where some of them live.  -1 where no sample lives.
+        """
+        if not len(self.removed):
+            return samples
+        if among is None:
+            served = self._served
+        else:
+            living = np.intersect1d(among, self.living)
+            served = self._substituted(living if living.size else self.living)
+        return served[samples]
+
+    @cached_property
+    def _served(self) -> NDArray[np.int64]:
+        return self._substituted(self.living)
+
+    def _substituted(self, living: NDArray[np.int64]) -> NDArray[np.int64]:
+        candidates = np.zeros(len(self), dtype=np.bool_)
+        candidates[living] = True
+        seeds = np.array([seed_of(key) for key in self.removed.keys], dtype=np.uint64)
+        chosen = choose_substitutes(self.room, candidates, self.removed.numbers, seeds)
+        chosen[chosen < 0] = shortest(self.room, candidates)
+        served = np.arange(len(self), dtype=np.int64)
+        served[self.removed.numbers] = chosen
+        return served
 
     def read_many(self, samples: NDArray[np.int64], fields: Sequence[str]) -> list[list[bytes]]:
         """The contents of some fields of some samples: a list a field, each as long as ``samples``.
@@ -81,6 +137,7 @@ class Shard:
         fastest.  Raises :class:`ShardError` if bytes are not intact, :class:`ConfigError` if a
         sample does not have a field.
         """
+        samples = self._readable(samples)
         contents = []
         for field in fields:
             members = self._members_of(field)[samples]
@@ -101,6 +158,23 @@ class Shard:
 
         Raises :class:`ShardError` if bytes are not intact.
         """
+        return self._fields_of(self._readable(samples))
+
+    def removed_samples(self, numbers: NDArray[np.int64]) -> list[Sample]:
+        """Removed samples as they were, to measure them: they are not to be served.
+
+        Raises :class:`ShardError` if bytes are not intact.
+        """
+        return list(map(Sample, self._keys_of(numbers), self._fields_of(numbers)))
+
+    def _readable(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        served = self.served(samples)
+        if served is not samples and served.size and served.min() < 0:
+            what = "all samples of the shard were removed"
+            raise ShardError(Problem(what, f"shard {self.name}", remedy="Read another shard"))
+        return served
+
+    def _fields_of(self, samples: NDArray[np.int64]) -> list[dict[str, bytes]]:
         firsts = self._starts[samples]
         counts = self._starts[samples + 1] - firsts
         # The members of all the samples, one sample's after the other's.
@@ -120,7 +194,10 @@ class Shard:
         return [dict(islice(pairs, count)) for count in counts.tolist()]
 
     def keys_of(self, samples: NDArray[np.int64]) -> list[str]:
-        """The keys of some samples (int64[n])."""
+        """The keys of some samples (int64[n]); those of the substitutes of removed ones."""
+        return self._keys_of(self._readable(samples))
+
+    def _keys_of(self, samples: NDArray[np.int64]) -> list[str]:
         ends = self._key_ends[samples]
         begins = np.where(samples > 0, self._key_ends[samples - 1], 0)
         text = self.index.key_bytes

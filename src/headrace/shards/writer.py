@@ -31,6 +31,7 @@ from headrace.shards.ledger import (
 from headrace.shards.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
+    TAKEDOWN,
     Manifest,
     ShardEntry,
     write_manifest,
@@ -155,7 +156,8 @@ class ShardWriter:
                 FORMAT_VERSION,
                 tuple(shard.entry for shard in self._finished),
                 self._parent,
-                self.metadata,
+                # What was removed from another source is not removed from this one.
+                {key: value for key, value in self.metadata.items() if key != TAKEDOWN},
             )
             write_manifest(self.url, manifest)
             storage.delete(storage.join(self.url, LEDGER_NAME))

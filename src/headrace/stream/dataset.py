@@ -312,6 +312,11 @@ class ShardStream(IterableDataset[Any]):
         """The shards that this process goes on without, as ``SOURCE NAME/SHARD NAME``."""
         return tuple(sorted(self._quarantined))
 
+    @property
+    def substituted(self) -> int:
+        """Samples that this process has read in place of removed ones."""
+        return self._fetcher.substituted
+
     def agree(self) -> None:
         """Let every rank leave out the shards that any rank has found to be bad.
 

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from headrace.errors import ShardError, StorageError
 from headrace.shards.reader import ShardReader
 from headrace.shards.sample import Sample
+from headrace.shards.shard import Shard
 from headrace.stream.plan import Locations
 from headrace.stream.selected import Chosen
+from headrace.stream.served import Served
 
 Item: TypeAlias = Sample | bytes | tuple[bytes, ...]
 
@@ -79,6 +81,12 @@ class Fetcher:
             self._combine = iter
         self._quarantine = quarantine
         self._chosen = [chosen[name].shards for name in names] if chosen else None
+        self._served = [
+            Served(reader, None if self._chosen is None else self._chosen[number])
+            for number, reader in enumerate(self.readers)
+        ]
+        self.substituted = 0
+        """Samples that were read in place of removed ones."""
         self._left_out: set[tuple[int, int]] = set()
         shards = [reader.manifest.shards for reader in readers]
         self._most_shards = max(len(entries) for entries in shards)
@@ -104,6 +112,9 @@ class Fetcher:
         Raises ``ShardError`` for a bad shard, unless bad shards are quarantined, and
         ``StorageError`` where it cannot be told whether it is one.
         """
+        for reader, served in zip(self.readers, self._served, strict=True):
+            if reader.refresh():
+                served.forget()
         count = len(locations)
         group = locations.source * self._most_shards + locations.shard
         order = np.argsort(group * self._most_samples + locations.sample)
@@ -165,11 +176,35 @@ class Fetcher:
 
     def _read(self, place: tuple[int, int], samples: NDArray[np.int64]) -> list[list[Any]]:
         """The columns of some samples of a shard."""
-        self._drawn[place[0]] += len(samples)
+        source, number = place
+        self._drawn[source] += len(samples)
         self._last_use[place] = -1
         if self._chosen is not None:
-            samples = self._chosen[place[0]][place[1]][samples]
-        shard = self.readers[place[0]].shard(place[1])
+            samples = self._chosen[source][number][samples]
+        try:
+            return self._read_served(source, number, samples)
+        except StorageError:
+            raise
+        except ShardError:
+            # The shard may have been overwritten after it was opened.
+            if not self.readers[source].refresh(at_once=True):
+                raise
+        self._served[source].forget()
+        return self._read_served(source, number, samples)
+
+    def _read_served(self, source: int, number: int, samples: NDArray[np.int64]) -> list[list[Any]]:
+        """The columns of some samples of a shard, or of what takes their place."""
+        reader = self.readers[source]
+        removed = reader.removed(number)
+        is_removed = np.isin(samples, removed.numbers) if len(removed) else None
+        if is_removed is None or not is_removed.any():
+            return self._columns(reader.shard(number), samples)
+        donor, samples = self._served[source].of(number, samples)
+        self._last_use[source, donor] = -1
+        self.substituted += int(is_removed.sum())
+        return self._columns(reader.shard(donor), samples)
+
+    def _columns(self, shard: Shard, samples: NDArray[np.int64]) -> list[list[Any]]:
         if self._fields is None:
             return [shard.keys_of(samples), shard.read_fields(samples)]
         return list(shard.read_many(samples, self._fields))

@@ -94,7 +94,7 @@ def read_chosen(
     for language, reader in readers.items():
         if language not in keys:
             continue
-        if made_from.get(language) not in (None, reader.manifest.fingerprint):
+        if made_from.get(language) not in (None, reader.manifest.identity):
             what = f"{language} has changed since the selection was made"
             problems.append(Problem(what, reader.url, str(path), "Select again: headrace select"))
             continue

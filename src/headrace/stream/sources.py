@@ -27,11 +27,12 @@ def manifest_source(
 ) -> Source:
     """Describe a source to the stream by its manifest, and by what is chosen of its samples.
 
-    Without ``fingerprint`` its own is that of the manifest and of the choice.
+    Without ``fingerprint`` its own is that of the manifest and of the choice.  Samples that were
+    removed keep their positions, so it does not change with them.
     """
     if chosen is None:
         sizes = tuple(entry.samples for entry in manifest.shards)
-        own = manifest.fingerprint
+        own = manifest.identity
     else:
-        sizes, own = chosen.sizes, chosen.fingerprint(manifest.fingerprint)
+        sizes, own = chosen.sizes, chosen.fingerprint(manifest.identity)
     return Source(name=name, url=url, shard_sizes=sizes, fingerprint=fingerprint or own)

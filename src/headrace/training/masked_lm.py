@@ -122,7 +122,7 @@ class MaskedLanguageModel:
         hashed = held if fit else dict(self.network.named_parameters())
         facts = {
             "model": fingerprint_of(hashed),
-            "data": digest([reader.manifest.fingerprint for reader in self.readers]),
+            "data": digest([reader.manifest.identity for reader in self.readers]),
             "settings": digest([self.settings.samples, self.share, fit, self.max_length]),
         }
         folder = Path(self.settings.cache_dir or _CACHE).expanduser()
