@@ -8,6 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.commands import plan_memory
 from headrace.errors import ConfigError, Problem
+from headrace.planning.assumptions import (
+    DETECT_SECONDS,
+    DRAWS,
+    NODE_BANDWIDTH,
+    NODE_MTBF_HOURS,
+    REQUEUE_SECONDS,
+    SEED,
+    START_SECONDS,
+    STORAGE_BANDWIDTH,
+    WORK_HOURS,
+)
 from headrace.planning.checkpoint_size import (
     Storage,
     copy_seconds,
@@ -30,18 +41,6 @@ _ONLY_SIMULATION = (
     "node_bandwidth", "storage_bandwidth", "interval", "draws", "seed", "goodput_plot",
 )  # fmt: skip
 _NOT_NEGATIVE = frozenset({"detect", "requeue", "start", "load", "seed"})
-NODE_MTBF_HOURS = 6300.0
-"""2,048 nodes of eight H100 had 419 unexpected interruptions in 54 days (The Llama 3 Herd of
-Models, 2024, section 3.3.4): one every 6,334 hours of a node."""
-DETECT_SECONDS = 300.0
-"""SLURM's own ``SlurmdTimeout``: a node that does not answer for so long is down."""
-REQUEUE_SECONDS = 120.0
-"""A requeued job waits for SLURM's ``cred_expire``; the queue comes on top."""
-START_SECONDS = 60.0
-"""Imports, index, model and engine: an assumption, without the loading of the checkpoint."""
-WORK_HOURS = 168.0
-DRAWS = 400
-SEED = 0
 _HOUR = 3600
 
 
@@ -68,8 +67,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--copy", "of copying it, where it is saved asynchronously (default: from its size)")
     add("--step", "of an optimizer step (default: as --memory plans it)")
     add("--work", f"of training in all (default: the run, without a config {WORK_HOURS:g})", hours)
-    add("--node-bandwidth", "GB/s that a node writes and reads (default: 1)", "GB/S")
-    add("--storage-bandwidth", "GB/s that the file system writes and reads (default: 20)", "GB/S")
+    node, shared = NODE_BANDWIDTH / 1e9, STORAGE_BANDWIDTH / 1e9
+    add("--node-bandwidth", f"at which a node writes and reads (default: {node:g})", "GB/S")
+    add("--storage-bandwidth", f"of the whole file system (default: {shared:g})", "GB/S")
     group.add_argument(
         "--interval",
         action="append",

@@ -10,15 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headrace.planning.assumptions import COPY_BANDWIDTH, NODE_BANDWIDTH, STORAGE_BANDWIDTH
+
 if TYPE_CHECKING:
     from headrace.planning.setup import Setup, Sizes
-
-NODE_BANDWIDTH = 1e9
-"""Bytes a second that a node writes to, or reads from, a shared file system: an assumption."""
-STORAGE_BANDWIDTH = 20e9
-"""Bytes a second that the file system takes and gives in all: an assumption."""
-COPY_BANDWIDTH = 5e9
-"""Bytes a second from a GPU to the memory of its node, without pinning: an assumption."""
 
 
 @dataclass(frozen=True)
