@@ -1,0 +1,130 @@
+"""The libraries that tell languages apart, behind one face.
+
+lingua (Apache-2.0, 75 languages, a wheel of 96 MB) in its low-accuracy mode, which looks at three
+letters at a time; py3langid (BSD, 138 languages, 5 MB).  Both have their models in their package
+and give the same result for the same text in every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from headrace.corpus.languages.tags import canonical, primary
+from headrace.errors import CorpusError, MissingExtraError, Problem
+
+if TYPE_CHECKING:
+    from lingua import Language
+
+Method = Literal["py3langid", "lingua"]
+
+_NOT_A_LANGUAGE = "zxx"
+_TAKEN_FOR = {"wuu": "zh"}
+"""py3langid takes one of twelve Chinese sentences for Wu, which is hardly written: it counts as
+Chinese unless it is among the candidates."""
+
+
+class Detector(Protocol):
+    """Tells how likely each language is."""
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """Canonical tags of those it knows, or may answer with."""
+
+    def ranking(self, text: str) -> Sequence[tuple[str, float]]:
+        """Languages with their probabilities, the likeliest first; it may be empty."""
+
+
+@lru_cache(maxsize=8)
+def detector(method: Method, candidates: tuple[str, ...] | None = None) -> Detector:
+    """A detector, loaded once a process.
+
+    Args:
+        method: the library.
+        candidates: canonical tags; answers are these languages only.  None: all it knows.
+
+    Raises:
+        CorpusError: for candidates that the library does not know, or fewer than two.
+        MissingExtraError: without the library.
+    """
+    return _Lingua(candidates) if method == "lingua" else _Langid(candidates)
+
+
+class _Lingua:
+    def __init__(self, candidates: tuple[str, ...] | None) -> None:
+        try:
+            from lingua import Language, LanguageDetectorBuilder
+        except ModuleNotFoundError:
+            raise _missing("lingua-language-detector") from None
+        known = {_tag(language): language for language in Language.all()}
+        chosen = _chosen(list(known), candidates, "lingua")
+        self._tags = {known[tag]: tag for tag in chosen}
+        builder = LanguageDetectorBuilder.from_languages(*self._tags)
+        self._detector = builder.with_low_accuracy_mode().build()
+
+    @property
+    def languages(self) -> frozenset[str]:
+        return frozenset(self._tags.values())
+
+    def ranking(self, text: str) -> list[tuple[str, float]]:
+        values = self._detector.compute_language_confidence_values(text)
+        return [(self._tags[one.language], one.value) for one in values if one.value]
+
+
+class _Langid:
+    def __init__(self, candidates: tuple[str, ...] | None) -> None:
+        try:
+            from py3langid.langid import MODEL_FILE, LanguageIdentifier
+        except ModuleNotFoundError:
+            raise _missing("py3langid") from None
+        self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        labels = [label for label in self._identifier.labels if label != _NOT_A_LANGUAGE]
+        known = {canonical(label) or label: label for label in labels}
+        chosen = _chosen(list(known), candidates, "py3langid")
+        self._tags = {known[tag]: tag for tag in chosen}
+        if candidates is None:
+            self._tags |= _TAKEN_FOR
+        else:
+            self._identifier.set_languages(list(self._tags))
+
+    @property
+    def languages(self) -> frozenset[str]:
+        return frozenset(self._tags.values())
+
+    def ranking(self, text: str) -> list[tuple[str, float]]:
+        probabilities: dict[str, float] = {}
+        for label, value in self._identifier.rank(text):
+            tag = self._tags.get(label)
+            if tag is not None:
+                probabilities[tag] = probabilities.get(tag, 0.0) + value
+        return sorted(probabilities.items(), key=lambda one: -one[1])
+
+
+def _tag(language: Language) -> str:
+    code = language.iso_code_639_1.name.lower()
+    return canonical(code) or code
+
+
+def _chosen(
+    known: Sequence[str], candidates: tuple[str, ...] | None, library: str
+) -> Sequence[str]:
+    if candidates is None:
+        return known
+    wanted = {primary(tag) for tag in candidates}
+    chosen = [tag for tag in known if primary(tag) in wanted]
+    unknown = sorted(wanted - {primary(tag) for tag in chosen})
+    problems = [
+        Problem(f"{library} does not know the language", "candidates", tag, "Leave it out")
+        for tag in unknown
+    ]
+    if not problems and len(chosen) < 2:
+        remedy = "Name at least two, or none for all languages"
+        problems = [Problem("nothing to tell apart", "candidates", ", ".join(candidates), remedy)]
+    if problems:
+        raise CorpusError(problems)
+    return chosen
+
+
+def _missing(package: str) -> MissingExtraError:
+    return MissingExtraError(package, "corpus", "telling languages apart")

@@ -1,0 +1,38 @@
+"""What a recipe says about languages."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from headrace.config.section import Section
+from headrace.corpus.languages.detectors import Method
+
+
+class LanguageSettings(Section):
+    """How the language of each document is told, and which documents stay."""
+
+    method: Method = "py3langid"
+    """`py3langid` (138 languages) or `lingua` (75 languages)."""
+    candidates: tuple[str, ...] | None = Field(default=None, strict=False)
+    """Answer with these languages only; by default all that the method knows."""
+    confidence: float = Field(default=0.5, ge=0, le=1)
+    """Below it the language is `und`."""
+    minimum_letters: int = Field(default=20, ge=1)
+    """With fewer letters it is `und`; each of Chinese, Japanese and Korean counts as three."""
+    parts: int = Field(default=6, ge=2)
+    """Parts of a document that are looked at, evenly from all over it."""
+    part_characters: int = Field(default=200, ge=50)
+    """Longest part."""
+    mixed_share: float = Field(default=0.2, gt=0, le=0.5)
+    """Share of the text from which a second language is recorded."""
+    decides: Literal["declared", "detected"] = "declared"
+    """Which language counts: the declared one where there is one, or the detected one wherever it
+    is not `und`."""
+    keep: tuple[str, ...] | None = Field(default=None, strict=False)
+    """Leave out documents in other languages; by default all stay."""
+    drop_undetermined: bool = False
+    """Leave out documents whose language is `und`."""
+    drop_disagreeing: bool = False
+    """Leave out documents of which the detected language is not the declared one."""

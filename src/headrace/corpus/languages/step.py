@@ -1,0 +1,79 @@
+"""The step that tells the language of documents."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from headrace.corpus.documents import Document, Filtered
+from headrace.corpus.languages.detectors import detector
+from headrace.corpus.languages.identify import identify
+from headrace.corpus.languages.settings import LanguageSettings
+from headrace.corpus.languages.tags import UNDETERMINED, canonical, primary
+from headrace.errors import CorpusError, Problem
+
+
+class IdentifyLanguage:
+    """Adds language, score, method, script, and shares of a mixed text.
+
+    ``declared_language`` of the document is what its source says.  A declared language that is no
+    language tag is moved to ``metadata["declared_language"]``.
+
+    Rules: ``language`` (not one of ``keep``), ``language:undetermined``, ``language:disagreement``.
+
+    Raises:
+        CorpusError: for languages in the settings that cannot be used.
+        MissingExtraError: without the packages of the extra ``corpus``.
+    """
+
+    def __init__(self, settings: LanguageSettings) -> None:
+        self._settings = settings
+        self._keep = None if settings.keep is None else _primary_languages(settings.keep)
+        detector(settings.method, settings.candidates)
+
+    def __call__(self, document: Document) -> Document | Filtered:
+        """The same result for the same document in every process."""
+        settings = self._settings
+        said = document.declared_language
+        found = identify(document.text, said, settings)
+        metadata = document.metadata
+        if said and found.declared is None:
+            metadata = {**metadata, "declared_language": said[:100]}
+        document = replace(
+            document,
+            language=found.language,
+            language_score=found.score,
+            language_method=found.method,
+            detected_language=found.detected,
+            declared_language=found.declared,
+            languages=found.languages,
+            script=found.script,
+            metadata=metadata,
+        )
+        if found.language == UNDETERMINED and settings.drop_undetermined:
+            return Filtered(document, "language:undetermined", f"score {found.score:.2f}")
+        if found.disagrees and settings.drop_disagreeing:
+            detail = f"declared {found.declared}, detected {found.detected}"
+            return Filtered(document, "language:disagreement", detail)
+        if (
+            self._keep is not None
+            and found.language != UNDETERMINED
+            and primary(found.language) not in self._keep
+        ):
+            return Filtered(document, "language", found.language)
+        return document
+
+
+def _primary_languages(tags: tuple[str, ...]) -> frozenset[str]:
+    """Raises CorpusError for what is no language tag."""
+    problems = []
+    languages = set()
+    for tag in tags:
+        known = canonical(tag)
+        if known is None:
+            remedy = "Give a BCP-47 tag such as en, hi or pt-BR"
+            problems.append(Problem("not a language", "keep", repr(tag)[:80], remedy))
+        else:
+            languages.add(primary(known))
+    if problems:
+        raise CorpusError(problems)
+    return frozenset(languages)
