@@ -41,7 +41,7 @@ class DuplicatesSettings(Section):
     """Whether documents with the same normalised text are duplicates."""
     near: NearSettings | None = Field(default_factory=NearSettings)
     """`null`: near-duplicates are not looked for."""
-    keep: Literal["first", "longest"] | Annotated[list[str], Field(min_length=1)] = "first"
+    keep: Literal["first", "longest"] | Annotated[tuple[str, ...], Field(min_length=1)] = "first"
     """Which document of a cluster is kept. `first`: by the order of the recipe's sources, then by
     reading order. `longest`: that with most characters, the first of these. A list: ids of sources,
     best first; those that it does not name come behind it, in the recipe's order."""
