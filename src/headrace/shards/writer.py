@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -13,14 +12,7 @@ from filelock import FileLock, Timeout
 
 from headrace.errors import Problem, ShardError
 from headrace.shards import storage
-from headrace.shards.index import (
-    INDEX_SUFFIX,
-    TAR_BLOCK,
-    BlockHasher,
-    IndexBuilder,
-    index_url,
-    write_index,
-)
+from headrace.shards.index import INDEX_SUFFIX, index_url
 from headrace.shards.ledger import (
     LEDGER_NAME,
     BuildIdentity,
@@ -33,9 +25,9 @@ from headrace.shards.manifest import (
     MANIFEST_NAME,
     TAKEDOWN,
     Manifest,
-    ShardEntry,
     write_manifest,
 )
+from headrace.shards.open_shard import OpenShard, shard_name
 from headrace.shards.sample import Sample, is_field, is_key
 
 _LOCK_NAME = ".build.lock"
@@ -91,7 +83,7 @@ class ShardWriter:
         self._number = 0
         self._samples = 0
         self._content = xxhash.xxh3_128()
-        self._open_shard: _OpenShard | None = None
+        self._open_shard: OpenShard | None = None
         self._manifest: Manifest | None = None
         self._resumed = 0
         self._lock = self._acquire_lock()
@@ -126,7 +118,7 @@ class ShardWriter:
         self._positions[sample.key] = len(self._positions)
         if not self._replaying:
             if self._open_shard is None:
-                self._open_shard = _OpenShard(storage.join(self.url, self._shard_name()))
+                self._open_shard = OpenShard(storage.join(self.url, self._shard_name()))
             self._open_shard.add(sample)
         self._samples += 1
         for part in (
@@ -184,7 +176,7 @@ class ShardWriter:
 
     def _shard_name(self, number: int | None = None) -> str:
         position = self._number if number is None else number
-        return f"{self._identity.name}-{position:06d}.tar"
+        return shard_name(self._identity.name, position)
 
     def _check(self, sample: Sample) -> None:
         where = sample.origin or f"sample {len(self._positions)}"
@@ -307,55 +299,6 @@ class ShardWriter:
         if self._lock is not None and self._lock.is_locked:
             storage.delete(storage.join(self.url, _LOCK_NAME))
             self._lock.release()
-
-
-class _OpenShard:
-    """The shard in flight: a tar that grows in a temporary file, and its index in memory."""
-
-    def __init__(self, url: str) -> None:
-        # webdataset imports torch: reading and looking around should not pay for it.
-        from webdataset import TarWriter
-
-        self._url = url
-        self._stack = ExitStack()
-        file = self._stack.enter_context(storage.open_atomically(url))
-        self._hasher = BlockHasher(file.write)
-        self._builder = IndexBuilder()
-        self._offset = 0
-        self._tar = TarWriter(
-            self._hasher,
-            user="headrace",
-            group="headrace",
-            mode=0o444,
-            mtime=0,
-            encoder=False,
-            compress=False,
-        )
-
-    def add(self, sample: Sample) -> None:
-        self._builder.start_sample(sample.key, self._offset)
-        # TarWriter writes the fields in the order of their names.
-        for field, data in sorted(sample.fields.items()):
-            self._builder.add_member(field, self._offset + TAR_BLOCK, len(data))
-            self._offset += TAR_BLOCK + len(data) + -len(data) % TAR_BLOCK
-        self._tar.write({"__key__": sample.key, **sample.fields})
-        assert self._tar.tarstream.offset == self._offset, "a member header is not one block"
-
-    def commit(self) -> ShardEntry:
-        self._tar.close()
-        index = self._builder.finish(self._offset, self._hasher)
-        self._stack.close()
-        write_index(self._url, index)
-        return ShardEntry(storage.name_of(self._url), len(index), index.tar_bytes, index.tar_hash)
-
-    def discard(self) -> None:
-        self._tar.close()
-        stop = ShardError(Problem("the shard is dropped", self._url))
-        try:
-            self._stack.__exit__(type(stop), stop, None)
-        except ShardError as error:
-            if error is not stop:
-                raise
 
 
 def delete_source(url: str) -> None:

@@ -1,0 +1,72 @@
+"""One shard while it is written: its tar, and the index beside it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from headrace.errors import Problem, ShardError
+from headrace.shards import storage
+from headrace.shards.index import TAR_BLOCK, BlockHasher, IndexBuilder, write_index
+from headrace.shards.manifest import ShardEntry
+from headrace.shards.sample import Sample
+
+
+def shard_name(name: str, number: int) -> str:
+    """File name of a shard: ``NAME-000000.tar``."""
+    return f"{name}-{number:06d}.tar"
+
+
+class OpenShard:
+    """The shard in flight: a tar that grows in a temporary file, and its index in memory.
+
+    The same samples give the same bytes.  Samples must have been checked: plain keys, each once,
+    and the same fields.
+    """
+
+    def __init__(self, url: str) -> None:
+        # webdataset imports torch: reading and looking around should not pay for it.
+        from webdataset import TarWriter
+
+        self._url = url
+        self._stack = ExitStack()
+        file = self._stack.enter_context(storage.open_atomically(url))
+        self._hasher = BlockHasher(file.write)
+        self._builder = IndexBuilder()
+        self._offset = 0
+        self._tar = TarWriter(
+            self._hasher,
+            user="headrace",
+            group="headrace",
+            mode=0o444,
+            mtime=0,
+            encoder=False,
+            compress=False,
+        )
+
+    def add(self, sample: Sample) -> None:
+        """Write one sample."""
+        self._builder.start_sample(sample.key, self._offset)
+        # TarWriter writes the fields in the order of their names.
+        for field, data in sorted(sample.fields.items()):
+            self._builder.add_member(field, self._offset + TAR_BLOCK, len(data))
+            self._offset += TAR_BLOCK + len(data) + -len(data) % TAR_BLOCK
+        self._tar.write({"__key__": sample.key, **sample.fields})
+        assert self._tar.tarstream.offset == self._offset, "a member header is not one block"
+
+    def commit(self) -> ShardEntry:
+        """Put the tar and then its index in their places; what a manifest says of it."""
+        self._tar.close()
+        index = self._builder.finish(self._offset, self._hasher)
+        self._stack.close()
+        write_index(self._url, index)
+        return ShardEntry(storage.name_of(self._url), len(index), index.tar_bytes, index.tar_hash)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._tar.close()
+        stop = ShardError(Problem("the shard is dropped", self._url))
+        try:
+            self._stack.__exit__(type(stop), stop, None)
+        except ShardError as error:
+            if error is not stop:
+                raise
