@@ -43,6 +43,10 @@ class Jobs:
     def log(self) -> str:
         return "".join(path.read_text() for path in sorted((self.folder / "slurm").glob("*.log")))
 
+    def log_of_rank(self, rank: int) -> str:
+        """Of the last start."""
+        return (self.folder / "slurm" / "ranks" / self.numbers[0] / f"{rank}.log").read_text()
+
     def has_started(self, start: int, task: int | None = None) -> bool:
         name = self.record(task=task).name
         return (self.folder / "slurm" / f"{name}-start-{start}-rank-0").exists()
@@ -79,7 +83,7 @@ def jobs(slurm, tmp_path_factory):
             "stopped": begin("stopped", "wait,done", nodes=2, profile=["HEADRACE_CHECK=yes"]),
             "requeued": begin("requeued", "sleep,done", nodes=2),
             "mistaken": begin("mistaken", "mistake", "done"),
-            "faulty": begin("faulty", "fault,fault"),
+            "faulty": begin("faulty", "fault,broken", nodes=2),
             "idle": begin("idle", "idle,idle,done", profile=["HEADRACE_IDLE_STARTS=2"]),
             "forbidden": begin("forbidden", "wait,done", "done", profile=["HEADRACE_REQUEUE=no"]),
             "refused": begin(
@@ -104,7 +108,9 @@ def test_a_job_that_is_asked_to_stop_saves_and_goes_on(slurm, jobs):
     assert job.codes() == [75, 0]
     assert job.record().numbers == [job.numbers[0]] * 2
     log = job.log()
-    assert "rank 1 on n2, start 1: wait" in log, "the ranks are on two nodes"
+    assert "rank 0 on n1, start 1: wait" in log
+    assert "rank 1" not in log, "each other rank has a log of its own"
+    assert job.log_of_rank(1) == "=== rank 1 on n2\nrank 1 on n2, start 2: done\n"
     assert "not started again: finished" in log
     assert log.count("2 ranks on 2 nodes") == 1, "the nodes were checked ahead of the first start"
     assert "fault:" not in log
@@ -150,6 +156,21 @@ def test_faults_are_tried_again_but_not_for_ever(slurm, jobs):
     assert (facts["JobState"], facts["ExitCode"], facts["Restarts"]) == ("FAILED", "1:0", "1")
     assert job.codes() == [1, 1]
     assert job.record().last["reason"] == "2 faults without progress in between"
+
+
+def test_the_log_of_a_job_shows_what_another_rank_printed_before_it_failed(slurm, jobs):
+    job = jobs["faulty"]
+    slurm.wait_for_end(job.numbers[0], job.folder)
+    log = job.log()
+    file = job.folder / "slurm" / "ranks" / job.numbers[0] / "1.log"
+    _, heading, rest = log.partition(f"=== rank 1 on n2: exit code 1, see {file}\n")
+    assert heading
+    assert "ValueError: the disk is broken at start 2\n=== rank 0 on n1: exit code 1" in rest
+    assert "\r" not in log
+    assert "10%" not in log, "of a bar the last state counts"
+    error, where = overview(job.folder, Controller()).error
+    assert error == "rank 1 on n2: ValueError: the disk is broken at start 2"
+    assert where.endswith(f"-{job.numbers[0]}.log")
 
 
 def test_a_job_without_progress_stops_and_says_so(slurm, jobs):

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from headrace.errors import EXIT_DONE, EXIT_FAULT, EXIT_USER_ERROR, UserError
+from headrace.slurm import rank_logs
 from headrace.slurm.controller import TRIES, Controller, SlurmError
 from headrace.slurm.decision import (
     Decision,
@@ -36,8 +35,8 @@ from headrace.slurm.decision import (
     is_to_be_checked,
     no_progress,
 )
-from headrace.slurm.launch import EXITS_VARIABLE, exit_codes, launch_command
-from headrace.slurm.records import FOLDER, job_name, job_number, read_record, write_event
+from headrace.slurm.launch import launch_command
+from headrace.slurm.records import job_name, job_number, read_record, write_event
 from headrace.slurm.site import Site, find_site, read_site
 from headrace.slurm.work import Work, check_command, described, work_of
 
@@ -106,11 +105,9 @@ class Job:
 
     def _run(self, command: Sequence[str]) -> tuple[int, bool]:
         """Run a command; its exit code, and whether it was asked to stop and has no other fault."""
-        exits = self.work.folder / FOLDER / f"exits-{self.name}"
-        shutil.rmtree(exits, ignore_errors=True)
-        with suppress(OSError):  # a full disk: the launcher's exit code has to do
-            exits.mkdir(parents=True)
-        process = subprocess.Popen(command, env={**os.environ, EXITS_VARIABLE: str(exits)})
+        folder = rank_logs.folder_of(self.work.folder, self.name).absolute()
+        rank_logs.make_folder(folder)
+        process = subprocess.Popen(command, env={**os.environ, rank_logs.VARIABLE: str(folder)})
         sent: float | None = None
         while True:
             try:
@@ -123,8 +120,10 @@ class Job:
                     self._say("asked to stop: the ranks save a checkpoint")
                 self.controller.signal_steps(self.number, "USR1")
                 sent = time.monotonic()
-        codes = exit_codes(exits)
-        shutil.rmtree(exits, ignore_errors=True)
+        ended = rank_logs.take_ended(folder)
+        if shown := rank_logs.ends_of_logs(folder, ended):
+            print(shown, flush=True)
+        codes = {each.rank: each.code for each in ended}
         return exit_code_of_ranks(code, codes), self.asked and not has_own_fault(codes)
 
     def _stop(self, decision: Decision) -> int:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from headrace.slurm.site import Site
 
 RANK_SCRIPT = "slurm/rank.sh"
 NODE_SCRIPT = "slurm/node.sh"
-EXITS_VARIABLE = "HEADRACE_EXITS"
-"""Folder in which ranks leave their exit codes."""
 WAIT_SECONDS = 120
 """After the first rank has ended, the others are given so long before ``srun`` ends them."""
 
@@ -39,13 +36,3 @@ def launch_command(
     if ranks and site.launch == "torchrun":
         return [*command, "bash", NODE_SCRIPT, str(site.ranks_per_node), *words]
     return [*command, "bash", RANK_SCRIPT, *words]
-
-
-def exit_codes(folder: Path) -> dict[int, int]:
-    """Return what the ranks have left in a folder: rank -> exit code."""
-    codes = {}
-    for path in folder.glob("*"):
-        text = path.read_text(encoding="utf-8").strip()
-        if path.name.isdecimal() and text.isdecimal():
-            codes[int(path.name)] = int(text)
-    return codes

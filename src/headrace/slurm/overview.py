@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.slurm.controller import Controller, QueuedJob, SlurmError
+from headrace.slurm.rank_logs import logs_of_ranks
 from headrace.slurm.records import FOLDER, Record, read_records
 from headrace.slurm.work import newest_step
 from headrace.training.watch.files import end_of, jobs_of
@@ -18,9 +19,13 @@ METRICS_FILE = "metrics.jsonl"
 _TAIL_BYTES = 1 << 20
 """Of files that grow: the end is what counts."""
 _ERROR = re.compile(
-    rb"^(error: .*|headrace: (?!SIG\w+:|stopped by a signal).*|[\w.]*(?:Error|Exception)\b.*)$"
+    rb"^(error: .*|headrace: (?!SIG\w+:|stopped by a signal).*"
+    rb"|(?!torch\.distributed\.elastic)[\w.]*(?:Error|Exception)\b.*)$"
 )
-"""Of a log: what commands print of a mistake or a fault, and the last line of a traceback."""
+"""Of a log: what commands print of a mistake or a fault, and the last line of a traceback; not
+that of a launcher, which only repeats that ranks have failed."""
+_OF_RANK = re.compile(rb"^=== (rank \d+ on [^\s:]+)")
+_OF_JOB = re.compile(rb"^\[job ")
 
 
 @dataclass(frozen=True)
@@ -190,11 +195,28 @@ def last_error(run: Path) -> tuple[str, str] | None:
         end = end_of(job)
         if end is not None:
             found.append((job.stat().st_mtime, end.why, str(job)))
-    for log in (run / FOLDER).glob("*.log"):
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            matches = [match for line in file if (match := _ERROR.match(line.rstrip()))]
-        if matches:
-            text = matches[-1][1].decode("utf-8", "replace")
+    for log in (*(run / FOLDER).glob("*.log"), *logs_of_ranks(run)):
+        text = _last_error_in(log)
+        if text is not None:
             found.append((log.stat().st_mtime, text, str(log)))
     return max(found)[1:] if found else None
+
+
+def _last_error_in(log: Path) -> str | None:
+    """The last error of a log, with its rank and host where it is not rank 0's.
+
+    Of ranks that failed together, whose ends stand one behind another, the first counts.
+    """
+    error: bytes | None = None
+    rank = first = None
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        for line in file:
+            if heading := _OF_RANK.match(line):
+                rank = heading[1]
+                first = first or rank
+            elif _OF_JOB.match(line):
+                rank = first = None
+            elif (match := _ERROR.match(line.rstrip())) and rank == first:
+                error = match[1] if rank is None else rank + b": " + match[1]
+    return None if error is None else error.decode("utf-8", "replace")

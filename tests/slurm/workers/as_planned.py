@@ -6,6 +6,7 @@ wait     wait for USR1, leave a file as progress, and end with exit code 75
 idle     end with exit code 75 at once, without progress
 sleep    wait for ever
 fault, mistake, done   end with exit code 1, 2, 0
+broken   the last rank raises an error, the others end with 1 when it is gone
 """
 
 import os
@@ -31,4 +32,14 @@ while word == "sleep" or (word == "wait" and not asked):
     time.sleep(0.05)
 if word == "wait" and rank == "0":
     (folder / f"{name}-saved-{start}").touch()
-sys.exit({"wait": 75, "idle": 75, "fault": 1, "mistake": 2, "done": 0}[word])
+if word == "broken":
+    gone = folder / "slurm" / f"{name}-gone-{start}"
+    if int(rank) == int(os.environ["SLURM_STEP_NUM_TASKS"]) - 1:
+        print("\r 10% of a bar\r 20% of a bar", file=sys.stderr)
+        gone.touch()
+        raise ValueError(f"the disk is broken at start {start}")
+    while not gone.exists():
+        time.sleep(0.05)
+    time.sleep(1)
+    print("headrace: another rank is gone", file=sys.stderr)
+sys.exit({"wait": 75, "idle": 75, "fault": 1, "broken": 1, "mistake": 2, "done": 0}[word])
