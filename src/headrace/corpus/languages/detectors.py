@@ -42,7 +42,7 @@ def detector(method: Method, candidates: tuple[str, ...] | None = None) -> Detec
 
     Args:
         method: the library.
-        candidates: canonical tags; answers are these languages only.  None: all it knows.
+        candidates: language tags; answers are these languages only.  None: all it knows.
 
     Raises:
         CorpusError: for candidates that the library does not know, or fewer than two.
@@ -111,7 +111,7 @@ def _chosen(
 ) -> Sequence[str]:
     if candidates is None:
         return known
-    wanted = {primary(tag) for tag in candidates}
+    wanted = {primary(canonical(tag) or tag) for tag in candidates}
     chosen = [tag for tag in known if primary(tag) in wanted]
     unknown = sorted(wanted - {primary(tag) for tag in chosen})
     problems = [

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from headrace.config.section import Section
 from headrace.corpus.languages.detectors import Method
+from headrace.corpus.languages.tags import canonical
 
 
 class LanguageSettings(Section):
@@ -15,7 +16,7 @@ class LanguageSettings(Section):
 
     method: Method = "py3langid"
     """`py3langid` (138 languages) or `lingua` (75 languages)."""
-    candidates: tuple[str, ...] | None = Field(default=None, strict=False)
+    candidates: tuple[str, ...] | None = None
     """Answer with these languages only; by default all that the method knows."""
     confidence: float = Field(default=0.5, ge=0, le=1)
     """Below it the language is `und`."""
@@ -30,9 +31,17 @@ class LanguageSettings(Section):
     decides: Literal["declared", "detected"] = "declared"
     """Which language counts: the declared one where there is one, or the detected one wherever it
     is not `und`."""
-    keep: tuple[str, ...] | None = Field(default=None, strict=False)
+    keep: tuple[str, ...] | None = None
     """Leave out documents in other languages; by default all stay."""
     drop_undetermined: bool = False
     """Leave out documents whose language is `und`."""
     drop_disagreeing: bool = False
     """Leave out documents of which the detected language is not the declared one."""
+
+    @field_validator("candidates", "keep")
+    @classmethod
+    def _tags(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        wrong = [tag for tag in value or () if canonical(tag) is None]
+        if wrong:
+            raise ValueError(f"no language tags (BCP-47), such as en, hi or pt-BR: {wrong}")
+        return value

@@ -9,7 +9,6 @@ from headrace.corpus.languages.detectors import detector
 from headrace.corpus.languages.identify import identify
 from headrace.corpus.languages.settings import LanguageSettings
 from headrace.corpus.languages.tags import UNDETERMINED, canonical, primary
-from headrace.errors import CorpusError, Problem
 
 
 class IdentifyLanguage:
@@ -21,13 +20,13 @@ class IdentifyLanguage:
     Rules: ``language`` (not one of ``keep``), ``language:undetermined``, ``language:disagreement``.
 
     Raises:
-        CorpusError: for languages in the settings that cannot be used.
+        CorpusError: for candidates that the method does not know.
         MissingExtraError: without the packages of the extra ``corpus``.
     """
 
     def __init__(self, settings: LanguageSettings) -> None:
         self._settings = settings
-        self._keep = None if settings.keep is None else _primary_languages(settings.keep)
+        self._keep = _primary_languages(settings.keep)
         detector(settings.method, settings.candidates)
 
     def __call__(self, document: Document) -> Document | Filtered:
@@ -63,17 +62,5 @@ class IdentifyLanguage:
         return document
 
 
-def _primary_languages(tags: tuple[str, ...]) -> frozenset[str]:
-    """Raises CorpusError for what is no language tag."""
-    problems = []
-    languages = set()
-    for tag in tags:
-        known = canonical(tag)
-        if known is None:
-            remedy = "Give a BCP-47 tag such as en, hi or pt-BR"
-            problems.append(Problem("not a language", "keep", repr(tag)[:80], remedy))
-        else:
-            languages.add(primary(known))
-    if problems:
-        raise CorpusError(problems)
-    return frozenset(languages)
+def _primary_languages(tags: tuple[str, ...] | None) -> frozenset[str] | None:
+    return None if tags is None else frozenset(primary(canonical(tag) or tag) for tag in tags)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from langcodes import Language, standardize_tag
-
 from headrace.corpus.languages.scripts import same_script
+from headrace.errors import MissingExtraError
+
+try:
+    from langcodes import Language, standardize_tag
+except ModuleNotFoundError:
+    raise MissingExtraError("langcodes", "corpus", "reading language tags") from None
 
 UNDETERMINED = "und"
 MULTIPLE = "mul"
