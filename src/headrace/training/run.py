@@ -71,6 +71,7 @@ def train_in_group(
     config: RunConfig, chosen: list[Branch], world: World, stop_flag: StopFlag
 ) -> None:
     """Train branches in a process group that exists; several runs can follow each other in it."""
+    gc.freeze()  # a collection behind each branch need not go through every imported library
     with failing_together(world):
         opened, _ = check_run(config, chosen, world.size)
         check_attention(config.headrace.model, world.device)
