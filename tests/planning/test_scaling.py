@@ -1,0 +1,43 @@
+"""The page about many GPUs: its tables are those of the code, and of what was measured."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from headrace.planning.speed import bytes_sent
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def tables():
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "scripts" / "scaling_tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_sent_is_what_the_formulas_of_the_page_say(tables):
+    for network in tables.networks():
+        weights, trained, width = network.sizes.all, network.sizes.trained, 2
+        formulas = (
+            2 * width * trained,
+            3 * width * trained,
+            2 * width * trained + width * trained,
+            2 * width * weights + width * trained,
+        )
+        for ranks in tables.RANKS:
+            part = (ranks - 1) / ranks
+            for stage, formula in enumerate(formulas):
+                sent = bytes_sent(tables.setup(stage, ranks), network.sizes)
+                assert sent == pytest.approx(part * formula)
+
+
+def test_more_gpus_never_need_more_memory(tables):
+    for network in tables.networks():
+        for stage in tables.STAGES:
+            held = [tables.states(network, stage, ranks) for ranks in tables.RANKS]
+            assert held == sorted(held, reverse=True)
