@@ -1,37 +1,59 @@
-"""``headrace report``: the results page and tables of a run."""
+"""``headrace report``: the results page and tables of a run, or the page of a corpus."""
 
 from __future__ import annotations
 
 import argparse
 
-HELP = "write report.html and results.md of a run and print its results"
-EXAMPLE = "headrace report runs/multiconer --compare runs/multiconer-seed2 runs/multiconer-seed3"
+HELP = "write report.html of a run or of a corpus and print its results"
+EXAMPLE = (
+    "headrace report runs/multiconer --compare runs/multiconer-seed2 runs/multiconer-seed3\n"
+    "  headrace report corpus --speakers speakers.csv"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
         "run_dir",
-        metavar="RUN_DIR",
-        help="run folder that training wrote; the run may still be going",
+        metavar="RUN_DIR|CORPUS",
+        help="run folder that training wrote, the run may still be going; or folder of a corpus",
     )
     parser.add_argument(
         "--compare",
         nargs="+",
         default=[],
-        metavar="RUN_DIR",
-        help="other runs (seeds, variants): adds mean and sample standard deviation over all runs",
+        metavar="RUN_DIR|CORPUS",
+        help="other runs (seeds, variants): adds mean and sample standard deviation over all "
+        "runs; or other corpora, side by side",
+    )
+    parser.add_argument(
+        "--speakers",
+        metavar="CSV",
+        help="with CORPUS: columns language and speakers, to compare the shares of languages with",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write both files, and print the tables."""
+    """Write the files, and print the tables."""
+    from headrace.corpus.catalogue.schema import CORPUS_NAME
+    from headrace.shards import storage
+
+    folder = arguments.run_dir
+    if not storage.is_empty(folder) and storage.exists(storage.join(folder, CORPUS_NAME)):
+        return _report_corpus(arguments)
+    return _report_run(arguments)
+
+
+def _report_run(arguments: argparse.Namespace) -> int:
     from headrace.errors import Problem, UserError
     from headrace.report import tables, write_report, write_results_markdown
     from headrace.report.run_folder import read_run_folder
     from headrace.shards import storage
 
     problems: list[Problem] = []
+    if arguments.speakers is not None:
+        remedy = "Leave it out, or name the folder of a corpus"
+        problems.append(Problem("only for a corpus", "--speakers", arguments.speakers, remedy))
     runs = []
     named = [("RUN_DIR", arguments.run_dir), *(("--compare", text) for text in arguments.compare)]
     for option, text in named:
@@ -53,4 +75,18 @@ def run(arguments: argparse.Namespace) -> int:
     if others:
         print(tables.comparison_table([this, *others]).text())
     print(f"Wrote {markdown} and {page}")
+    return 0
+
+
+def _report_corpus(arguments: argparse.Namespace) -> int:
+    from headrace.corpus.catalogue.speakers import read_speakers
+    from headrace.report.corpus_tables import language_table
+    from headrace.report.write_corpus import PAGE_NAME, REPORT_NAME, write_corpus_report
+    from headrace.shards import storage
+
+    speakers = None if arguments.speakers is None else read_speakers(arguments.speakers)
+    summary = write_corpus_report(arguments.run_dir, arguments.compare, speakers)
+    print(language_table(summary).text())
+    written = [storage.join(arguments.run_dir, name) for name in (PAGE_NAME, REPORT_NAME)]
+    print(f"Wrote {' and '.join(written)}")
     return 0

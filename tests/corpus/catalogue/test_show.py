@@ -13,11 +13,11 @@ from headrace.corpus.catalogue.show import Shown, show
 
 
 def test_every_text_is_read_from_where_it_lies(written_corpus):
-    ids = [document.id for document in written_corpus.documents][::-1]
+    some = written_corpus.documents[::-6]
     with Catalogue(str(written_corpus.path)) as catalogue:
-        shown = show(catalogue, ids)
+        shown = show(catalogue, [document.id for document in some])
     assert [(one.row["id"], one.text) for one in shown] == [
-        (document.id, document.text) for document in written_corpus.documents[::-1]
+        (document.id, document.text) for document in some
     ]
     assert all(one.metadata == {"speaker": "somebody"} for one in shown)
 

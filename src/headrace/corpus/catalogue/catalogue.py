@@ -173,11 +173,6 @@ def _sql_error(error: Exception, where: str) -> CorpusError:
     )
 
 
-def is_corpus(url: str) -> bool:
-    """Whether the folder holds a corpus."""
-    return storage.exists(storage.join(url, CORPUS_NAME))
-
-
 def read_corpus_file(url: str) -> Mapping[str, Any]:
     """``corpus.json``; :class:`CorpusError` if it is not there or not what it should be."""
     where = storage.join(url, CORPUS_NAME)

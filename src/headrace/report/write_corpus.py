@@ -1,0 +1,47 @@
+"""Writes the report of a corpus into its folder: ``report.html`` and ``report.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from headrace.corpus.catalogue.catalogue import Catalogue, sources_of
+from headrace.corpus.catalogue.speakers import Speakers
+from headrace.corpus.catalogue.summary import summarise
+from headrace.report.corpus_page import Comparison, render_corpus
+from headrace.report.corpus_tables import comparison_table
+from headrace.shards import storage
+
+REPORT_NAME = "report.json"
+PAGE_NAME = "report.html"
+
+
+def write_corpus_report(
+    url: str, compare: Sequence[str] = (), speakers: Speakers | None = None
+) -> dict[str, Any]:
+    """Write both files, each whole or not at all, and return what ``report.json`` holds.
+
+    Args:
+        url: folder of the corpus.
+        compare: folders of other corpora.
+        speakers: of languages, to compare their shares with.
+
+    Raises :class:`~headrace.errors.UserError` if a folder holds no corpus, and
+    :class:`~headrace.errors.MissingExtraError` where duckdb, jinja2 or matplotlib is missing.
+    """
+    comparisons = []
+    with Catalogue(url) as catalogue:
+        summary = summarise(catalogue, speakers)
+        summary["comparisons"] = []
+        for other_url in compare:
+            with Catalogue(other_url) as other:
+                theirs = summarise(other)
+            entry = {name: theirs[name] for name in ("name", "version", "totals", "by", "removal")}
+            summary["comparisons"].append({**entry, "url": other_url})
+            comparisons.append(Comparison(theirs["name"], comparison_table(summary, theirs), None))
+        page = render_corpus(summary, catalogue.corpus, sources_of(catalogue.corpus), comparisons)
+    text = json.dumps(summary, ensure_ascii=False, indent=1) + "\n"
+    storage.write_atomically(storage.join(url, REPORT_NAME), text.encode("utf-8"))
+    storage.write_atomically(storage.join(url, PAGE_NAME), page.encode("utf-8", "replace"))
+    return summary
