@@ -23,6 +23,8 @@ from headrace.shards import storage
 META_FILE = "meta.json"
 OPEN_ARRAYS = 512
 """Mapped arrays at one time in a process: each one holds a file descriptor."""
+_copies: dict[str, str] = {}
+"""Folders that are read in place of others, by what their meta has as ``made``."""
 
 
 class DamagedFolderError(Exception):
@@ -102,8 +104,13 @@ def read_meta(
 
 def open_array(folder: Path, meta: Mapping[str, Any], name: str) -> NDArray[Any]:
     """A read-only view of a mapped array of a folder whose meta has been read."""
-    entry = meta["arrays"][name]
-    return _mapped(str(folder), meta["made"], name, entry["dtype"], entry["length"])
+    entry, made = meta["arrays"][name], meta["made"]
+    return _mapped(_copies.get(made) or str(folder), made, name, entry["dtype"], entry["length"])
+
+
+def use_copy(made: str, folder: Path) -> None:
+    """Have this process, and those that it forks, read the arrays of a folder from a copy."""
+    _copies[made] = str(folder)
 
 
 def writing_problems(folder: Path) -> AbstractContextManager[None]:
