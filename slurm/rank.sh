@@ -16,6 +16,10 @@ if [ -n "${HEADRACE_RANKS:-}" ] && [ "$rank" -ne 0 ]; then
         exec >> "$log" 2>&1
     fi
 fi
+if [ -n "${HEADRACE_LOCAL_SCRATCH:-}" ]; then
+    TORCH_EXTENSIONS_DIR=$(python -m headrace.slurm.staging "$HEADRACE_LOCAL_SCRATCH") || exit 1
+    export TORCH_EXTENSIONS_DIR
+fi
 code=0
 "$@" || code=$?
 if [ "$code" -ne 0 ] && [ -n "${HEADRACE_RANKS:-}" ]; then

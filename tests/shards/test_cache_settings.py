@@ -10,6 +10,7 @@ import pytest
 from headrace.cli import main
 from headrace.config import load_run_config
 from headrace.training.data import encode_data, open_data
+from headrace.training.sources import cache_of_run
 
 
 @pytest.fixture
@@ -76,3 +77,22 @@ def test_a_run_reads_remote_shards_through_the_cache(
     for mine, theirs in zip(data.train["en"].shards, expected.train["en"].shards, strict=True):
         assert (mine.array("tokens") == theirs.array("tokens")).all()
         assert (mine.array("labels") == theirs.array("labels")).all()
+
+
+def test_copies_lie_on_the_disk_of_the_node_if_a_job_has_one(
+    small_corpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = {"folder": str(tmp_path / "shared"), "limit": "1 GB"}
+    written = [
+        small_corpus.write_config(tmp_path / f"{name}.json", tmp_path / "run", **changes)
+        for name, changes in (("with", {"headrace.data.shard_cache": cache}), ("without", {}))
+    ]
+    with_cache, without = map(load_run_config, written)
+    found = cache_of_run(with_cache)
+    assert found is not None
+    assert found.folder == tmp_path / "shared"
+    monkeypatch.setenv("HEADRACE_LOCAL_SCRATCH", str(tmp_path / "node"))
+    found = cache_of_run(with_cache)
+    assert found is not None
+    assert (found.folder, found.limit_bytes) == (tmp_path / "node" / "shards", 10**9)
+    assert cache_of_run(without) is None, "only what is asked for is copied"

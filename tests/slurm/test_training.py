@@ -40,9 +40,12 @@ def config(small_corpus, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def profile(slurm, tmp_path_factory):
-    """Nodes with a rank each, started by srun."""
+    """Nodes with a rank each, started by srun; each has a /dev/shm of its own for copies."""
     path = tmp_path_factory.mktemp("profile") / "site.env"
-    return slurm.write_profile(path, 'HEADRACE_DIRECTIVES="--ntasks-per-node=1 --time=30"')
+    return slurm.write_profile(
+        path, 'HEADRACE_DIRECTIVES="--ntasks-per-node=1 --time=30"',
+        f"HEADRACE_LOCAL_SCRATCH=/dev/shm/{path.parent.name}",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +120,8 @@ def test_a_run_that_is_asked_to_stop_ends_as_if_it_never_was(
     seen = overview(run, Controller())
     assert [(job.state, job.starts) for job in seen.jobs] == [("finished", 2)]
     assert seen.finished == ("multilingual",)
+    (log,) = (run / "slurm").glob("*.log")
+    assert "read from this node: 9 of 9 encoded shards" in log.read_text()
 
 
 @pytest.mark.extended

@@ -20,6 +20,8 @@ from headrace.slurm.decision import Limits
 FOLDER = Path("slurm/sites")
 """Of the profiles, from the root of the repository."""
 _PREFIX = "HEADRACE_"
+LOCAL_SCRATCH = "HEADRACE_LOCAL_SCRATCH"
+"""Folder on a disk of each node."""
 _KNOWN = {
     "HEADRACE_DIRECTIVES": "",
     "HEADRACE_QOS": "",
@@ -32,8 +34,9 @@ _KNOWN = {
     "HEADRACE_IDLE_STARTS": str(Limits.idle_starts),
     "HEADRACE_MODULES": "",
     "HEADRACE_VENV": "",
+    LOCAL_SCRATCH: "",
 }
-"""Every name and its default; the last two are for the batch scripts alone."""
+"""Every name and its default; the last three are for batch scripts and ranks alone."""
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from headrace.config import RunConfig
+from headrace.encoding.node_copies import copy_to_node
 from headrace.errors import StopRequested
 from headrace.training.data import OpenedData, RunData, encode_data
 from headrace.training.distributed import World, failing_together, on_any_rank
 from headrace.training.signals import StopFlag
+from headrace.training.sources import local_scratch
 from headrace.training.watch.job import Job
+
+logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
 """Between two looks at the file by which another rank says that it was stopped."""
@@ -56,4 +61,11 @@ def encode_watched(
             "stopped by a signal while data was encoded, start the same command again to go on"
         )
     assert data is not None
+    if scratch := local_scratch():
+        job.activity.enter("copying to the node")
+        sources = (*data.whole.values(), *data.validation.values())
+        shards = [shard for source in sources for shard in source.shards]
+        copied = copy_to_node(shards, scratch, job.activity.tick)
+        if world.is_main:
+            logger.info("read from this node: %d of %d encoded shards", copied, len(shards))
     return data

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from headrace.config import RunConfig
 from headrace.errors import Problem, UserError
 from headrace.shards.cache import ShardCache
 from headrace.shards.reader import ShardReader, open_readers
+from headrace.slurm.site import LOCAL_SCRATCH
 from headrace.stream.selected import Chosen, read_chosen
 
 
 def cache_of_run(config: RunConfig) -> ShardCache | None:
-    """The cache of remote shards that the run is to have."""
-    cache = config.headrace.data.shard_cache
-    return ShardCache(cache.folder, limit_bytes=cache.limit_bytes) if cache else None
+    """The cache of remote shards that the run is to have: on this node's disk, if it has one.
+
+    It is no other run that has its copies elsewhere, so this is no change of the config.
+    """
+    cache, scratch = config.headrace.data.shard_cache, local_scratch()
+    if cache is None:
+        return None
+    folder = cache.folder if scratch is None else scratch / "shards"
+    return ShardCache(folder, limit_bytes=cache.limit_bytes)
+
+
+def local_scratch() -> Path | None:
+    """The folder on a disk of this node that a job was given, for copies of what it reads."""
+    folder = os.environ.get(LOCAL_SCRATCH)
+    return Path(folder) if folder else None
 
 
 def open_shards(
