@@ -85,8 +85,8 @@ whole = st.integers
 def test_it_is_the_life_of_a_job_event_by_event(
     interval, stall, write, work, mtbf, start, signal, seed
 ):
-    """No two events may fall together: what counts then is left to rounding."""
-    signal_at = None if signal is None else signal + 0.5
+    """All times but that of the signal are whole seconds: no two events fall together."""
+    signal_at = None if signal is None else signal + 0.318
     job = Job(work, mtbf, detect=30, requeue=7, start=start, signal_at=signal_at)
     saving = Saving(stall, write)
     draws = 3
