@@ -35,11 +35,16 @@ class EncodedShard:
         """The encoded samples that some samples of the shard have become, in their order."""
         if "text_offsets" not in self.meta["arrays"]:
             return texts
-        offsets = self.array("text_offsets")
-        first, counts = offsets[texts], offsets[texts + 1] - offsets[texts]
-        starts = np.cumsum(counts) - counts
-        numbers: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(first - starts, counts)
-        return numbers
+        return parts_of(texts, self.array("text_offsets"))
+
+    def choose(self, texts: NDArray[np.int64]) -> EncodedShard:
+        """Some samples of the shard, by their numbers, ascending."""
+        meta = {**self.meta, "samples": len(texts)}
+        return ChosenShard(self.name, self.folder, meta, self.sequences_of(texts))
+
+    def living(self) -> EncodedShard:
+        """The samples that are not removed: all."""
+        return self
 
     @cached_property
     def report(self) -> EncodingReport:
@@ -213,3 +218,11 @@ class LeftOutShard(EncodedShard):
     def array(self, name: str) -> NDArray[Any]:
         """There are no arrays: whoever asks has forgotten to leave the shard out."""
         raise LookupError(f"{self.name} is left out, it has no array {name}")
+
+
+def parts_of(wholes: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the parts of some wholes, whose parts lie between ``offsets`` ``[wholes + 1]``."""
+    first, counts = offsets[wholes], offsets[wholes + 1] - offsets[wholes]
+    starts = np.cumsum(counts) - counts
+    numbers: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(first - starts, counts)
+    return numbers

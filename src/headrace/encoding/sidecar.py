@@ -23,16 +23,32 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from headrace.encoding import store
-from headrace.encoding.encoded_shard import ChosenShard, EncodedShard, LeftOutShard
+from headrace.encoding.encoded_shard import EncodedShard, LeftOutShard
+from headrace.encoding.planned import (
+    Planned,
+    UnwrittenShard,
+    lengths_of,
+    planned_of_sidecar,
+    read_planned,
+    recorded,
+    write_planned,
+)
 from headrace.encoding.report import EncodingReport
+from headrace.encoding.substituted import (
+    RemovedShard,
+    SubstitutedShard,
+    removed_shard,
+    substituted_shard,
+)
 from headrace.encoding.task_encoder import FORMAT_VERSION, EncodingSpec
 from headrace.errors import LabelError, Problem, ShardError
 from headrace.shards import storage
 
 if TYPE_CHECKING:
     from headrace.encoding.task_encoder import TaskEncoder
-    from headrace.shards.manifest import ShardEntry
+    from headrace.shards.manifest import Overwritten, ShardEntry
     from headrace.shards.reader import ShardReader
+    from headrace.shards.tombstones import RemovedSamples
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +76,12 @@ class EncodedSource:
     def report(self) -> EncodingReport:
         """Counts over all shards but those that are left out."""
         return reduce(
-            add, (shard.report for shard in self.shards if not isinstance(shard, LeftOutShard))
+            add,
+            (
+                shard.report
+                for shard in self.shards
+                if not isinstance(shard, LeftOutShard | RemovedShard)
+            ),
         )
 
     @property
@@ -75,6 +96,35 @@ class EncodedSource:
         return frozenset(
             number for number, shard in enumerate(self.shards) if isinstance(shard, LeftOutShard)
         )
+
+    @cached_property
+    def absent(self) -> dict[int, NDArray[np.bool_]]:
+        """By number of a shard, the encoded samples that batches are planned with and go without.
+
+        They are of removed samples, and nothing stands in for them.
+        """
+        return {
+            number: shard.absent
+            for number, shard in enumerate(self.shards)
+            if isinstance(shard, SubstitutedShard | RemovedShard) and shard.absent.any()
+        }
+
+    @cached_property
+    def without_samples(self) -> frozenset[int]:
+        """Numbers of the shards of which nothing can be read: left out, or removed as a whole."""
+        gone = (n for n, shard in enumerate(self.shards) if isinstance(shard, RemovedShard))
+        return self.left_out.union(gone)
+
+    @property
+    def substituted(self) -> int:
+        """Encoded samples of removed ones that others stand in for."""
+        return sum(
+            shard.substituted for shard in self.shards if isinstance(shard, SubstitutedShard)
+        )
+
+    def living(self) -> EncodedSource:
+        """The source without its removed samples: what scores are taken of."""
+        return replace(self, shards=tuple(shard.living() for shard in self.shards))
 
     def leaving_out(self, numbers: Iterable[int]) -> EncodedSource:
         """The source without some shards, besides those that are left out already.
@@ -122,12 +172,7 @@ class EncodedSource:
         shards = tuple(
             replace(shard, meta={**shard.meta, "samples": len(some)})
             if isinstance(shard, LeftOutShard)
-            else ChosenShard(
-                shard.name,
-                shard.folder,
-                {**shard.meta, "samples": len(some)},
-                shard.sequences_of(some),
-            )
+            else shard.choose(some)
             for shard, some in zip(self.shards, numbers, strict=True)
         )
         # Lengths for those that are left out come from the chosen samples of the others.
@@ -152,7 +197,9 @@ def encode_source(
     Any number of processes and nodes may call this at once on one cache: they share out the
     shards, each shard is made by one process, and the others wait for it.  A process that is
     killed loses at most the shard in hand.  A sidecar whose shard has changed, or whose bytes are
-    not those that were written (checked with `verify`), is made again with a warning.
+    not those that were written (checked with `verify`), is made again with a warning; so is one,
+    without a warning, that has samples that were removed since.  These keep their numbers and the
+    lengths that batches are planned with, see :mod:`headrace.encoding.substituted`.
 
     Shards numbered in `left_out` are not touched: see :meth:`EncodedSource.leaving_out`.  With
     `bad_shards` ``"quarantine"`` damaged ones join them, with a warning each.
@@ -164,6 +211,14 @@ def encode_source(
     to be encoded, :class:`ShardError` if a shard is damaged (with ``"quarantine"``: if all are),
     and :class:`EncodingError` if the cache cannot be written.
     """
+    if not reader.living:
+        raise ShardError(
+            Problem(
+                "all samples of the source were removed",
+                reader.url,
+                remedy="Leave it out, in a new run",
+            )
+        )
     spec = encoder.spec
     folder = Path(cache_dir).expanduser() / spec.fingerprint / source_id(reader.url)
     with store.writing_problems(folder):
@@ -171,7 +226,7 @@ def encode_source(
         quarantine = bad_shards == "quarantine"
         work = _Work(reader, encoder, spec, folder, verify, quarantine, on_progress)
         shards, out = work.open_or_make_all(language, left_out)
-    parts = [spec.fingerprint, reader.manifest.fingerprint]
+    parts = [spec.fingerprint, reader.manifest.identity, *work.forgotten()]
     fingerprint = xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
     return EncodedSource(reader.url, language, spec, fingerprint, shards).leaving_out(out)
 
@@ -202,7 +257,7 @@ class _Work:
         entries = self.reader.manifest.shards
         out = set(left_out)
         done = {
-            number: self._stand_in(entry) if number in out else self._open(entry)
+            number: self._stand_in(entry) if number in out else self._open(number)
             for number, entry in enumerate(entries)
         }
         missing = deque(number for number, shard in done.items() if shard is None)
@@ -222,7 +277,7 @@ class _Work:
                 lock = FileLock(f"{self._path(entries[number])}.lock")
                 try:
                     with lock.acquire(timeout=wait):
-                        done[number] = self._open(entries[number]) or self._make(number, progress)
+                        done[number] = self._open(number) or self._make(number, progress)
                 except Timeout:
                     self._look(0)
                     missing.append(number)
@@ -258,27 +313,66 @@ class _Work:
     def _path(self, entry: ShardEntry) -> Path:
         return self.folder / entry.name.removesuffix(".tar")
 
-    def _expected(self, entry: ShardEntry) -> dict[str, Any]:
+    def _expected(self, number: int) -> dict[str, Any]:
+        entry, removed = self.reader.manifest.shards[number], self.reader.removed(number)
+        lacks = {"lacks": removed.numbers.tolist()} if len(removed) else {}
         return {
             "version": FORMAT_VERSION,
             "fingerprint": self.spec.fingerprint,
             "shard_hash": entry.hash,
-            "samples": entry.samples,
+            "samples": entry.samples - len(removed),
+            **lacks,
         }
 
-    def _open(self, entry: ShardEntry) -> EncodedShard | None:
+    def _open(self, number: int) -> EncodedShard | None:
+        """The sidecar of a shard, with substitutes for what was removed; None: it is to be made."""
         self._look(0)
+        entry, removed = self.reader.manifest.shards[number], self.reader.removed(number)
         path = self._path(entry)
-        types = self.encoder.array_types
+        if not len(removed):
+            return self._sidecar(number)
+        planned = read_planned(path)
+        if not planned.keys() >= set(removed.numbers.tolist()):
+            return None
+        if len(removed) == entry.samples:
+            return removed_shard(entry.name, path, removed, planned)
+        own = self._sidecar(number)
+        return own and substituted_shard(own, entry.samples, removed, planned)
+
+    def _sidecar(self, number: int) -> EncodedShard | None:
+        """The sidecar of the living samples of a shard, as it was written."""
+        entry = self.reader.manifest.shards[number]
+        path, expected = self._path(entry), self._expected(number)
+        overwritten = self._overwritten(entry)
         try:
-            meta = store.read_meta(path, self._expected(entry), types, verify=self.verify)
+            meta = store.read_meta(path, {}, self.encoder.array_types, verify=self.verify)
+            if meta is not None:
+                if "lacks" in expected and meta.get("lacks") != expected["lacks"]:
+                    return None  # it has samples that were removed since
+                # What was overwritten in a shard had left the sidecar before.
+                if overwritten and meta.get("shard_hash") in overwritten.former:
+                    expected["shard_hash"] = meta["shard_hash"]
+                store.check_meta(meta, expected)
         except store.DamagedFolderError as error:
             _log.warning("%s is encoded again: %s (%s)", entry.name, error, path)
             return None
         return None if meta is None else EncodedShard(entry.name, path, meta)
 
+    def _overwritten(self, entry: ShardEntry) -> Overwritten | None:
+        takedown = self.reader.manifest.takedown
+        return None if takedown is None else takedown.shards.get(entry.name)
+
     def _make(self, number: int, progress: tqdm[Any]) -> EncodedShard | None:
         entry = self.reader.manifest.shards[number]
+        removed = self.reader.removed(number)
+        if len(removed):
+            planned = self._planned(number, removed)
+            if planned is None:
+                return None
+            write_planned(self._path(entry), planned)
+            if len(removed) == entry.samples:
+                store.remove_folder(self._path(entry))
+                return self._open(number)
         shard = self.reader.shard(number)
 
         def on_samples(count: int) -> None:
@@ -289,7 +383,7 @@ class _Work:
         if encoded is None:
             return None
         meta = {
-            **self._expected(entry),
+            **self._expected(number),
             "source": self.reader.url,
             "shard": entry.name,
             "spec": {name: getattr(self.spec, name) for name in self.spec.__dataclass_fields__},
@@ -298,4 +392,55 @@ class _Work:
             **encoded.facts,
         }
         store.write_folder(self._path(entry), encoded.arrays, meta)
-        return self._open(entry)
+        return self._open(number)
+
+    def _planned(self, number: int, removed: RemovedSamples) -> Planned | None:
+        """The lengths of the removed samples of a shard, from wherever they are still known.
+
+        None if a sample cannot be encoded.
+        """
+        entry = self.reader.manifest.shards[number]
+        path, wanted = self._path(entry), removed.numbers
+        found = read_planned(path)
+        found = {**planned_of_sidecar(path, entry.name, self._hashes(entry), wanted), **found}
+        overwritten = self._overwritten(entry)
+        gone = 0 if overwritten is None else overwritten.epoch
+        lacking = [n for n in wanted.tolist() if found.get(n) is None]
+        if lacking and gone:
+            of_source = recorded(self.reader.url, self.spec.fingerprint).get(entry.name, {})
+            found |= {n: of_source[n] for n in lacking if n in of_source}
+        readable = np.array(
+            [
+                n
+                for n, epoch in zip(wanted.tolist(), removed.epochs.tolist(), strict=True)
+                if found.get(n) is None and epoch > gone
+            ],
+            dtype=np.int64,
+        )
+        if readable.size:
+            samples = self.reader.shard(number).removed_samples(readable)
+            encoded = self.encoder.encode(samples, entry.name, lambda _: None)
+            if encoded is None:
+                return None
+            meta = {**encoded.facts, "samples": len(samples), "arrays": encoded.arrays.keys()}
+            measured = UnwrittenShard(entry.name, path, meta, encoded.arrays)
+            lengths = lengths_of(measured, np.arange(len(samples)))
+            found |= dict(zip(readable.tolist(), lengths, strict=True))
+        return {n: found.get(n) for n in wanted.tolist()}
+
+    def _hashes(self, entry: ShardEntry) -> set[str]:
+        """Hashes that the shard has, or had before it was overwritten."""
+        overwritten = self._overwritten(entry)
+        return {entry.hash, *(overwritten.former if overwritten else ())}
+
+    def forgotten(self) -> list[str]:
+        """A digest of the removed samples whose lengths are not known any more, if there are any.
+
+        Batches cannot be planned with what is forgotten: a run that was may not go on.
+        """
+        rows = []
+        for number, entry in enumerate(self.reader.manifest.shards):
+            if len(self.reader.removed(number)):
+                planned = read_planned(self._path(entry))
+                rows += [[entry.name, n] for n in sorted(planned) if planned[n] is None]
+        return [xxhash.xxh3_128_hexdigest(json.dumps(rows).encode())] if rows else []

@@ -85,9 +85,7 @@ def read_meta(
         return None
     try:
         meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-        for key, value in expected.items():
-            if meta.get(key) != value:
-                raise DamagedFolderError(f"{key} has changed")
+        check_meta(meta, expected)
         if not isinstance(meta.get("made"), str) or set(meta["arrays"]) != set(types):
             raise DamagedFolderError("it does not list the arrays of this task")
         for name, dtype in types.items():
@@ -100,6 +98,20 @@ def read_meta(
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise DamagedFolderError(f"{type(error).__name__}: {error}") from error
     return dict(meta)
+
+
+def check_meta(meta: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise :class:`DamagedFolderError` for the first entry that a meta has not."""
+    for key, value in expected.items():
+        if meta.get(key) != value:
+            raise DamagedFolderError(f"{key} has changed")
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder, and what a killed :func:`write_folder` left beside it."""
+    remove_parts(folder)
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def open_array(folder: Path, meta: Mapping[str, Any], name: str) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
 from headrace.shards.sample import Sample
 from headrace.shards.shard import Shard, check_index
 from headrace.shards.tars import FETCH_AGAIN, CachedCopy, size_problem
-from headrace.shards.tombstones import RemovedSamples, Tombstones, read_tombstones
+from headrace.shards.tombstones import RemovedSamples, Tombstones, broken_off, read_tombstones
 
 if TYPE_CHECKING:
     from headrace.shards.cache import Lease, ShardCache
@@ -179,7 +179,12 @@ class ShardReader:
             raise IndexError(f"shard {number} of {len(self.manifest.shards)}")
         shard = self._open.get(number)
         if shard is None:
-            shard = self._open_shard(number)
+            try:
+                shard = self._open_shard(number)
+            except ShardError as error:
+                if interrupted := broken_off(self.url):
+                    raise ShardError([*interrupted, *error.problems]) from error
+                raise
             self._open[number] = shard
             # Shards of the cache that are open cannot be evicted.
             if len(self._open) > (_OPEN_SHARDS if self._cache is None else _LEASED_SHARDS):

@@ -23,6 +23,8 @@ from headrace.shards.manifest import Manifest, Takedown, read_manifest, write_ma
 from headrace.shards.retry import DEFAULT_RETRY, RetryPolicy
 
 FOLDER = "tombstones"
+JOURNAL = "overwriting.json"
+"""In the same folder: there while shards are overwritten."""
 FORMAT_VERSION = 1
 _BRING_BACK = "Bring the file back from a copy of the source"
 
@@ -155,6 +157,20 @@ def add_tombstones(url: str, removed: Iterable[Removed]) -> int:
         ),
     )
     return epoch
+
+
+def broken_off(url: str) -> list[Problem]:
+    """A problem, if an overwriting of the source was broken off, or is going on."""
+    journal = storage.join(url, FOLDER, JOURNAL)
+    if not storage.exists(journal):
+        return []
+    return [
+        Problem(
+            "removed documents are being overwritten here, or that was broken off",
+            journal,
+            remedy="Wait for it to end, or run headrace remove --stage overwrite again",
+        )
+    ]
 
 
 def epoch_url(url: str, epoch: int) -> str:

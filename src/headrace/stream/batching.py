@@ -33,6 +33,9 @@ WINDOWS_KEPT = 2
 Lengths = Sequence[Sequence[NDArray[np.int32]]]
 """``lengths[source][shard]`` is int32[samples]: the tokens of each sample."""
 
+Absent = Mapping[tuple[int, int], NDArray[np.bool_]]
+"""By number of the source and the shard, bool[samples]: which were removed and are not replaced."""
+
 Rows = TypeVar("Rows", Locations, Packs, Locations | Packs)
 """Rows of a batch: samples, or packs of them."""
 
@@ -64,9 +67,13 @@ class Batches(ABC):
         *,
         window_batches: int,
         quarantined: frozenset[tuple[int, int]],
+        absent: Absent | None = None,
         **sizes: int,
     ) -> None:
         """``sizes`` are those of the kind.
+
+        ``absent`` samples are left out of the batches as those of quarantined shards are, and are
+        no part of the settings: they may become more while a stage is under way.
 
         Raises ``ConfigError`` for a size below 1, or a quarantined shard that the plan lacks.
         """
@@ -95,6 +102,7 @@ class Batches(ABC):
         self.plan = plan
         self.window_batches = window_batches
         self.quarantined = quarantined
+        self._absent = dict(absent or {})
         self._lengths = lengths
         self._key = derive_key("batches", plan.seed, plan.stage)
 
@@ -166,8 +174,8 @@ class Batches(ABC):
         """The rows of a step, counted from 0 over the whole stage.
 
         Samples of quarantined shards are planned with the others (they need lengths, which may be
-        stand-ins) and then left out; no other sample takes their place, so that no other batch
-        changes.  Raises ``IndexError`` as ``find`` does.
+        stand-ins) and then left out, and so are absent ones; no other sample takes their place,
+        so that no other batch changes.  Raises ``IndexError`` as ``find`` does.
         """
 
     def split(
@@ -233,10 +241,13 @@ class Batches(ABC):
         return np.arange(start, end, dtype=np.int64)
 
     def _kept(self, samples: Locations) -> NDArray[np.bool_] | None:
-        """Which samples are in no quarantined shard; None: all of them."""
-        if not self.quarantined:
+        """Which samples are in no quarantined shard and not absent; None: all of them."""
+        if not (self.quarantined or self._absent):
             return None
         kept = np.ones(len(samples), dtype=np.bool_)
+        for (source, shard), absent in self._absent.items():
+            here = np.flatnonzero((samples.source == source) & (samples.shard == shard))
+            kept[here] = ~absent[samples.sample[here]]
         for source, shard in self.quarantined:
             kept &= (samples.source != source) | (samples.shard != shard)
         return None if kept.all() else kept
@@ -256,12 +267,14 @@ class BatchPlan(Batches):
         window_batches: int = 50,
         sort_by_length: bool = True,
         quarantined: frozenset[tuple[int, int]] = frozenset(),
+        absent: Absent | None = None,
     ) -> None:
         """Plan batches of ``batch_size`` samples over windows of ``window_batches`` batches.
 
         ``lengths`` may be memory-mapped.  Without ``sort_by_length`` batches are runs of
         consecutive positions, and lengths are not read.  Samples of ``quarantined`` shards
-        (number of the source, number of the shard) are left out of the batches.
+        (number of the source, number of the shard) are left out of the batches, and so are
+        ``absent`` ones.
 
         Raises ``ConfigError`` for a size below 1 or an unknown shard, ``EncodingError`` where the
         lengths do not fit the plan's sources.
@@ -271,6 +284,7 @@ class BatchPlan(Batches):
             lengths,
             window_batches=window_batches,
             quarantined=quarantined,
+            absent=absent,
             batch_size=batch_size,
         )
         if sort_by_length:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import EncodingError, Problem
-from headrace.stream.batching import WINDOWS_KEPT, Batches, Lengths, check_lengths
+from headrace.stream.batching import WINDOWS_KEPT, Absent, Batches, Lengths, check_lengths
 from headrace.stream.feistel import Int64Array, Permutation, derive_key
 from headrace.stream.group_table import GroupTable
 from headrace.stream.packing import Packs, best_fit_decreasing, starts_of
@@ -39,6 +39,7 @@ class GroupedBatches(Batches):
         groups_per_batch: int,
         window_batches: int,
         quarantined: frozenset[tuple[int, int]],
+        absent: Absent | None,
         table_folder: Path | None,
         **sizes: int,
     ) -> None:
@@ -47,7 +48,12 @@ class GroupedBatches(Batches):
         Tables of counts are kept in ``table_folder``, if it is given.
         """
         super().__init__(
-            plan, lengths, window_batches=window_batches, quarantined=quarantined, **sizes
+            plan,
+            lengths,
+            window_batches=window_batches,
+            quarantined=quarantined,
+            absent=absent,
+            **sizes,
         )
         check_lengths(plan, lengths)
         self.groups_per_batch = groups_per_batch
@@ -97,7 +103,7 @@ class GroupedBatches(Batches):
         return before + int(self._window(epoch, window).starts[groups])
 
     def _groups(self, step: int) -> Packs:
-        """The samples of a batch as its groups, without those of quarantined shards."""
+        """The samples of a batch as its groups, without quarantined and absent ones."""
         epoch, batch = self.find(step)
         starts = self._group_starts(epoch)
         first = batch * self.groups_per_batch
@@ -188,6 +194,7 @@ class TokenBudgetPlan(GroupedBatches):
         tokens_per_batch: int,
         window_batches: int = 50,
         quarantined: frozenset[tuple[int, int]] = frozenset(),
+        absent: Absent | None = None,
         table_folder: Path | None = None,
     ) -> None:
         """Plan batches of at most ``tokens_per_batch`` tokens: samples x tokens of the longest.
@@ -204,6 +211,7 @@ class TokenBudgetPlan(GroupedBatches):
             groups_per_batch=1,
             window_batches=window_batches,
             quarantined=quarantined,
+            absent=absent,
             table_folder=table_folder,
             tokens_per_batch=tokens_per_batch,
         )
@@ -268,6 +276,7 @@ class PackPlan(GroupedBatches):
         batch_size: int,
         window_batches: int = 50,
         quarantined: frozenset[tuple[int, int]] = frozenset(),
+        absent: Absent | None = None,
         table_folder: Path | None = None,
     ) -> None:
         """Plan batches of ``batch_size`` packs; a pack is a row of ``pack_length`` tokens.
@@ -283,6 +292,7 @@ class PackPlan(GroupedBatches):
             groups_per_batch=batch_size,
             window_batches=window_batches,
             quarantined=quarantined,
+            absent=absent,
             table_folder=table_folder,
             pack_length=pack_length,
             batch_size=batch_size,

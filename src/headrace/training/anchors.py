@@ -219,7 +219,7 @@ def _fisher_of(
     sources = [data.train[language] for language in branch.languages]
     plan = opened.plan(branch, seed, data.train)
     left_out = [sorted(source.left_out) for source in sources]
-    samples = first_samples(plan, count, left_out)
+    samples = first_samples(plan, count, [sorted(source.without_samples) for source in sources])
 
     def measure() -> dict[str, torch.Tensor]:
         network.to(world.device).eval()
@@ -249,7 +249,8 @@ def first_samples(plan: StagePlan, count: int, left_out: Sequence[Sequence[int]]
     Args:
         plan: the order of the stage.
         count: how many.
-        left_out: by source, shards that are quarantined: their samples are missing from the result.
+        left_out: by source, shards that are quarantined, or removed as a whole: their samples are
+            missing from the result.
 
     Raises:
         UserError: if none is left.

@@ -209,7 +209,10 @@ def encode_data(
                 )
             except UserError as error:
                 problems.extend(error.problems)
-    validation = encode(opened.validation, "refuse", {})
+    validation = {
+        language: source.living()
+        for language, source in encode(opened.validation, "refuse", {}).items()
+    }
     if problems:
         raise UserError(problems)
     return RunData(opened, train, validation, whole)
@@ -228,6 +231,11 @@ def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
         for number, language in enumerate(branch.languages)
         for shard in data.train[language].left_out
     )
+    absent = {
+        (number, shard): rows
+        for number, language in enumerate(branch.languages)
+        for shard, rows in data.train[language].absent.items()
+    }
     tables = Path(headrace.data.cache_dir).expanduser() / "batches"
     if batching.tokens_per_batch is not None:
         return TokenBudgetPlan(
@@ -237,6 +245,7 @@ def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
             window_batches=batching.window_batches,
             table_folder=tables,
             quarantined=quarantined,
+            absent=absent,
         )
     if batching.type == "packed":
         return PackPlan(
@@ -247,6 +256,7 @@ def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
             window_batches=batching.window_batches,
             table_folder=tables,
             quarantined=quarantined,
+            absent=absent,
         )
     return BatchPlan(
         plan,
@@ -255,6 +265,7 @@ def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
         window_batches=batching.window_batches,
         sort_by_length=batching.sort_by_length,
         quarantined=quarantined,
+        absent=absent,
     )
 
 

@@ -285,7 +285,7 @@ def encode_for_model(
                 model.task.encoder(model.tokenizer, model.max_length),
                 cache_dir=cache_dir,
                 language=language,
-            )
+            ).living()
         except UserError as error:
             problems += error.problems
         else:
