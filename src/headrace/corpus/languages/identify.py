@@ -27,6 +27,7 @@ from headrace.corpus.languages.tags import (
 
 _SURE = 0.8
 """What a part in a second language needs: with less, it is a near relative that was mistaken."""
+_NEGLIGIBLE = 0.001
 _DEFAULTS = LanguageSettings()
 
 
@@ -122,7 +123,7 @@ def _detect(
         ranking = [
             (language, probability)
             for language, probability in tool.ranking(part.text)
-            if written_in(language, part.script)
+            if probability >= _NEGLIGIBLE and written_in(language, part.script)
         ]
         share = part.letters / total
         for language, probability in ranking:

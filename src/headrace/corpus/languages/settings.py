@@ -24,7 +24,7 @@ class LanguageSettings(Section):
     """With fewer letters it is `und`; each of Chinese, Japanese and Korean counts as three."""
     parts: int = Field(default=6, ge=2)
     """Parts of a document that are looked at, evenly from all over it."""
-    part_characters: int = Field(default=200, ge=50)
+    part_characters: int = Field(default=100, ge=50)
     """Longest part."""
     mixed_share: float = Field(default=0.2, gt=0, le=0.5)
     """Share of the text from which a second language is recorded."""

@@ -16,7 +16,7 @@ UNDETERMINED = "und"
 MULTIPLE = "mul"
 
 _PRINCIPAL = {
-    "nb": "no", "cmn": "zh", "arb": "ar", "pes": "fa", "prs": "fa", "swh": "sw", "zsm": "ms",
+    "nb": "no", "cmn": "zh", "arb": "ar", "pes": "fa", "prs": "fa", "swh": "sw", "zlm": "ms", "zsm": "ms",
     "ekk": "et", "lvs": "lv", "khk": "mn", "azj": "az", "uzn": "uz", "uzs": "uz", "npi": "ne",
     "ory": "or", "als": "sq", "plt": "mg", "kmr": "ku", "ydd": "yi", "pbt": "ps", "pbu": "ps",
     "gug": "gn", "quz": "qu", "hbo": "he", "fuv": "ff", "knn": "kok", "gom": "kok",
@@ -64,6 +64,7 @@ def scripts_of(language: str) -> tuple[str, ...]:
     return (*((likely,) if likely else ()), *further)
 
 
+@lru_cache(maxsize=1 << 15)
 def written_in(language: str, script: str) -> bool:
     """Whether texts of a language are in a script."""
     return any(same_script(script, one) for one in scripts_of(language))
