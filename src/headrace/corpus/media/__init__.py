@@ -3,7 +3,7 @@
 Needs the extra ``corpus``.  docs/documents.md says what is read how, and how well.
 """
 
-from headrace.corpus.media.read import parts, read_records
+from headrace.corpus.media.read import check, parts, read_records
 from headrace.corpus.media.reader import Reader
 from headrace.corpus.media.refusal import RefusalError
 from headrace.corpus.media.registry import formats
@@ -19,6 +19,7 @@ __all__ = [
     "Reader",
     "RefusalError",
     "SourceFile",
+    "check",
     "formats",
     "parts",
     "read_records",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
 from headrace.corpus.documents import Record
 from headrace.corpus.media.refusal import RefusalError
 from headrace.corpus.media.settings import Column, Fields
+
+_MOST_NAMES = 20
 
 
 def record_of(
@@ -52,6 +54,21 @@ def record_of(
         if (value := value_of(column)) is not None
     }
     return Record(key, text, metadata=metadata, **others, **known)
+
+
+def check_columns(fields: Fields, names: Sequence[str]) -> None:
+    """Raise :class:`RefusalError` if a table of these columns lacks one that the recipe names."""
+    wanted = [fields.text, *(getattr(fields, name) for name in fields.model_fields_set)]
+    columns = [
+        str(column)
+        for entry in wanted
+        for column in (entry if isinstance(entry, tuple) else (entry,))
+        if column is not None
+    ]
+    missing = sorted({c for c in columns if c not in names and c.partition(".")[0] not in names})
+    if missing:
+        there = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
+        raise RefusalError("unreadable", f"no column {', '.join(missing)}; there are: {there}")
 
 
 def named(column: Column | None) -> str:

@@ -125,14 +125,11 @@ def decoded(data: bytes, declared: str | None = None) -> tuple[str, str]:
     encoding.
     """
     name = encoding_of(data[:SAMPLE_BYTES], declared, whole=len(data) <= SAMPLE_BYTES)
-    return decoded_as(data, name), name
+    return decoded_as(data, name).removeprefix("\ufeff"), name
 
 
 def decoded_as(data: bytes, encoding: str) -> str:
-    """The text in an encoding, without its mark; :class:`RefusalError` if it is not in it."""
-    mark = marked(data)
-    if mark is not None and mark[0] == encoding:
-        data = data[mark[1] :]
+    """The text in an encoding; :class:`RefusalError` if it is not in it."""
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:

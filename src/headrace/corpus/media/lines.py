@@ -34,15 +34,24 @@ class LineFormat(Reader):
         return [(start, start + size if start + size < total else None) for start in starts]
 
     def each_line(
-        self, file: SourceFile, record_of_line: Callable[[str, str, int, int], Record]
+        self,
+        file: SourceFile,
+        record_of_line: Callable[[str, str, int, int], Record],
+        *,
+        header: bool = False,
     ) -> Iterator[Record | Reject]:
-        """What ``record_of_line(text, encoding, offset, length)`` makes of each line not blank."""
+        """What ``record_of_line(text, encoding, offset, length)`` makes of each line not blank.
+
+        With ``header`` the first line of the file is no record.
+        """
         encoding = file.encoding(self.standard_encoding)
         most = file.settings.limits.document_bytes
         with file.open() as stream:
             for line in byte_lines(
                 stream, file.start, file.end, most=most, separator="\n".encode(encoding)
             ):
+                if header and line.offset == 0:
+                    continue
                 key = f"{file.key}#{line.offset}"
                 content = line.content
                 if content is None:

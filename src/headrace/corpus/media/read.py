@@ -7,6 +7,7 @@ from functools import partial
 
 from headrace.corpus.documents import Record, Reject
 from headrace.corpus.media.detect import reader_for
+from headrace.corpus.media.ocr import check_tesseract
 from headrace.corpus.media.reader import Reader
 from headrace.corpus.media.refusal import RefusalError, checked, record_or_reject, reject_of
 from headrace.corpus.media.registry import reader_of
@@ -16,6 +17,19 @@ from headrace.errors import ShardError, StorageError, UserError
 from headrace.shards import storage
 
 DEFAULT_SETTINGS = MediaSettings()
+
+
+def check(settings: MediaSettings) -> None:
+    """Make sure, before any file is read, that the settings can be followed here.
+
+    Raises:
+        CorpusError: if there is no reader of the format, or tesseract lacks a language.
+        MissingExtraError: if the extra ``ocr`` is needed and not installed.
+    """
+    if settings.format != "auto":
+        reader_of(settings.format)
+    if settings.ocr is not None:
+        check_tesseract(settings.ocr)
 
 
 def read_records(
@@ -40,14 +54,14 @@ def read_records(
         end: Behind its last byte; None: the end of the file.
 
     Raises:
-        CorpusError: if there is no reader of the format that the settings name.
-        MissingExtraError: if a package or program that the format needs is not installed.
+        CorpusError: if there is no reader of the format that the settings name, or tesseract lacks
+            a language.
+        MissingExtraError: if a package that the format needs is not installed.
         StorageError: if a store does not answer, which says nothing of the file.
     """
     if key is None:
         key = storage.name_of(url)
-    if settings.format != "auto":
-        reader_of(settings.format)
+    check(settings)
     try:
         before = _stamp(url)
         if before[0] == 0:
@@ -74,8 +88,7 @@ def parts(
     packed files, are one part.  What cannot be read is one part too, whose reading says why.
     Raises as :func:`read_records` does.
     """
-    if settings.format != "auto":
-        reader_of(settings.format)
+    check(settings)
     try:
         reader = reader_for(url, settings)
         return reader.parts(SourceFile(url, "", settings, reader.name), size)

@@ -9,15 +9,47 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
+from headrace.corpus.media.conll import ConllReader
+from headrace.corpus.media.delimited import CsvReader, TsvReader
+from headrace.corpus.media.docx import DocxReader
+from headrace.corpus.media.epub import EpubReader
+from headrace.corpus.media.html import HtmlReader
 from headrace.corpus.media.json_lines import JsonLinesReader
 from headrace.corpus.media.lines import LinesReader
+from headrace.corpus.media.mail import MailReader
+from headrace.corpus.media.markdown import MarkdownReader
+from headrace.corpus.media.ocr import ImageReader
+from headrace.corpus.media.odt import OdtReader
+from headrace.corpus.media.parquet import ParquetReader
+from headrace.corpus.media.pdf import PdfReader
 from headrace.corpus.media.reader import Reader
+from headrace.corpus.media.rtf import RtfReader
 from headrace.corpus.media.text import TextReader
+from headrace.corpus.media.warc import WarcReader
 from headrace.errors import CorpusError, Problem
 
 GROUP = "headrace.readers"
 _BUILT_IN: dict[str, type[Reader]] = {
-    reader.name: reader for reader in (TextReader, LinesReader, JsonLinesReader)
+    reader.name: reader
+    for reader in (
+        TextReader,
+        LinesReader,
+        JsonLinesReader,
+        CsvReader,
+        TsvReader,
+        ParquetReader,
+        HtmlReader,
+        WarcReader,
+        PdfReader,
+        ImageReader,
+        DocxReader,
+        OdtReader,
+        EpubReader,
+        MailReader,
+        MarkdownReader,
+        ConllReader,
+        RtfReader,
+    )
 }
 
 
