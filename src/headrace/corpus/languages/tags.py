@@ -16,10 +16,10 @@ UNDETERMINED = "und"
 MULTIPLE = "mul"
 
 _PRINCIPAL = {
-    "nb": "no", "cmn": "zh", "arb": "ar", "pes": "fa", "prs": "fa", "swh": "sw", "zlm": "ms", "zsm": "ms",
-    "ekk": "et", "lvs": "lv", "khk": "mn", "azj": "az", "uzn": "uz", "uzs": "uz", "npi": "ne",
-    "ory": "or", "als": "sq", "plt": "mg", "kmr": "ku", "ydd": "yi", "pbt": "ps", "pbu": "ps",
-    "gug": "gn", "quz": "qu", "hbo": "he", "fuv": "ff", "knn": "kok", "gom": "kok",
+    "nb": "no", "cmn": "zh", "arb": "ar", "pes": "fa", "prs": "fa", "swh": "sw", "zlm": "ms",
+    "zsm": "ms", "ekk": "et", "lvs": "lv", "khk": "mn", "azj": "az", "uzn": "uz", "uzs": "uz",
+    "npi": "ne", "ory": "or", "als": "sq", "plt": "mg", "kmr": "ku", "ydd": "yi", "pbt": "ps",
+    "pbu": "ps", "gug": "gn", "quz": "qu", "hbo": "he", "fuv": "ff", "knn": "kok", "gom": "kok",
 }  # fmt: skip
 """Codes of one language where another code (ISO 639-3 macrolanguages) usually means that one."""
 
