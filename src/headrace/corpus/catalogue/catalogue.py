@@ -71,7 +71,7 @@ class Catalogue:
         self.url = url
         self.corpus: Mapping[str, Any] = read_corpus_file(url)
         """``corpus.json``."""
-        self.folders: dict[str, str] = _folders(self.corpus, url)
+        self.folders: dict[str, str] = folders_of(self.corpus, url)
         """Language -> folder of its shards in the corpus."""
         self.removed = removed_ids(url, self.folders.values())
         """Ids of removed documents -> epoch of the tombstone."""
@@ -190,7 +190,8 @@ def read_corpus_file(url: str) -> Mapping[str, Any]:
     return document
 
 
-def _folders(corpus: Mapping[str, Any], url: str) -> dict[str, str]:
+def folders_of(corpus: Mapping[str, Any], url: str) -> dict[str, str]:
+    """Language -> folder of its shards in the corpus; ``CorpusError`` if it names none."""
     languages = corpus.get("languages")
     if not isinstance(languages, dict):
         where = storage.join(url, CORPUS_NAME)
