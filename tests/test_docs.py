@@ -283,7 +283,7 @@ def test_the_commands_of_the_readme_are_found():
     [
         ("headrace build a.conll --output x --lang en", "--language"),
         ("headrace build a.conll --output x --language en --colour red", "--colour red"),
-        ("headrace build --output x --language en", "INPUT"),
+        ("headrace tokenizer --output x", "SOURCE"),
         ("headrace bild a.conll", "no command bild"),
         ("headrace preview x -n five", "invalid"),
         ("python shards/bild.py a", "no script shards/bild.py"),

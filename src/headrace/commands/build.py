@@ -1,4 +1,4 @@
-"""``headrace build``: corpus files to a source of shards."""
+"""``headrace build``: corpus files to a source of shards, or a recipe to a whole corpus."""
 
 from __future__ import annotations
 
@@ -6,26 +6,52 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.commands import build_recipe
 from headrace.commands.options import add_samples_per_shard, counted, named_as_options
 from headrace.corpus.readers import FORMATS
+from headrace.errors import CorpusError, Problem
 from headrace.shards.manifest import Manifest
 
-HELP = "build a source of shards from corpus files (CoNLL, IOB2, JSON lines, GLUE, Story Cloze)"
-EXAMPLE = "headrace build en_train.conll.gz --output data/en/train --language en --split-name train"
+HELP = "build a corpus from a recipe, or a source of shards from labelled files (CoNLL, JSON lines)"
+EXAMPLE = (
+    "headrace build --recipe recipes/twelve_languages.yaml --output corpora/twelve\n"
+    "  headrace build en_train.conll.gz --output data/en/train --language en --split-name train"
+)
 
+_SOURCE_DEFAULTS: Mapping[str, Any] = {
+    "format": "auto",
+    "samples_per_shard": 10_000,
+    "repair": False,
+    **dict.fromkeys(("split_name", "labels", "limit", "subset", "label_names")),
+    **dict.fromkeys(("text_column", "pair_column", "label_column", "score_column")),
+}
+"""Options that only labelled files have."""
 _MOST_LABELS = 20
 """Labels that are printed; the manifest has all."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="corpus file, plain or .gz")
     parser.add_argument(
-        "--output", required=True, metavar="URL", help="folder of the source: a path or a URL"
+        "inputs", nargs="*", metavar="INPUT", help="labelled corpus file, plain or .gz"
     )
     parser.add_argument(
-        "--language", required=True, metavar="TAG", help="BCP-47 tag: en, hi, pt-BR"
+        "--output",
+        required=True,
+        metavar="URL",
+        help="folder of the source, a path or a URL; of a corpus a path",
     )
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--recipe", metavar="FILE", help="build a corpus: YAML, see docs/corpus.md")
+    kind.add_argument(
+        "--language", metavar="TAG", help="build a source of labelled files: BCP-47 tag en, pt-BR"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in the folder")
+    build_recipe.configure(parser.add_argument_group("with --recipe"))
+    _configure_source(parser.add_argument_group("with --language"))
+
+
+def _configure_source(parser: argparse._ArgumentGroup) -> None:
     parser.add_argument(
         "--format", default="auto", choices=("auto", *FORMATS), help="default: look at the file"
     )
@@ -53,11 +79,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="mend byte order marks, Windows line ends, I- tags without B-; counts are kept",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in the folder")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build the source and print what is in it."""
+    """Build the source or the corpus, and print what is in it."""
+    _check_options(arguments)
+    if arguments.recipe is not None:
+        return build_recipe.run(arguments)
     from headrace.corpus.build import build_source
     from headrace.corpus.readers import Columns
 
@@ -89,6 +117,24 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print("\n".join(_summary(arguments.output, manifest)))
     return 0
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Refuse options that would have no effect, and labelled files that are not named."""
+    of_corpus = arguments.recipe is not None
+    defaults = {**_SOURCE_DEFAULTS, "inputs": []} if of_corpus else build_recipe.DEFAULTS
+    option = "--recipe" if of_corpus else "--language"
+    problems = []
+    for name, default in defaults.items():
+        value = getattr(arguments, name)
+        if value != default:
+            where = "INPUT" if name == "inputs" else "--" + name.replace("_", "-")
+            what = f"it has no effect with {option}"
+            problems.append(Problem(what, where, str(value), "Leave it out"))
+    if not of_corpus and not arguments.inputs:
+        problems.append(Problem("no labelled file is named", "INPUT", None, "Name at least one"))
+    if problems:
+        raise CorpusError(problems)
 
 
 def _summary(url: str, manifest: Manifest) -> list[str]:

@@ -43,7 +43,7 @@ def named_as_options(settings: Iterable[str]) -> Iterator[None]:
         ) from error
 
 
-def add_samples_per_shard(parser: argparse.ArgumentParser) -> None:
+def add_samples_per_shard(parser: argparse._ActionsContainer) -> None:
     """Add the option of how many samples a shard has."""
     parser.add_argument(
         "--samples-per-shard",

@@ -145,8 +145,10 @@ class _Slices:
         limits.begin()
         source = self._recipe.sources[file.source]
         records = read_records(file.url, source, key=file.key, start=one.start, end=one.end)
-        for number, record in enumerate(records):
-            if number < order["skip"]:
+        read = 0
+        for record in records:
+            if read < order["skip"]:
+                read += 1
                 limits.begin()
                 continue
             if isinstance(record, Reject):
@@ -154,6 +156,7 @@ class _Slices:
                     break
                 if record.reason == "memory limit" and not self._fresh:
                     raise MemoryError
+            read += 1
             with limits.off():
                 out.send(messages.RECORD, record.key, record.offset, flush=True)
             limits.begin()
@@ -164,7 +167,7 @@ class _Slices:
             limits.begin()
         with limits.off():
             found = _change(file)
-            done = (messages.CHANGED, found) if found else (messages.SLICE_DONE,)
+            done = (messages.CHANGED, found) if found else (messages.SLICE_DONE, read)
             out.send(*done, flush=True)
 
 

@@ -24,6 +24,7 @@ from headrace.corpus.media.refusal import RefusalError
 from headrace.corpus.normalise import Normalise
 from headrace.corpus.privacy.key import load_key
 from headrace.corpus.privacy.step import Deidentify
+from headrace.corpus.quality.step import MeasureQuality
 from headrace.corpus.recipe.files import InputFile, language_of_name
 from headrace.corpus.recipe.settings import FROM_FILE_NAME, Recipe, Source
 from headrace.shards.sample import make_sample
@@ -52,8 +53,7 @@ class Examiner:
     def _made(self) -> list[tuple[str, Step]]:
         recipe = self._recipe
         sources = {
-            source.id: SourceLicence(source.licence, source.forbids)
-            for source in recipe.sources
+            source.id: SourceLicence(source.licence, source.forbids) for source in recipe.sources
         }
         steps: list[tuple[str, Step]] = [
             ("normalise", Normalise(recipe.normalise)),
@@ -62,6 +62,7 @@ class Examiner:
         ]
         if self._privacy is not None:
             steps.append(("privacy", self._privacy))
+        steps.append(("quality", MeasureQuality(recipe.quality)))
         return steps
 
     def row(self, record: Record | Reject, file: InputFile) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Unpacker:
 
     def __init__(self) -> None:
         self._unpacker = msgpack.Unpacker(
-            unicode_errors=_UNICODE, max_buffer_size=2**31 - 1, strict_map_key=False
+            unicode_errors=_UNICODE, max_buffer_size=2**31 - 1, use_list=False
         )
 
     def feed(self, data: bytes) -> Iterator[Any]:

@@ -81,6 +81,8 @@ class Sandbox:
     """A process that examines documents, started when it is needed."""
 
     settings: SandboxSettings
+    read: int = 0
+    """Records that the reader found in the last slice, as the process counts them."""
     _process: subprocess.Popen[bytes] | None = None
     _unpacker: messages.Unpacker = field(default_factory=messages.Unpacker)
     _waiting: list[Any] = field(default_factory=list)
@@ -104,6 +106,7 @@ class Sandbox:
                     continue
                 yield self._rejected(reading, death, source)
                 if reading.key is None:
+                    self.read = reading.done + 1
                     return
                 reading.done += 1
                 reading.key, reading.tries = None, 0
@@ -129,6 +132,7 @@ class Sandbox:
             elif kind == messages.FAILED:
                 raise self._failure(content[0])
             else:
+                self.read = content[0]
                 return
 
     def _rejected(self, reading: _Reading, death: _Died, source: str) -> dict[str, Any]:

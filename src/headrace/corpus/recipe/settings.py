@@ -15,6 +15,7 @@ from headrace.corpus.licences.settings import LicenceSettings, Use
 from headrace.corpus.media.settings import MediaSettings
 from headrace.corpus.normalise import NormaliseSettings
 from headrace.corpus.privacy.settings import PrivacySettings
+from headrace.corpus.quality.settings import QualitySettings
 
 FROM_FILE_NAME = "from_file_name"
 """A source's language where each of its files is named after one: ``de.txt.gz``."""
@@ -115,6 +116,7 @@ class Recipe(Section):
     licences: LicenceSettings = LicenceSettings()
     privacy: PrivacySettings | None = PrivacySettings()
     """`null`: private information stays where it is; the corpus says so."""
+    quality: QualitySettings = QualitySettings()
     duplicates: DuplicatesSettings | None = DuplicatesSettings()
     """`null`: duplicates are kept."""
     limits: BuildLimits = BuildLimits()

@@ -1,0 +1,135 @@
+"""Writing the kept documents of a language: which shard gets which, and one shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headrace.corpus.building.outcomes import DOCUMENT_COLUMNS
+from headrace.corpus.building.part_work import part_path
+from headrace.corpus.building.settle import kept_path
+from headrace.corpus.catalogue.schema import INDEX_SCHEMA
+from headrace.shards import storage
+from headrace.shards.open_shard import OpenShard, shard_name
+from headrace.shards.sample import Sample
+
+SHARD = "shard"
+"""First part of the names of shards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Kept documents of one language in one part."""
+
+    part: int
+    first: int
+    """The first of them, counted among the kept documents of that language in the part."""
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """What goes into a shard."""
+
+    language: str
+    number: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the tar."""
+        return shard_name(SHARD, self.number)
+
+
+def plan_shards(counts: Sequence[dict[str, int]], samples_per_shard: int) -> list[ShardPlan]:
+    """Deal the kept documents out to shards.
+
+    Args:
+        counts: kept documents by language, of each part in order.
+        samples_per_shard: of every shard but the last of a language.
+
+    Returns:
+        Shards by language and number; every document is in exactly one, in the order of the parts.
+    """
+    plans: list[ShardPlan] = []
+    for language in sorted({language for part in counts for language in part}):
+        pieces: list[Piece] = []
+        room = samples_per_shard
+        number = 0
+        for part, by_language in enumerate(counts):
+            first, left = 0, by_language.get(language, 0)
+            while left:
+                taken = min(room, left)
+                pieces.append(Piece(part, first, taken))
+                first, left, room = first + taken, left - taken, room - taken
+                if room == 0:
+                    plans.append(ShardPlan(language, number, tuple(pieces)))
+                    number, room = number + 1, samples_per_shard
+                    pieces = []
+        if pieces:
+            plans.append(ShardPlan(language, number, tuple(pieces)))
+    return plans
+
+
+def index_path(folder: Path, plan: ShardPlan) -> Path:
+    """The rows of a shard for the index."""
+    return folder / "index" / f"{plan.language}-{plan.number:06d}.parquet"
+
+
+def write_shard(folder: Path, output: Path, plan: ShardPlan) -> dict[str, Any]:
+    """Write a shard, its index and its rows of the corpus's index; the line of the ledger.
+
+    The tar is put in its place last but for the line: whoever does it again writes the same bytes.
+    """
+    url = storage.join(str(output), plan.language, plan.name)
+    rows: list[pa.Table] = []
+    shard = OpenShard(url)
+    try:
+        position = 0
+        for piece in plan.pieces:
+            for table in _documents(folder, plan.language, piece):
+                keys, texts, metadata = (table[name].to_pylist() for name in ("id", "text", "json"))
+                for key, text, record in zip(keys, texts, metadata, strict=True):
+                    shard.add(Sample(key, {"txt": text, "json": record}))
+                rows.append(_index_rows(table, plan.name, position))
+                position += len(table)
+        with storage.open_atomically(str(index_path(folder, plan))) as file:
+            pq.write_table(pa.concat_tables(rows), file, compression="zstd")
+    except BaseException:
+        shard.discard()
+        raise
+    entry = shard.commit()
+    return {"language": plan.language, "number": plan.number, "entry": asdict(entry)}
+
+
+def _documents(folder: Path, language: str, piece: Piece) -> Iterator[pa.Table]:
+    """Rows of a piece, by row group of its part; ``cluster`` is what the search has found."""
+    name = f"{piece.part:06d}"
+    kept = pq.read_table(kept_path(folder, name), filters=[("language", "=", language)])
+    kept = kept.slice(piece.first, piece.count)
+    rows = np.asarray(kept["row"])
+    with pq.ParquetFile(part_path(folder, name)) as parquet:
+        start = 0
+        for group in range(parquet.num_row_groups):
+            end = start + parquet.metadata.row_group(group).num_rows
+            low, high = np.searchsorted(rows, [start, end])
+            if low < high:
+                table = parquet.read_row_group(group, columns=[*DOCUMENT_COLUMNS, "text", "json"])
+                table = table.take(pa.array(rows[low:high] - start))
+                clusters = kept["cluster"].slice(low, high - low)
+                place = table.schema.get_field_index("cluster")
+                yield table.set_column(place, "cluster", clusters)
+            start = end
+
+
+def _index_rows(table: pa.Table, shard: str, first: int) -> pa.Table:
+    count = len(table)
+    columns = [table[name] for name in DOCUMENT_COLUMNS]
+    columns += [pa.array([shard] * count), pa.array(range(first, first + count), pa.int64())]
+    return pa.table(columns, schema=INDEX_SCHEMA)
