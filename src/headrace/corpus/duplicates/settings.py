@@ -28,8 +28,8 @@ class NearSettings(Section):
     """Characters of a shingle; a run of white space is one."""
     verify: Literal["signature", "text"] = "signature"
     """How a pair that LSH proposes is checked. `signature`: by the estimate from the whole
-    signatures. `text`: by the similarity itself, from the texts of pairs whose estimate is less
-    than three standard errors below the threshold."""
+    signatures. `text`: by the similarity itself where the estimate is within three standard errors
+    of the threshold; the texts are read again for that."""
     seed: int = Field(17, ge=0, lt=2**63)
     """Of the hash functions."""
 

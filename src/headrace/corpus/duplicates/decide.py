@@ -1,0 +1,139 @@
+"""Last stage: which document of each set is kept, part by part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from headrace.corpus.duplicates.clusters import joined
+from headrace.corpus.duplicates.layout import (
+    Layout,
+    Numbers,
+    load_layout,
+    write_array,
+    write_arrays,
+    write_table,
+)
+
+EXACT_RULE = "exact duplicate"
+NEAR_RULE = "near duplicate"
+_EDGES_NAME = "edges.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """About a document that has duplicates."""
+
+    cluster: str
+    """Id of the set: that of its first document, in the order of the recipe."""
+    kept: str
+    """Id of the document that is kept."""
+    rule: str | None
+    """Why this one is left out; None: it is the one that is kept."""
+
+
+def join(folder: Path) -> int:
+    """Write the sets of all partitions, and return how many there are."""
+    layout = load_layout(folder)
+    done = folder / _EDGES_NAME
+    if not done.exists():
+        pieces = (
+            np.load(layout.path("pairs", partition, ".npz"))["edges"]
+            for partition in range(layout.partitions)
+        )
+        write_array(done, joined(pieces))
+    return len(np.unique(np.load(done, mmap_mode="r")[:, 0]))
+
+
+def members(folder: Path, number: int) -> None:
+    """Write id and length of those documents of a part that are in a set: ``members-N.npz``."""
+    layout = load_layout(folder)
+    done = layout.path("members", number, ".npz")
+    if done.exists():
+        return
+    numbers = np.unique(np.load(folder / _EDGES_NAME, mmap_mode="r"))
+    low, high = np.searchsorted(numbers, layout.firsts[number : number + 2])
+    own = numbers[low:high]
+    rows = own - layout.firsts[number]
+    table = pq.read_table(layout.parts[number].file, columns=["id", "characters"])
+    chosen = table.take(pa.array(rows))
+    ids = np.frombuffer(bytes.fromhex("".join(chosen["id"].to_pylist())), ">u8").reshape(-1, 2)
+    hashes = np.load(layout.path("hashes", number), mmap_mode="r")[rows]
+    characters = np.asarray(chosen["characters"], np.int64)
+    write_arrays(done, numbers=own, ids=ids.astype(np.uint64), hashes=hashes, characters=characters)
+
+
+def decide(folder: Path) -> dict[str, int]:
+    """Choose the document of each set that is kept, and write what becomes of the others.
+
+    Returns:
+        Documents left out, by rule.
+    """
+    layout = load_layout(folder)
+    if not layout.parts:
+        return {EXACT_RULE: 0, NEAR_RULE: 0}
+    pieces = [np.load(layout.path("members", n, ".npz")) for n in range(len(layout.parts))]
+    table = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0].files}
+    edges = np.load(folder / _EDGES_NAME)
+    numbers = table["numbers"]
+    roots = np.arange(len(numbers))
+    roots[np.searchsorted(numbers, edges[:, 1])] = np.searchsorted(numbers, edges[:, 0])
+    kept = _kept(layout, roots, numbers, table["characters"])
+    exact = (table["hashes"] == table["hashes"][kept]).all(-1) & layout.settings.exact
+    out = kept != np.arange(len(numbers))
+    counts = {EXACT_RULE: int((out & exact).sum()), NEAR_RULE: int((out & ~exact).sum())}
+    ends = np.searchsorted(numbers, layout.firsts)
+    for part in range(len(layout.parts)):
+        own = slice(ends[part], ends[part + 1])
+        rules = np.where(exact[own], EXACT_RULE, NEAR_RULE).tolist()
+        rows = pa.table(
+            {
+                "row": numbers[own] - layout.firsts[part],
+                "cluster": _hexadecimal(table["ids"][roots[own]]),
+                "kept": _hexadecimal(table["ids"][kept[own]]),
+                "rule": pa.array(rules, pa.string(), mask=~out[own]),
+            }
+        )
+        write_table(layout.path("decisions", part, ".parquet"), rows)
+    return counts
+
+
+def read_decisions(folder: Path, number: int) -> dict[int, Decision]:
+    """What becomes of the documents of one part that have duplicates, by row.
+
+    Raises:
+        FileNotFoundError: if the search in the folder has not come to its end.
+    """
+    layout = load_layout(folder)
+    table = pq.read_table(layout.path("decisions", number, ".parquet"))
+    columns = [table[name].to_pylist() for name in ("row", "cluster", "kept", "rule")]
+    return {row: Decision(*rest) for row, *rest in zip(*columns, strict=True)}
+
+
+def _kept(
+    layout: Layout, roots: Numbers, numbers: Numbers, characters: NDArray[np.int64]
+) -> Numbers:
+    """For each member the place of the one that its set keeps."""
+    keep = layout.settings.keep
+    if keep == "first":
+        return roots
+    if keep == "longest":
+        rank = -characters
+    else:
+        ranks = {source: place for place, source in enumerate(keep)}
+        by_part = np.array([ranks.get(part.source, len(ranks)) for part in layout.parts])
+        rank = by_part[layout.part_of(numbers)]
+    order = np.lexsort([numbers, rank, roots])
+    first = np.concatenate([[True], roots[order][1:] != roots[order][:-1]])[: len(order)]
+    best = np.empty_like(roots)
+    best[roots[order][first]] = order[first]
+    return best[roots]
+
+
+def _hexadecimal(ids: NDArray[np.uint64]) -> list[str]:
+    return [f"{high:016x}{low:016x}" for high, low in ids.tolist()]

@@ -1,0 +1,69 @@
+"""The stages of a search for duplicates, one after another, on any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from headrace.corpus.duplicates.buckets import bucket
+from headrace.corpus.duplicates.decide import decide, join, members
+from headrace.corpus.duplicates.layout import Part, prepare
+from headrace.corpus.duplicates.pairs import pairs
+from headrace.corpus.duplicates.settings import DuplicatesSettings
+
+Each = Callable[[Callable[[int], Any], Iterable[int]], Sequence[Any]]
+"""Calls a function with every number, in any process and order; results in the numbers' order."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was found."""
+
+    clusters: int
+    """Sets of two or more documents."""
+    removed: dict[str, int]
+    """Documents that are left out, by rule."""
+    candidates: int
+    """Pairs of different texts that shared a band and were compared."""
+    accepted: int
+    """Of these, near-duplicates; a pair counts once for each partition that has it."""
+    unexamined: int
+    """Texts in very large buckets that were not compared with all others there; once a bucket."""
+    bands: tuple[int, int]
+    """Bands of a signature, and the values of each."""
+
+
+def find_duplicates(
+    parts: Sequence[Part],
+    folder: Path,
+    settings: DuplicatesSettings,
+    each: Each = lambda function, numbers: list(map(function, numbers)),
+) -> Summary:
+    """Find duplicates over all parts, and decide which documents are kept.
+
+    Afterwards :func:`headrace.corpus.duplicates.decide.read_decisions` says what becomes of the
+    documents of a part.  The result depends on the parts and the settings alone.  Broken off and
+    started again, it goes on where it was; a folder of another search is emptied.
+
+    Args:
+        parts: in the order of the recipe's sources, and in reading order.
+        folder: for intermediate files, on a file system that all workers see.
+        settings: what counts as a duplicate.
+        each: runs the tasks of a stage; default: here, one after another.
+    """
+    layout = prepare(parts, folder, settings)
+    each(partial(bucket, folder), range(len(parts)))
+    found = each(partial(pairs, folder), range(layout.partitions))
+    clusters = join(folder)
+    each(partial(members, folder), range(len(parts)))
+    return Summary(
+        clusters=clusters,
+        removed=decide(folder),
+        candidates=sum(one.candidates for one in found),
+        accepted=sum(one.accepted for one in found),
+        unexamined=sum(one.unexamined for one in found),
+        bands=layout.bands,
+    )
