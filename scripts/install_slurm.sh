@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 # Installs what slurm/cluster.py and tests/slurm need, on Debian and Ubuntu, as root: SLURM, munge,
 # iproute2, and shellcheck for the batch scripts.  Nothing is started: the tests start a SLURM of
-# their own.
+# their own.  With --with-pdsh also pdsh and sshd, for the test of DeepSpeed's launcher over ssh.
 set -euo pipefail
 commands=(slurmctld slurmd sbatch munged ip shellcheck)
+packages=(slurm-wlm munge iproute2 util-linux shellcheck)
+if [ "${1:-}" = --with-pdsh ]; then
+    commands+=(pdsh sshd)
+    packages+=(pdsh openssh-server)
+fi
 missing=()
 for name in "${commands[@]}"; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "$name" > /dev/null || missing+=("$name")
@@ -26,4 +31,4 @@ fi
 trap '[ -z "$made" ] || rm -f "$policy"' EXIT
 apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-    slurm-wlm munge iproute2 util-linux shellcheck > /dev/null
+    "${packages[@]}" > /dev/null

@@ -51,7 +51,7 @@ SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=task/{task_plugin}
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
@@ -81,12 +81,30 @@ class Cluster:
     """Starts and stops the daemons; ``environment`` is what SLURM's commands need to find them."""
 
     def __init__(
-        self, folder: Path, *, nodes: int = 2, cpus: int = 40, gpus: int = 4, feature: str = ""
+        self,
+        folder: Path,
+        *,
+        nodes: int = 2,
+        cpus: int = 40,
+        gpus: int = 4,
+        feature: str = "",
+        binds: bool = False,
     ) -> None:
+        """Prepare a cluster.
+
+        Args:
+            folder: for all of its files.
+            nodes: how many.
+            cpus: of each; there need not be so many, unless tasks are bound to them.
+            gpus: of each.
+            feature: that nodes have, for ``--constraint``.
+            binds: bind tasks to CPUs, as clusters do.
+        """
         self.folder = folder
         self.nodes = tuple(f"n{number}" for number in range(1, nodes + 1))
         self.cpus = cpus
         self.gpus = gpus
+        self.task_plugin = "affinity" if binds else "none"
         self.features = f"Feature={feature} " if feature else ""
         own = zlib.crc32(str(folder).encode()) % _CLUSTERS
         self.subnet = f"10.77.{own}"
@@ -161,6 +179,15 @@ class Cluster:
         for name in ("state", "spool", "munge", "dev"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
+    def inside(self, node: str) -> list[str]:
+        """The beginning of a command that runs on a node: its network, name and mounts."""
+        pid = self._started()[f"slurmd.{node}"]
+        return ["nsenter", f"--target={pid}", "--net", "--uts", "--ipc", "--mount", "--wd=."]
+
+    def address(self, node: str) -> str:
+        """Of a node on the network of the cluster."""
+        return f"{self.subnet}.{self.nodes.index(node) + 1}"
+
     def cut(self, node: str) -> None:
         """Take a node off the network."""
         self._ip("-n", self._space(node), "link", "set", "eth0", "down")
@@ -177,7 +204,11 @@ class Cluster:
         etc = self.folder / "etc"
         host = socket.gethostname().partition(".")[0]
         conf = _SLURM_CONF.format(
-            host=host, controller=self.controller, port=self.port, folder=self.folder
+            host=host,
+            controller=self.controller,
+            port=self.port,
+            folder=self.folder,
+            task_plugin=self.task_plugin,
         )
         lines = [conf.strip()]
         hosts = ["127.0.0.1 localhost", f"{self.controller} {host}"]

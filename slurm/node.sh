@@ -5,8 +5,11 @@ set -eu
 trap '' USR1 # for the ranks: the launcher would die of it
 ranks=$1
 shift
+cpus=${SLURM_CPUS_PER_TASK:-$(nproc)}
 address=${MASTER_ADDR:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}
 port=${MASTER_PORT:-$((20000 + (SLURM_JOB_ID * 8 + SLURM_STEP_ID) % 10000))}
+# torchrun would give each rank a single thread
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cpus > ranks ? cpus / ranks : 1))}"
 if [ -n "${HEADRACE_RANKS:-}" ] && [ "$SLURM_NODEID" -ne 0 ]; then
     # what the launcher says of the ranks of this node, which have logs of their own
     exec > "$HEADRACE_RANKS/node-$SLURM_NODEID.log" 2>&1

@@ -15,7 +15,9 @@ from headrace.check.bandwidth import pairings
 from headrace.check.folders import probe_folder, try_folder, try_sources
 from headrace.check.look import cpus_of, extension_facts, has_kernels
 from headrace.check.meeting import expected_hosts
+from headrace.cli import main
 from headrace.errors import UserError
+from headrace.training.distributed import free_port
 
 ROOT = Path(__file__).parents[2]
 CHECK = ROOT / "launch" / "check.py"
@@ -36,9 +38,7 @@ class Rank:
 
 def start(ranks: list[Rank], size: int | None = None) -> list[subprocess.CompletedProcess]:
     """Run ranks, all to their end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     processes = []
     for number, rank in enumerate(ranks):
         inside = f"hostname {rank.host} && " if rank.host else ""
@@ -126,11 +126,15 @@ def test_all_that_is_wrong_with_a_node_is_said_with_its_name(namespaces, tmp_pat
     assert list(folder.iterdir()) == []
 
 
-def test_a_rank_that_is_not_there_is_named_and_not_waited_for_any_longer(tmp_path):
-    words = (str(CHECK), "--folder", str(tmp_path), "--wait", "4")
-    (first,) = start([Rank(words)], size=3)
-    assert first.returncode == 1
-    assert "a node that is not known (ranks 1-2): not there after 4 seconds" in first.stdout
+def test_a_rank_that_is_not_there_is_named_and_not_waited_for_any_longer(
+    tmp_path, capsys, monkeypatch
+):
+    variables = {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    for name, value in {**variables, "MASTER_PORT": str(free_port())}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["check", "--folder", str(tmp_path), "--wait", "2"]) == 1
+    printed = capsys.readouterr().out
+    assert "a node that is not known (ranks 1-2): not there after 2 seconds" in printed
 
 
 @pytest.mark.extended
@@ -169,12 +173,10 @@ def test_launchers_start_it(launcher, tmp_path):
     assert "2 ranks on 1 node" in finished.stdout
 
 
-def test_a_folder_that_cannot_be_made_is_a_mistake(tmp_path):
+def test_a_folder_that_cannot_be_made_is_a_mistake(tmp_path, capsys):
     (tmp_path / "file").touch()
-    words = (str(CHECK), "--folder", str(tmp_path / "file" / "run"), "--json")
-    (only,) = start([Rank(words)])
-    assert only.returncode == 2, only.stderr
-    report = json.loads(only.stdout)
+    assert main(["check", "--folder", str(tmp_path / "file" / "run"), "--json"]) == 2
+    report = json.loads(capsys.readouterr().out)
     (finding,) = [each for each in report["findings"] if each["kind"] == "mistake"]
     assert finding["what"] == "the run folder: it cannot be written to"
     assert "Not a directory" in finding["value"]

@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import re
+import shutil
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -11,9 +13,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SBIN = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
-def _cluster_module():
+@pytest.fixture(scope="session")
+def cluster_module():
+    """`slurm/cluster.py`."""
     spec = importlib.util.spec_from_file_location("cluster", ROOT / "slurm" / "cluster.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -64,14 +69,13 @@ class Slurm:
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory):
+def slurm(cluster_module, tmp_path_factory):
     """The cluster; `submit` and the others of this process find it."""
-    module = _cluster_module()
-    reason = module.missing()
+    reason = cluster_module.missing()
     if reason is not None:
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("slurm")
-    cluster = module.Cluster(folder, feature="v100-32g")
+    cluster = cluster_module.Cluster(folder, feature="v100-32g")
     cluster.start()
     patch = pytest.MonkeyPatch()
     for name, value in cluster.environment.items():
@@ -79,6 +83,52 @@ def slurm(tmp_path_factory):
     yield Slurm(cluster)
     patch.undo()
     cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def ssh(slurm, tmp_path_factory):
+    """A folder for PATH, with an ssh that reaches the nodes by their names; nobody else's files.
+
+    Each node has an sshd of its own, in its network and with its mounts.
+    """
+    if shutil.which("pdsh") is None or shutil.which("sshd", path=SBIN) is None:
+        pytest.skip("no pdsh or no sshd: scripts/install_slurm.sh --with-pdsh installs them")
+    folder = tmp_path_factory.mktemp("ssh")
+    for name in ("id", "host"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(command, check=True)
+    Path("/run/sshd").mkdir(exist_ok=True)
+    (folder / "sshd_config").write_text(
+        f"HostKey {folder}/host\nAuthorizedKeysFile {folder}/id.pub\nStrictModes no\n"
+        "PermitRootLogin prohibit-password\nPasswordAuthentication no\nUsePAM no\n"
+    )
+    daemons, hosts = [], []
+    sshd = shutil.which("sshd", path=SBIN)
+    for node in slurm.cluster.nodes:
+        words = [sshd, "-D", "-f", str(folder / "sshd_config"), "-E", str(folder / f"{node}.log")]
+        daemons.append(subprocess.Popen([*slurm.cluster.inside(node), *words]))
+        hosts.append(f"Host {node}\n  HostName {slurm.cluster.address(node)}\n")
+    (folder / "config").write_text(
+        "".join(hosts) + f"Host *\n  IdentityFile {folder}/id\n  IdentitiesOnly yes\n"
+        "  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n"
+    )
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "ssh"
+    program.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/config "$@"\n')
+    program.chmod(0o755)
+
+    def answers(node):
+        command = [str(program), node, "hostname"]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() == node
+
+    try:
+        for node in slurm.cluster.nodes:
+            slurm.wait(lambda node=node: answers(node), f"an answer of sshd on {node}", seconds=60)
+        yield folder / "bin"
+    finally:
+        for daemon in daemons:
+            daemon.terminate()
+            daemon.wait()
 
 
 @pytest.fixture

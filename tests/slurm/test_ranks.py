@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.slurm.ranks import adopt_step, first_host, port_of, tasks_per_node
+from headrace.slurm.ranks import (
+    adopt_step,
+    cpus_of_rank,
+    first_host,
+    port_of,
+    tasks_per_node,
+)
 
 STEP = {
     "SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_LOCALID": "1",
@@ -52,6 +58,26 @@ def test_elsewhere_nothing_is_changed(environment):
     before = dict(environment)
     adopt_step(environment)
     assert environment == before
+
+
+@pytest.mark.parametrize(
+    ("environment", "cpus", "own"),
+    [
+        ({}, 8, 8),
+        ({"LOCAL_WORLD_SIZE": "4"}, 8, 2),
+        ({"LOCAL_SIZE": "4"}, 2, 1),
+        (STEP | {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "SLURM_CPUS_PER_TASK": "10"}, 10, 10),
+        (STEP | {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "SLURM_CPUS_PER_TASK": "10"}, 40, 10),
+        (STEP | {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, 40, 20),
+        (STEP | {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "4", "SLURM_CPUS_PER_TASK": "40"}, 40, 10),
+    ],
+    ids=[
+        "alone", "deepspeed", "more ranks than CPUs", "srun, bound", "srun, not bound",
+        "srun without a number of CPUs", "torchrun in a task a node",
+    ],
+)  # fmt: skip
+def test_a_rank_uses_the_cpus_that_are_its_own(environment, cpus, own):
+    assert cpus_of_rank(environment, cpus) == own
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from headrace.slurm.overview import (
     with_waiting_tasks,
 )
 from headrace.slurm.records import job_name, job_number, read_record, read_records, write_event
-from headrace.slurm.work import described, files_in, newest_step, work_of
+from headrace.slurm.work import check_command, described, files_in, newest_step, work_of
 from headrace.training.checkpoint_marker import MARKER
 from headrace.training.watch.files import End as WatchEnd
 from headrace.training.watch.files import WatchFolder
@@ -168,6 +169,26 @@ def test_progress_of_another_command_is_its_files(tmp_path):
     assert work.progress() == files_in(tmp_path) == {"files": 1, "bytes": 4}
     with pytest.raises(ValueError, match="no folder"):
         work_of(["bash", "x.sh"])
+
+
+def test_the_nodes_are_checked_for_what_they_will_work_on(small_corpus, tmp_path):
+    path = small_corpus.write_config(tmp_path / "run.json", tmp_path / "run")
+    start = ["/venv/python", "-m", "headrace.cli"]
+    words = [*start, "train", "--ds_config", str(path), "--set", "headrace.seed=4", "--stage", "a"]
+    expected = [*start, "check", "--ds_config", str(path), "--set", "headrace.seed=4"]
+    assert check_command(words[:-2], work_of(words[:-2])) == expected
+    other = ["bash", "x.sh"]
+    expected = ["python", "-m", "headrace.cli", "check", "--folder", str(tmp_path)]
+    assert check_command(other, work_of(other, tmp_path)) == expected
+
+
+def test_a_check_is_made_once(small_corpus, tmp_path):
+    path = small_corpus.write_config(tmp_path / "run.json", tmp_path / "run")
+    work = work_of(["python", "-m", "headrace.cli", "check", "--ds_config", str(path)])
+    assert work.once
+    assert work.folder == tmp_path / "run"
+    assert work_of(["python", "-m", "headrace.cli", "check"]).folder == Path("runs/check")
+    assert "nothing" in described(work.progress())
 
 
 def test_a_run_is_shown_where_there_is_no_slurm(tmp_path, capsys, monkeypatch):

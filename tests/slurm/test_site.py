@@ -33,6 +33,7 @@ def test_a_profile_is_read_as_bash_reads_it(tmp_path):
     assert site.qos == (Qos("short", 2, 32), Qos("long", 100.5, 16))
     assert site.limits.retries == 0
     assert site.check
+    assert site.srun == ("--cpu-bind=cores", "--distribution=block:block"), "by default"
     shell = f'. {path}; printf "%s|%s" "$HEADRACE_DIRECTIVES" "$NCCL_SOCKET_IFNAME"'
     printed = subprocess.run(["bash", "-c", shell], capture_output=True, text=True).stdout
     assert printed == "--gres=gpu:4 --account={project}@v100|ib0"

@@ -179,6 +179,35 @@ def test_torchrun_on_each_node_gives_the_same_losses(
 
 
 @pytest.mark.extended
+def test_deepspeed_over_pdsh_and_ssh_gives_the_same_losses(
+    slurm, ssh, config, losses_without_a_stop, at_root, tmp_path
+):
+    """DeepSpeed looks for the address of the first node by ssh, and starts both nodes by pdsh."""
+    path = config("pdsh")
+    (tmp_path / "hostfile").write_text("".join(f"{node} slots=1\n" for node in ("n1", "n2")))
+    names = ("OMP_NUM_THREADS", "TORCH_EXTENSIONS_DIR", "PATH")
+    given = {name: os.environ[name] for name in names if name in os.environ}
+    (tmp_path / "variables").write_text(
+        "".join(f"{name}={value}\n" for name, value in {**given, "OMP_NUM_THREADS": "1"}.items())
+    )
+    finished = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "deepspeed"),
+            "--hostfile", str(tmp_path / "hostfile"), "--master_port", "29600",
+            "launch/train.py", "--ds_config", str(path), "--stage", "multilingual",
+        ],
+        env={
+            **os.environ, "PATH": f"{ssh}:{os.environ['PATH']}",
+            "DS_ENV_FILE": str(tmp_path / "variables"),
+        },
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "n2: " in finished.stdout + finished.stderr, "pdsh says which node a line is from"
+    assert losses_of(path.with_suffix("")) == losses_without_a_stop
+
+
+@pytest.mark.extended
 def test_the_chain_of_a_run_from_its_first_stage_to_its_report(
     slurm, config, profile, small_corpus, capsys, at_root
 ):

@@ -33,6 +33,8 @@ def launch_command(
     cpus = environment.get("SLURM_CPUS_PER_TASK")
     if cpus is not None:  # since version 22.05 srun does not take it over from sbatch
         command.append(f"--cpus-per-task={cpus}")
+    if ranks:
+        command += site.srun
     if ranks and site.launch == "torchrun":
         return [*command, "bash", NODE_SCRIPT, str(site.ranks_per_node), *words]
     return [*command, "bash", RANK_SCRIPT, *words]

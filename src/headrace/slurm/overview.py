@@ -19,11 +19,11 @@ METRICS_FILE = "metrics.jsonl"
 _TAIL_BYTES = 1 << 20
 """Of files that grow: the end is what counts."""
 _ERROR = re.compile(
-    rb"^(error: .*|headrace: (?!SIG\w+:|stopped by a signal).*"
+    rb"^((?:error|mistake|fault): .*|headrace: (?!SIG\w+:|stopped by a signal).*"
     rb"|(?!torch\.distributed\.elastic)[\w.]*(?:Error|Exception)\b.*)$"
 )
-"""Of a log: what commands print of a mistake or a fault, and the last line of a traceback; not
-that of a launcher, which only repeats that ranks have failed."""
+"""Of a log: what commands and checks print of a mistake or a fault, and the last line of a
+traceback; not that of a launcher, which only repeats that ranks have failed."""
 _OF_RANK = re.compile(rb"^=== (rank \d+ on [^\s:]+)")
 _OF_JOB = re.compile(rb"^\[job ")
 

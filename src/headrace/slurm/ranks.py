@@ -56,6 +56,21 @@ def variables_of_step(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def cpus_of_rank(environment: Mapping[str, str], cpus: int) -> int:
+    """Return how many CPUs a rank has for itself.
+
+    Args:
+        environment: of the rank.
+        cpus: those that it may use; ``srun`` gives a task its own, other launchers give the ranks
+            of a node all of them.
+    """
+    is_task = environment.get("SLURM_STEP_NUM_TASKS") == environment.get("WORLD_SIZE")
+    if is_task and "SLURM_CPUS_PER_TASK" in environment:
+        return min(cpus, int(environment["SLURM_CPUS_PER_TASK"]))
+    here = int(environment.get("LOCAL_WORLD_SIZE") or environment.get("LOCAL_SIZE") or 1)
+    return max(1, cpus // here)
+
+
 def port_of(job: int, step: int) -> int:
     """Return a port that jobs and steps which share a node do not have in common, most likely."""
     return FIRST_PORT + (job * 8 + step) % PORTS

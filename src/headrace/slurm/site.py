@@ -27,6 +27,7 @@ _KNOWN = {
     "HEADRACE_QOS": "",
     "HEADRACE_RANKS_PER_NODE": "1",
     "HEADRACE_LAUNCH": "srun",
+    "HEADRACE_SRUN": "--cpu-bind=cores --distribution=block:block",
     "HEADRACE_REQUEUE": "yes",
     "HEADRACE_CHECK": "no",
     "HEADRACE_RETRIES": str(Limits.retries),
@@ -61,6 +62,8 @@ class Site:
     ranks_per_node: int
     launch: Literal["srun", "torchrun"]
     """Whether ``srun`` starts a task a rank, or a task a node that starts its ranks."""
+    srun: tuple[str, ...]
+    """Options of ``srun`` for ranks: each on cores of its own, neighbours on one socket."""
     requeue: bool
     """Whether a job may requeue itself; if not, it submits its successor."""
     check: bool
@@ -126,6 +129,7 @@ def read_site(path: Path) -> Site:
         directives=tuple(shlex.split(values["HEADRACE_DIRECTIVES"])),
         qos=_qos(path, values["HEADRACE_QOS"], problems),
         ranks_per_node=whole("HEADRACE_RANKS_PER_NODE", 1),
+        srun=tuple(shlex.split(values["HEADRACE_SRUN"])),
         launch="torchrun" if launch == "torchrun" else "srun",
         requeue=requeue == "yes",
         check=check == "yes",

@@ -14,7 +14,7 @@ import torch
 import torch.distributed
 
 from headrace.errors import Problem, UserError
-from headrace.slurm.ranks import adopt_step
+from headrace.slurm.ranks import adopt_step, cpus_of_rank
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,9 @@ def free_port() -> int:
 
 
 def _set_threads() -> None:
-    """Share the cores among the ranks of this node, unless the user chose a number."""
-    if "OMP_NUM_THREADS" in os.environ:
-        return
-    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(max(1, cores // local_ranks))
+    """Use the CPUs that are this rank's, unless the user chose a number."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cpus_of_rank(os.environ, len(os.sched_getaffinity(0))))
 
 
 def gather_json(value: Any, world: World) -> list[Any]:
