@@ -2,36 +2,38 @@
 
     python tests/corpus/media/similarity.py [full|fast]
 
-The measure is ``difflib.SequenceMatcher.ratio`` over words: twice the words that both have in the
-same order, by the words of both, after NFKC (ligatures, forms of Arabic letters) and with all
-marks of Markdown (``# * _ ` | > - + [ ] ( ) ! \\``), list numbers, HTML comments and link targets
-removed from both.
+The measure is ``difflib.SequenceMatcher.ratio`` over words (runs of letters, marks and digits,
+after NFKC): twice the number of words that both texts have in the same order, by the number of
+words of both.  Marks of Markdown are no words; list numbers, HTML tags and link targets are taken out of
+both.
 """
 
 import csv
 import difflib
 import os
-import re
 import sys
 import time
 import unicodedata
 from pathlib import Path
 
+import regex
+
 from headrace.corpus.documents import Record
 from headrace.corpus.media import HtmlSettings, MediaSettings, OcrSettings, read_records
 
 _REMOVED = (
-    (re.compile(r"<!--.*?-->", re.DOTALL), " "),
-    (re.compile(r"\]\([^()\s]*\)"), " "),
-    (re.compile(r"^\s*\d+[.)]\s", re.MULTILINE), " "),
-    (re.compile(r"[#*_`|>+\[\]()!\\-]"), " "),
+    regex.compile(r"<[^<>]*>"),
+    regex.compile(r"(?<=\])\([^()\s]*\)"),
+    regex.compile(r"^\s*\d+[.)]\s", regex.MULTILINE),
 )
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 
 
 def words(text):
-    for pattern, replacement in _REMOVED:
-        text = pattern.sub(replacement, unicodedata.normalize("NFKC", text))
-    return text.split()
+    text = unicodedata.normalize("NFKC", text)
+    for pattern in _REMOVED:
+        text = pattern.sub(" ", text)
+    return _WORD.findall(text)
 
 
 def similarity(text, known):
@@ -43,7 +45,9 @@ def known_texts(folder):
     with (folder / "INDEX.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     return [
-        (folder / row["file"], folder / row["expected_text"]) for row in rows if row["expected_text"]
+        (folder / row["file"], folder / row["expected_text"])
+        for row in rows
+        if row["expected_text"]
     ]
 
 

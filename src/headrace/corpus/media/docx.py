@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from headrace.corpus.documents import Record, Reject
-from headrace.corpus.media.reader import Reader, needed
+from headrace.corpus.media.optional import needed
+from headrace.corpus.media.reader import Reader
 from headrace.corpus.media.source_file import SourceFile
 from headrace.corpus.media.zip_members import open_zip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 
+from headrace.corpus.media.optional import needed
 from headrace.corpus.media.refusal import RefusalError
 
 SAMPLE_BYTES = 1 << 16
@@ -43,16 +44,10 @@ _MEANT = {
     "ks_c_5601-1987": "cp949",
     "big5": "big5hkscs",
     "unicode": "utf-16",
+    "koi8-r": "koi8-u",  # the same letters, and four more
     "utf8": "utf-8",
     "utf-8-sig": "utf-8",
 }
-# The encodings of https://encoding.spec.whatwg.org/ of one or more bytes a character.
-_OF_THE_WEB = (
-    *(f"cp125{n}" for n in range(9)),
-    *(f"iso8859_{n}" for n in (2, 3, 4, 5, 6, 7, 8, 10, 13, 14, 15, 16)),
-    *("cp866", "cp874", "koi8_r", "koi8_u", "mac_roman", "mac_cyrillic"),
-    *("gb18030", "big5hkscs", "euc_jp", "iso2022_jp", "cp932", "cp949"),
-)
 _NO_TEXT = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"}
 
 
@@ -88,7 +83,7 @@ def encoding_of(
 
     A byte order mark decides, then what is ``declared`` if the sample can be that, then UTF-8 if
     it is that nearly everywhere, then zero bytes (UTF-16 and UTF-32), then the statistics of
-    charset-normalizer, among the encodings of the web.
+    resiliparse.
 
     Args:
         whole: Whether the sample is the whole text; its last character may be cut otherwise.
@@ -112,7 +107,7 @@ def encoding_of(
         return otherwise
     if _fits(sample, "utf-8", whole) or _mostly_utf_8(sample):
         return "utf-8"
-    found = _detected(sample)
+    found = _detected(sample, whole)
     if found is None:
         raise RefusalError("encoding", "not UTF-8, and no other encoding is likely")
     return found
@@ -170,10 +165,9 @@ def _wide(sample: bytes) -> str | None:
     return None
 
 
-def _detected(sample: bytes) -> str | None:
+def _detected(sample: bytes, whole: bool) -> str | None:
     if b"\0" in sample:
         return None  # no encoding of one byte a unit has them
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(sample, steps=8, chunk_size=1024, cp_isolation=list(_OF_THE_WEB)).best()
-    return None if best is None else codec_of(best.encoding)
+    detector = needed("resiliparse.parse.encoding", "resiliparse", "detecting an encoding")
+    name = codec_of(detector.detect_encoding(sample) or "")
+    return name if name is not None and _fits(sample, name, whole) else None

@@ -9,7 +9,8 @@ from typing import Any
 
 from headrace.corpus.documents import Record, Reject
 from headrace.corpus.media.encodings import decoded
-from headrace.corpus.media.reader import Reader, needed
+from headrace.corpus.media.optional import needed
+from headrace.corpus.media.reader import Reader
 from headrace.corpus.media.source_file import SourceFile
 
 _FRONT_MATTER = re.compile(

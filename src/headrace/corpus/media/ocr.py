@@ -9,7 +9,8 @@ from typing import Any
 
 from headrace.corpus.documents import Record, Reject
 from headrace.corpus.media.joined_text import JoinedText
-from headrace.corpus.media.reader import Reader, needed
+from headrace.corpus.media.optional import needed
+from headrace.corpus.media.reader import Reader
 from headrace.corpus.media.refusal import RefusalError
 from headrace.corpus.media.settings import OcrSettings
 from headrace.corpus.media.source_file import SourceFile

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import IO, Any
 
 from headrace.corpus.documents import Record, Reject
 from headrace.corpus.media.joined_text import JoinedText
 from headrace.corpus.media.ocr import SWITCHED_OFF, refuse_pixels, text_of_image
-from headrace.corpus.media.reader import Reader, needed
+from headrace.corpus.media.optional import needed
+from headrace.corpus.media.reader import Reader
 from headrace.corpus.media.refusal import RefusalError
 from headrace.corpus.media.settings import MediaSettings
 from headrace.corpus.media.source_file import SourceFile
 
 _POINTS = 72
 """Units of a page's size in an inch."""
+_ALEF_LAM = re.compile("[اأإآ]ل")
 
 
 class PdfReader(Reader):
@@ -78,10 +81,27 @@ def _layer(page: Any) -> str:
     pdfium writes U+FFFE for a hyphen that it takes for one of a line's end.
     """
     layer = page.get_textpage()
-    text: str = layer.get_text_range()
+    text = _ligatures_in_order(layer, layer.get_text_range())
     layer.close()
     text = text.replace("\r\n", "\n").replace("\ufffe\n", "").replace("\ufffe", "")
     return text.replace("\0", "")
+
+
+def _ligatures_in_order(layer: Any, text: str) -> str:
+    """The text with lam before alef where one glyph shows both.
+
+    pdfium turns the letters of right-to-left lines around one by one, also the two that it makes
+    of the ligature.  Letters of one glyph have one box, which those of the article do not.
+    """
+    from pypdfium2.raw import FPDFText_GetUnicode
+
+    letters = list(text)
+    for found in _ALEF_LAM.finditer(text):
+        i = found.start()
+        in_step = all(FPDFText_GetUnicode(layer, n) == ord(text[n]) for n in (i, i + 1))
+        if in_step and layer.get_charbox(i) == layer.get_charbox(i + 1):
+            letters[i], letters[i + 1] = letters[i + 1], letters[i]
+    return "".join(letters)
 
 
 def _has_content(page: Any) -> bool:

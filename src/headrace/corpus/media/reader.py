@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from importlib import import_module
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from headrace.corpus.documents import Record, Reject
 from headrace.corpus.media.source_file import SourceFile
-from headrace.errors import MissingExtraError
 
 
 class Reader(ABC):
@@ -39,11 +37,3 @@ class Reader(ABC):
         Every record belongs to exactly one of them.  By default it is the whole file.
         """
         return [(0, None)]
-
-
-def needed(module: str, package: str, purpose: str, extra: str = "corpus") -> Any:
-    """An optional module; :class:`MissingExtraError` if its package is not installed."""
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(package, extra, purpose) from error

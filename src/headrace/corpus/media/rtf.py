@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from headrace.corpus.documents import Record, Reject
-from headrace.corpus.media.reader import Reader, needed
+from headrace.corpus.media.optional import needed
+from headrace.corpus.media.reader import Reader
 from headrace.corpus.media.source_file import SourceFile
 
 

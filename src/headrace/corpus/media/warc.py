@@ -10,8 +10,9 @@ from typing import Any
 from headrace.corpus.documents import Record, Reject
 from headrace.corpus.media.encodings import decoded
 from headrace.corpus.media.html import facts_of
+from headrace.corpus.media.optional import needed
 from headrace.corpus.media.pdf import pdf_record
-from headrace.corpus.media.reader import Reader, needed
+from headrace.corpus.media.reader import Reader
 from headrace.corpus.media.refusal import RefusalError, record_or_reject
 from headrace.corpus.media.source_file import SourceFile
 from headrace.corpus.media.web_page import page_of

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from headrace.corpus.media.reader import needed
+from headrace.corpus.media.optional import needed
 from headrace.corpus.media.refusal import RefusalError
 from headrace.corpus.media.settings import Limits
 from headrace.corpus.media.unpacking import LOOKED_AT_FROM
