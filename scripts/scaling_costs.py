@@ -34,7 +34,7 @@ from headrace.tasks.token_classification import TokenClassification
 SAMPLES = (100_000, 1_000_000, 10_000_000)
 RANKS = (1, 8, 64, 256, 1024)
 PER_RANK, SOURCES, PER_SHARD, SEED = 16, 12, 10_000, 4
-SENTENCES, ROUNDS = 40_000, 5
+SENTENCES, ROUNDS = 20_000, 3
 IMPORTS = """
 import json, pathlib, sys, time
 import deepspeed, headrace.training.run

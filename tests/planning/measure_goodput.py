@@ -29,11 +29,11 @@ from headrace.planning.goodput import simulate, standard_gaps
 from headrace.shards.reader import ShardReader
 
 WORKER = Path(__file__).parent / "workers" / "killed_lives.py"
-SENTENCES, BATCH, STEPS = 6000, 16, 360
-EVERY = (3, 8, 24, 72)
+SENTENCES, BATCH, STEPS = 4000, 16, 240
+EVERY = (4, 24, 120)
 """Steps between checkpoints."""
-LIVES, SEED = 5, 11
-MTBF, REQUEUE = 6.0, 0.5
+LIVES, SEED = 6, 11
+MTBF, REQUEUE = 4.0, 0.5
 """Seconds."""
 DRAWS = 4000
 

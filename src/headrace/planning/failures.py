@@ -64,7 +64,7 @@ def daly_interval(stall: float, mtbf: float) -> float:
 
     With x = stall / 2 M it is sqrt(2 x stall x M) (1 + sqrt(x)/3 + x/9) - stall where stall < 2 M,
     else M.  Source: J. T. Daly, A higher order estimate of the optimum checkpoint interval for
-    restart dumps, Future Generation Computer Systems 22(3), 2006, equation 37.
+    restart dumps, Future Generation Computer Systems 22(3), 2006.
 
     Args:
         stall: seconds for which training stands still for a checkpoint.

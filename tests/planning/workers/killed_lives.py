@@ -8,7 +8,8 @@
 - ``requeue``: seconds between the end of a start and the next one
 
 For each job the result is a list of starts, each with ``began``, ``killed`` and ``events``:
-``[name, step, time]``.  Times are seconds of one clock, a step is the number of steps done.
+``[name, number, time]``.  Times are seconds of one clock, a number is that of the steps done, or
+of the bytes of a checkpoint.
 
 Python and its libraries are loaded once; each process is forked from that.
 """
@@ -25,6 +26,7 @@ from pathlib import Path
 from unittest import mock
 
 from headrace.config import load_run_config
+from headrace.training.checkpoint_marker import read_marker
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.distributed import free_port, process_group
 from headrace.training.logs import quiet_libraries
@@ -56,6 +58,7 @@ def train(config, file, steps):
         note("saving", step)
         found = save(checkpoints, engine, step, state, **named)
         note("saved", step)
+        note("bytes", read_marker(checkpoints.folder / f"step-{step:06d}").size)
         return found
 
     try:
