@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from headrace.commands.options import counted
-from headrace.errors import EXIT_DONE, CorpusError, Problem
+from headrace.errors import EXIT_DONE, CorpusError, Problem, StopRequested
 
 if TYPE_CHECKING:
     from headrace.corpus.building.parts import Part
@@ -70,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         open_workers = partial(workers_of, arguments.scheduler)
     else:
         open_workers = partial(local_workers, arguments.workers or len(os.sched_getaffinity(0)))
+    # SLURM sends it before the time limit: what is done is kept, the next start goes on
+    signal.signal(signal.SIGUSR1, _stop)
     document = build_corpus(
         loaded,
         output,
@@ -79,6 +83,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print("\n".join(_summary(output, document)))
     return EXIT_DONE
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise StopRequested("asked to stop; the same command goes on with the build")
 
 
 def _plan(loaded: LoadedRecipe, parts: Sequence[Part]) -> list[str]:

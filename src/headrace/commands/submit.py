@@ -19,7 +19,11 @@ CHAIN = "chain"
 CHECK = "check"
 CHECK_MINUTES = "10"
 """Time limit of a check, unless one is asked for."""
-JOBS = (CHECK, "train", "train_array", "select", "search_array", "evaluate", "report", CHAIN)
+BUILD = "build"
+JOBS = (
+    *(BUILD, CHECK, "train", "train_array", "select", "search_array", "evaluate", "report"),
+    CHAIN,
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "config",
         metavar="CONFIG",
         nargs="?",
-        help="run config; of search_array a study file; check can do without",
+        help="run config; of search_array a study file, of build a recipe; check can do without",
     )
     parser.add_argument(
         "--site", default="generic", help="profile in slurm/sites, or its path (default: generic)"
@@ -66,7 +70,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="train_array: a sweep, as headrace sweep has it, with --output",
     )
     parser.add_argument("--seeds", default="", metavar="N,N", help="train_array: seeds of a sweep")
-    parser.add_argument("--output", metavar="DIR", help="train_array: folder of a sweep")
+    parser.add_argument(
+        "--output", metavar="DIR", help="train_array: folder of a sweep; build: of the corpus"
+    )
     parser.add_argument(
         "--workers", type=int, default=4, metavar="N", help="search_array: workers (default: 4)"
     )
@@ -119,12 +125,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_options(arguments: argparse.Namespace) -> None:
     """Refuse options that would have no effect."""
-    sweep = bool(arguments.grid or arguments.seeds or arguments.output)
+    building = arguments.template == BUILD
+    sweep = bool(arguments.grid or arguments.seeds or (arguments.output and not building))
     meant = {
         "--stage": (arguments.stage, ("train", "train_array", "evaluate")),
         "--branch": (arguments.branch, ("train",)),
         "--grid, --seeds, --output": (sweep, ("train_array",)),
-        "--set": (arguments.set, tuple(job for job in JOBS if job != "search_array")),
+        "--set": (arguments.set, tuple(job for job in JOBS if job not in ("search_array", BUILD))),
         "--at-once": (arguments.at_once, ("train_array", "search_array", CHAIN)),
     }
     problems = [
@@ -136,6 +143,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
         problems.append(Problem("which run?", "CONFIG", None, "Give a run config"))
     if arguments.config is None and arguments.set:
         problems.append(Problem("there is no config to change", "--set", None, "Give CONFIG too"))
+    if building and not arguments.output:
+        problems.append(Problem("a corpus needs a folder", "--output", None, "Give --output"))
     if sweep and not arguments.output:
         problems.append(Problem("a sweep needs a folder", "--output", None, "Give --output"))
     if sweep and arguments.stage:
@@ -153,6 +162,11 @@ def _batches(arguments: argparse.Namespace, site: Site) -> list[Batch]:
     template, path = arguments.template, arguments.config
     if path is None:
         return [batch.check_batch(None, None, ())]
+    if template == BUILD:
+        from headrace.corpus.recipe import load_recipe
+
+        load_recipe(Path(path), Path(arguments.output))
+        return [batch.build_batch(path, Path(arguments.output))]
     if template == "search_array":
         from headrace.search.study_file import load_study_file
 

@@ -199,6 +199,11 @@ def evaluate_batch(config: RunConfig, stage: str | None = None) -> Batch:
     return Batch("evaluate", "evaluation", config.output, tuple(arguments), on_ranks=False)
 
 
+def build_batch(recipe_path: str, folder: Path) -> Batch:
+    """One job that builds a corpus, on all of its nodes."""
+    return Batch("build", "build", folder, (recipe_path, str(folder)), on_ranks=True)
+
+
 def report_batch(config: RunConfig) -> Batch:
     """One job that writes the report of a run."""
     return Batch("report", "report", config.output, (str(config.output),), on_ranks=False)

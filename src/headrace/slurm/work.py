@@ -76,6 +76,10 @@ def _train(arguments: argparse.Namespace) -> Work:
     return Work(config.output, lambda: progress_of_branches(branches), check)
 
 
+def _build(arguments: argparse.Namespace) -> Work:
+    return _in_folder(Path(arguments.output))
+
+
 def _check(arguments: argparse.Namespace) -> Work:
     if arguments.ds_config is None:
         return Work(Path(arguments.folder or CHECK_FOLDER), dict, once=True)
@@ -103,6 +107,7 @@ def _report(arguments: argparse.Namespace) -> Work:
 
 _WORKS: Mapping[str, Callable[[argparse.Namespace], Work]] = {
     "train": _train,
+    "build": _build,
     "check": _check,
     "search": _search,
     "evaluate": _evaluate,

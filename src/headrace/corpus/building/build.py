@@ -185,13 +185,13 @@ class _Build:
 
     def _check_rejects(self, done: Sequence[Mapping[str, Any]]) -> None:
         """Raises CorpusError if too much of a source cannot be used."""
-        limit = self._recipe.limits.rejected_share
+        limits = self._recipe.limits
         problems = []
         for number, source in enumerate(self._recipe.sources):
             own = [row for row in done if row["source"] == source.id]
             read = sum(row["read"] for row in own)
             rejected = sum(row["rejected"] for row in own)
-            if read and rejected > limit * read:
+            if rejected > max(limits.rejected_records, limits.rejected_share * read):
                 reasons = _reasons(part_path(self._folder, f"{row['part']:06d}") for row in own)
                 remedy = (
                     "Look at what was wrong, or raise limits.rejected_share and run it again: "

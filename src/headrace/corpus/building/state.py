@@ -32,6 +32,8 @@ FORMAT = 1
 BUILD_FOLDER = ".build"
 _LOCK_NAME = ".build.lock"
 _IDENTITY_NAME = "build.json"
+_JOBS = "slurm"
+"""Logs and records of the jobs that build."""
 _TAKEDOWNS = "takedowns.jsonl"
 _AGAIN = "Run it again as it was, or give --overwrite to start again"
 
@@ -64,7 +66,9 @@ class Identity:
 
 def identity_of(loaded: LoadedRecipe) -> Identity:
     """The identity of the build that a recipe asks for now."""
-    recipe = loaded.recipe.model_dump(mode="json", exclude={"limits": {"rejected_share"}})
+    recipe = loaded.recipe.model_dump(
+        mode="json", exclude={"limits": {"rejected_share", "rejected_records"}}
+    )
     files = [
         [file.source, file.url, file.key, file.stamp.size, file.stamp.version]
         for file in loaded.files
@@ -124,8 +128,9 @@ def finished_corpus(output: Path, identity: Identity, overwrite: bool) -> dict[s
     if before is not None:
         _check_same(before, identity, output)
     else:
-        others = sorted(path.name for path in output.iterdir() if path.name != _LOCK_NAME)
-        if [name for name in others if name != BUILD_FOLDER]:
+        own = {_LOCK_NAME, BUILD_FOLDER, _JOBS}
+        others = sorted(path.name for path in output.iterdir() if path.name not in own)
+        if others:
             raise CorpusError(
                 Problem(
                     "the folder holds something that no build of a corpus has left",
@@ -198,9 +203,9 @@ def clear(output: Path) -> None:
         names = {path.name for path in folder.iterdir()}
         if MANIFEST_NAME in names or LEDGER_NAME in names:
             delete_source(str(folder))
-        elif folder.name != BUILD_FOLDER:
+        elif folder.name not in (BUILD_FOLDER, _JOBS):
             _delete_unfinished(folder)
-        if folder.name != BUILD_FOLDER and not any(folder.iterdir()):
+        if folder.name not in (BUILD_FOLDER, _JOBS) and not any(folder.iterdir()):
             folder.rmdir()
     for name in (INDEX_NAME, FILTERED_NAME, QUARANTINE_NAME):
         (output / name).unlink(missing_ok=True)

@@ -110,7 +110,7 @@ def local_workers(count: int) -> Iterator[Workers]:
                 processes=count > 1,
                 memory_limit=0,
                 dashboard_address="127.0.0.1:0",
-                host="127.0.0.1",
+                **({"host": "127.0.0.1"} if count > 1 else {}),
             )
         )
         client = stack.enter_context(distributed.Client(cluster, timeout=_CONNECT_SECONDS))

@@ -75,7 +75,9 @@ class BuildLimits(Section):
     part: str = "16 MB"
     """Input that one worker takes at a time; larger files of lines are cut."""
     rejected_share: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """The build fails if more than this share of a source's records goes into quarantine."""
+    """The build fails if more than this share of a source's records goes into quarantine …"""
+    rejected_records: Annotated[int, Field(ge=0)] = 20
+    """… and it is more records than this."""
 
     @field_validator("memory", "part")
     @classmethod
