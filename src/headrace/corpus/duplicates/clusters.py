@@ -1,4 +1,4 @@
-"""Third stage: sets of documents that edges join, from the edges alone."""
+"""Fourth stage: sets of documents that edges join, from the edges alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def star_edges(edges: Numbers) -> Numbers:
     np.minimum.at(smallest, labels, numbers)
     roots = smallest[labels]
     others = roots != numbers
-    return np.stack([roots[others], numbers[others]], 1)
+    return np.stack([roots[others], numbers[others]], 1).astype(np.int64)
 
 
 def joined(pieces: Iterable[Numbers]) -> Numbers:

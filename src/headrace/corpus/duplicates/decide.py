@@ -42,8 +42,10 @@ def join(folder: Path) -> int:
     layout = load_layout(folder)
     done = folder / _EDGES_NAME
     if not done.exists():
+        kinds = ("pairs", "checked") if layout.reads_texts else ("pairs",)
         pieces = (
-            np.load(layout.path("pairs", partition, ".npz"))["edges"]
+            np.load(layout.path(kind, partition, ".npz"))["edges"]
+            for kind in kinds
             for partition in range(layout.partitions)
         )
         write_array(done, joined(pieces))

@@ -69,6 +69,11 @@ class Layout:
         """Into how many files' worth the entries are divided by the hash of their band."""
         return max(1, -(-int(self.firsts[-1]) * (self.bands[0] + 1) // ENTRIES))
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether some pairs are decided by their texts."""
+        return self.settings.near is not None and self.settings.near.verify == "text"
+
     def part_of(self, numbers: Numbers) -> NDArray[np.int64]:
         """The part of each document."""
         return np.searchsorted(self.firsts, numbers, side="right") - 1

@@ -40,22 +40,45 @@ class Found:
     """Texts of large buckets that no leader took."""
 
 
+class _Collected:
+    """Edges and open pairs, as they are found."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self.found = Found()
+        self.edges = [np.empty((0, 2), np.int64)]
+        self.unsure = [np.empty((0, 2), np.int64)]
+
+    def compare(self, proposed: Numbers) -> NDArray[np.bool_]:
+        """Which of the pairs are near-duplicates for sure."""
+        near, unsure = self._verifier.near(proposed)
+        self.found.candidates += len(near)
+        self.found.accepted += int(near.sum())
+        self.edges.append(proposed[near])
+        self.unsure.append(proposed[unsure])
+        return near
+
+
 def pairs(folder: Path, partition: int) -> Found:
     """Write the edges between duplicates of one partition: ``pairs-N.npz``.
 
     The edges (``[edges, 2]`` numbers of documents) join what the partition joins, and no more than
-    that: no circles, the first document of each set on the one side.
+    that: no circles, the first document of each set on the one side.  Pairs that must be decided by
+    their texts are ``unsure``, without those that the edges have joined.
     """
     layout = load_layout(folder)
     done = layout.path("pairs", partition, ".npz")
     if not done.exists():
         entries = _entries(layout, partition)
         verifier = Verifier(layout)
-        found = Found()
-        edges = [_copies(entries, verifier), *_near(entries, verifier, found)]
-        joined = star_edges(np.concatenate(edges))
+        collected = _Collected(verifier)
+        collected.edges.append(_copies(entries, verifier))
+        _near(entries, collected)
+        edges = star_edges(np.concatenate(collected.edges))
+        unsure = _apart(_distinct(np.concatenate(collected.unsure)), edges)
+        found = collected.found
         counts = np.array([found.candidates, found.accepted, found.unexamined])
-        write_arrays(done, edges=joined, counts=counts)
+        write_arrays(done, edges=edges, unsure=unsure, counts=counts)
     with np.load(done) as file:
         return Found(*file["counts"].tolist())
 
@@ -81,11 +104,9 @@ def _copies(entries: NDArray[np.void], verifier: Verifier) -> Numbers:
     return np.asarray(edges[verifier.same_text(edges)])
 
 
-def _near(entries: NDArray[np.void], verifier: Verifier, found: Found) -> list[Numbers]:
-    """Edges between near-duplicates."""
+def _near(entries: NDArray[np.void], collected: _Collected) -> None:
+    """Compare what stands under one key of a band."""
     entries = entries[entries["key"] % 2 == 0]
-    if not len(entries):
-        return []
     new = np.ones(len(entries), np.bool_)
     new[1:] = (entries["key"][1:] != entries["key"][:-1]) | (
         entries["text"][1:] != entries["text"][:-1]
@@ -93,15 +114,10 @@ def _near(entries: NDArray[np.void], verifier: Verifier, found: Found) -> list[N
     entries = entries[new]  # the first copy stands for the others
     numbers = entries["number"]
     starts, lengths = _runs(entries["key"])
-    edges = []
     for proposed in _small(numbers, starts, lengths):
-        near = verifier.near(proposed)
-        found.candidates += len(near)
-        found.accepted += int(near.sum())
-        edges.append(proposed[near])
+        collected.compare(proposed)
     for start, length in zip(starts[lengths > SMALL], lengths[lengths > SMALL], strict=True):
-        edges += _large(numbers[start : start + length], verifier, found)
-    return edges
+        _large(numbers[start : start + length], collected)
 
 
 def _small(
@@ -129,24 +145,33 @@ def _distinct(edges: Numbers) -> Numbers:
     """Each pair once, the smaller number first, sorted."""
     edges = np.sort(edges, 1)
     edges = edges[np.lexsort([edges[:, 1], edges[:, 0]])]
-    new = np.concatenate([[True], (edges[1:] != edges[:-1]).any(1)])
+    new = np.ones(len(edges), np.bool_)
+    new[1:] = (edges[1:] != edges[:-1]).any(1)
     return np.asarray(edges[new])
 
 
-def _large(numbers: Numbers, verifier: Verifier, found: Found) -> list[Numbers]:
-    edges: list[Numbers] = []
+def _large(numbers: Numbers, collected: _Collected) -> None:
     for _ in range(LEADERS):
         if len(numbers) < 2:
-            return edges
+            return
         leader, numbers = numbers[0], numbers[1:]
-        against = np.stack([np.full(len(numbers), leader), numbers], 1)
-        near = verifier.near(against)
-        found.candidates += len(near)
-        found.accepted += int(near.sum())
-        edges.append(against[near])
+        near = collected.compare(np.stack([np.full(len(numbers), leader), numbers], 1))
         numbers = numbers[~near]
-    found.unexamined += len(numbers)
-    return edges
+    collected.found.unexamined += len(numbers)
+
+
+def _apart(pairs: Numbers, edges: Numbers) -> Numbers:
+    """The pairs that stars do not join."""
+    numbers, places = np.unique(pairs, return_inverse=True)
+    roots = numbers.copy()
+    at = np.searchsorted(edges[:, 1], numbers)
+    inside = at < len(edges)
+    at[~inside] = 0
+    if len(edges):
+        joined = inside & (edges[at, 1] == numbers)
+        roots[joined] = edges[at[joined], 0]
+    sides = roots[places.reshape(-1, 2)]
+    return np.asarray(pairs[sides[:, 0] != sides[:, 1]])
 
 
 def _runs(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

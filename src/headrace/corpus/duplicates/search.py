@@ -13,6 +13,7 @@ from headrace.corpus.duplicates.decide import decide, join, members
 from headrace.corpus.duplicates.layout import Part, prepare
 from headrace.corpus.duplicates.pairs import pairs
 from headrace.corpus.duplicates.settings import DuplicatesSettings
+from headrace.corpus.duplicates.texts import check, cut, gather
 
 Each = Callable[[Callable[[int], Any], Iterable[int]], Sequence[Any]]
 """Calls a function with every number, in any process and order; results in the numbers' order."""
@@ -27,9 +28,10 @@ class Summary:
     removed: dict[str, int]
     """Documents that are left out, by rule."""
     candidates: int
-    """Pairs of different texts that shared a band and were compared."""
+    """Pairs of different texts that shared a band and were compared; a pair counts once for each
+    partition that has it."""
     accepted: int
-    """Of these, near-duplicates; a pair counts once for each partition that has it."""
+    """Of these, near-duplicates."""
     unexamined: int
     """Texts in very large buckets that were not compared with all others there; once a bucket."""
     bands: tuple[int, int]
@@ -57,13 +59,18 @@ def find_duplicates(
     layout = prepare(parts, folder, settings)
     each(partial(bucket, folder), range(len(parts)))
     found = each(partial(pairs, folder), range(layout.partitions))
+    accepted = sum(one.accepted for one in found)
+    if layout.reads_texts:
+        gather(folder)
+        each(partial(cut, folder), range(len(parts)))
+        accepted += sum(each(partial(check, folder), range(layout.partitions)))
     clusters = join(folder)
     each(partial(members, folder), range(len(parts)))
     return Summary(
         clusters=clusters,
         removed=decide(folder),
         candidates=sum(one.candidates for one in found),
-        accepted=sum(one.accepted for one in found),
+        accepted=accepted,
         unexamined=sum(one.unexamined for one in found),
         bands=layout.bands,
     )

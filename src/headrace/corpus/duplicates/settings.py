@@ -26,10 +26,10 @@ class NearSettings(Section):
     """Words of a shingle."""
     characters: int = Field(7, ge=1, le=100)
     """Characters of a shingle; a run of white space is one."""
-    verify: Literal["signature", "text"] = "signature"
+    verify: Literal["signature", "text"] = "text"
     """How a pair that LSH proposes is checked. `signature`: by the estimate from the whole
     signatures. `text`: by the similarity itself where the estimate is within three standard errors
-    of the threshold; the texts are read again for that."""
+    of the threshold; the texts are read once more for that."""
     seed: int = Field(17, ge=0, lt=2**63)
     """Of the hash functions."""
 
