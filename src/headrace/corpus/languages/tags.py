@@ -13,7 +13,6 @@ except ModuleNotFoundError:
     raise MissingExtraError("langcodes", "corpus", "reading language tags") from None
 
 UNDETERMINED = "und"
-MULTIPLE = "mul"
 
 _PRINCIPAL = {
     "nb": "no", "cmn": "zh", "arb": "ar", "pes": "fa", "prs": "fa", "swh": "sw", "zlm": "ms",

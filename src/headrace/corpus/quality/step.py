@@ -38,13 +38,13 @@ class MeasureQuality:
         script = document.script or main_script(document.text[:_SAMPLE])
         found = measure(document.text, document.language, script)
         document = replace(document, quality=found, register=register(found, script))
-        for name, limit in self._limits(document.language):
+        for name, limit in self.limits(document.language):
             value = found.get(name)
             if value is not None and not limit.holds(value):
                 return Filtered(document, f"quality:{name}", f"{value:g}, wanted {limit}")
         return document
 
-    def _limits(self, language: str) -> list[tuple[str, Limit]]:
+    def limits(self, language: str) -> list[tuple[str, Limit]]:
         """Those that hold for a language: of its tag, else of its language, else general."""
         if language not in self._merged:
             own = self._by_language.get(language, self._by_language.get(primary(language), {}))
