@@ -18,7 +18,8 @@ import pytest
 from headrace.encoding import store
 from headrace.encoding.alignment import WordAligner
 from headrace.encoding.report import SentenceReport
-from headrace.encoding.sidecar import EncodedSource, encode_source, source_id
+from headrace.encoding.sidecar import EncodedSource, encode_source
+from headrace.encoding.store import source_id
 from headrace.encoding.token_classification import TokenClassificationEncoder
 from headrace.errors import EncodingError, LabelError, ShardError
 from headrace.shards import Sample, ShardReader

@@ -9,7 +9,6 @@ from filelock import FileLock
 
 from headrace.encoding import store
 from headrace.encoding.planned import Planned, planned_of_sidecar, read_planned, record
-from headrace.encoding.sidecar import source_id
 from headrace.shards.manifest import read_manifest
 from headrace.shards.tombstones import read_tombstones
 
@@ -27,7 +26,7 @@ def purge_sidecars(url: str, cache_dir: Path | str) -> int:
     manifest = read_manifest(url)
     tombstones, takedown = read_tombstones(url, manifest), manifest.takedown
     deleted = 0
-    for folder in sorted(cache.glob(f"*/{source_id(url)}")):
+    for folder in sorted(cache.glob(f"*/{store.source_id(url)}")):
         spec = folder.parent.name
         found: dict[str, Planned] = {}
         stale: list[Path] = []

@@ -42,7 +42,6 @@ from headrace.encoding.substituted import (
 )
 from headrace.encoding.task_encoder import FORMAT_VERSION, EncodingSpec
 from headrace.errors import LabelError, Problem, ShardError
-from headrace.shards import storage
 
 if TYPE_CHECKING:
     from headrace.encoding.task_encoder import TaskEncoder
@@ -220,7 +219,7 @@ def encode_source(
             )
         )
     spec = encoder.spec
-    folder = Path(cache_dir).expanduser() / spec.fingerprint / source_id(reader.url)
+    folder = Path(cache_dir).expanduser() / spec.fingerprint / store.source_id(reader.url)
     with store.writing_problems(folder):
         folder.mkdir(parents=True, exist_ok=True)
         quarantine = bad_shards == "quarantine"
@@ -229,13 +228,6 @@ def encode_source(
     parts = [spec.fingerprint, reader.manifest.identity, *work.forgotten()]
     fingerprint = xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
     return EncodedSource(reader.url, language, spec, fingerprint, shards).leaving_out(out)
-
-
-def source_id(url: str) -> str:
-    """16 hexadecimal digits that name a source in the cache; local paths are made absolute."""
-    if storage.is_local(url):
-        url = str(storage.local_path(url).resolve())
-    return xxhash.xxh3_64_hexdigest(url.encode())
 
 
 @dataclass

@@ -9,22 +9,31 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from headrace.encoding.task_encoder import Arrays
 from headrace.errors import EncodingError, Problem
 from headrace.shards import storage
+
+if TYPE_CHECKING:
+    from headrace.encoding.task_encoder import Arrays
 
 META_FILE = "meta.json"
 OPEN_ARRAYS = 512
 """Mapped arrays at one time in a process: each one holds a file descriptor."""
 _copies: dict[str, str] = {}
 """Folders that are read in place of others, by what their meta has as ``made``."""
+
+
+def source_id(url: str) -> str:
+    """16 hexadecimal digits that name a source in the cache; local paths are made absolute."""
+    if storage.is_local(url):
+        url = str(storage.local_path(url).resolve())
+    return xxhash.xxh3_64_hexdigest(url.encode())
 
 
 class DamagedFolderError(Exception):

@@ -110,6 +110,15 @@ class ShardCache:
                     if not _is_intact(tar, entry, bad):
                         self._fetch(url, entry, key, retry)
 
+    def drop(self, url: str, entry: ShardEntry) -> bool | None:
+        """Delete the copy of a shard that is not to be read again.
+
+        None: there is none.  False: it is in use; it stays until it is not, and is then the first
+        to be evicted.
+        """
+        with storage.writing_problems(StorageError, "the shard cache cannot be used", self.folder):
+            return self._room.drop(_key(url, entry))
+
     def acquire_later(
         self, url: str, entry: ShardEntry, retry: RetryPolicy = DEFAULT_RETRY
     ) -> Future[Lease]:

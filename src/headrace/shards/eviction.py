@@ -121,6 +121,19 @@ class Room:
             _log.warning("the disk of the shard cache %s is full: old shards went", self._folder)
         return freed > 0
 
+    def drop(self, key: str) -> bool | None:
+        """Delete an entry; False if it is in use, None if there is none."""
+        if not self._folder.is_dir():
+            return None
+        with claimed(self._folder / _LOCK, wait=True):
+            for entry in self._entries():
+                if entry.folder.name == key and entry.tar is not None:
+                    if _evict(entry):
+                        return True
+                    os.utime(entry.tar, (0, 0))
+                    return False
+        return None
+
     def _arriving(self) -> int:
         """Bytes of the shards that are being fetched."""
         total = 0

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +167,10 @@ class ShardReader:
         """Changes when the manifest may have changed."""
         if not storage.is_local(self.url):
             return (int(time.monotonic() / _LOOK_SECONDS),)
-        found = storage.local_path(storage.join(self.url, MANIFEST_NAME)).stat()
+        try:
+            found = storage.local_path(storage.join(self.url, MANIFEST_NAME)).stat()
+        except OSError:
+            return ()
         return (found.st_mtime_ns, found.st_ino, found.st_size)
 
     def shard(self, number: int) -> Shard:
@@ -179,12 +183,8 @@ class ShardReader:
             raise IndexError(f"shard {number} of {len(self.manifest.shards)}")
         shard = self._open.get(number)
         if shard is None:
-            try:
+            with self._unless_broken_off():
                 shard = self._open_shard(number)
-            except ShardError as error:
-                if interrupted := broken_off(self.url):
-                    raise ShardError([*interrupted, *error.problems]) from error
-                raise
             self._open[number] = shard
             # Shards of the cache that are open cannot be evicted.
             if len(self._open) > (_OPEN_SHARDS if self._cache is None else _LEASED_SHARDS):
@@ -202,9 +202,20 @@ class ShardReader:
         tar_url = storage.join(self.url, entry.name)
         if self._cache is not None and not storage.exists(index_url(tar_url), self._retry):
             return self.shard(number).keys
-        index = read_index(tar_url, self._retry)
-        check_index(index, entry, index_url(tar_url))
+        with self._unless_broken_off():
+            index = read_index(tar_url, self._retry)
+            check_index(index, entry, index_url(tar_url))
         return index.keys
+
+    @contextmanager
+    def _unless_broken_off(self) -> Iterator[None]:
+        """Say so first where shards are as they are since an overwriting was broken off."""
+        try:
+            yield
+        except ShardError as error:
+            if interrupted := broken_off(self.url):
+                raise ShardError([*interrupted, *error.problems]) from error
+            raise
 
     def prefetch(self, numbers: Iterable[int]) -> None:
         """Start fetching these shards in the background; an error shows when the shard is used.

@@ -47,6 +47,8 @@ from headrace.training.progress import Progress
 from headrace.training.results import environment, write_json
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch
+from headrace.training.takedowns import FILE as REMOVED_FILE
+from headrace.training.takedowns import Takedowns, removed_facts
 from headrace.training.throughput import Meter
 from headrace.training.watch.job import Job
 from headrace.training.watch.stragglers import Pace, Stragglers
@@ -145,6 +147,7 @@ def train_branch(
         "precision": precision.name,
         **attention,
         "parameters": parameters,
+        **removed_facts(data, branch.languages),
         **fingerprints(config, branch, data),
     }
     facts = {
@@ -196,6 +199,11 @@ def train_branch(
             callbacks=callbacks,
             stop_flag=stop_flag,
             epoch_end=epoch_end,
+            takedowns=Takedowns(
+                {language: opened.train[language] for language in branch.languages},
+                branch.folder / REMOVED_FILE,
+                world,
+            ),
             pack_inputs=pack_inputs,
             penalty=penalty,
             meter=meter,

@@ -218,8 +218,13 @@ def encode_data(
     return RunData(opened, train, validation, whole)
 
 
-def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
-    """Return the batches of a branch, of the kind that ``headrace.batching`` asks for."""
+def plan_batches(
+    config: RunConfig, branch: Branch, data: RunData, *, as_first_planned: bool = False
+) -> Batches:
+    """Return the batches of a branch, of the kind that ``headrace.batching`` asks for.
+
+    With ``as_first_planned`` they have the places of removed samples that nothing stands in for.
+    """
     headrace = config.headrace
     batching = headrace.batching
     plan = data.opened.plan(branch, headrace.seed, data.train)
@@ -235,6 +240,7 @@ def plan_batches(config: RunConfig, branch: Branch, data: RunData) -> Batches:
         (number, shard): rows
         for number, language in enumerate(branch.languages)
         for shard, rows in data.train[language].absent.items()
+        if not as_first_planned
     }
     tables = Path(headrace.data.cache_dir).expanduser() / "batches"
     if batching.tokens_per_batch is not None:

@@ -33,6 +33,7 @@ from headrace.training.penalty import Penalty
 from headrace.training.progress import Progress, StepSums
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch
+from headrace.training.takedowns import Takedowns
 from headrace.training.throughput import Meter
 from headrace.training.watch.activity import Activity
 from headrace.training.watch.stragglers import Pace, Stragglers
@@ -62,6 +63,8 @@ class BranchTrainer:
     stop_flag: StopFlag
     epoch_end: EpochEnd | None = None
     """Validates and exports; None: neither."""
+    takedowns: Takedowns = field(default_factory=Takedowns)
+    """Says whether documents were removed that the batches still have."""
     pack_inputs: PackedInputs | None = None
     """Makes the network's arguments of packed rows; None: batches are not packed."""
     penalty: Penalty | None = None
@@ -95,6 +98,7 @@ class BranchTrainer:
         self.activity.enter("loading a checkpoint", slow=True)
         self._resume()
         first = self.first_step = self.progress.step
+        self.takedowns.start(first)
         self.callbacks.on_start(start_record, first)
         self.engine.train()  # a model that was loaded from a folder comes in evaluation mode
         if self.progress.validation_due:
@@ -202,7 +206,7 @@ class BranchTrainer:
         here: list[float] = [
             batch.computed_tokens,
             batch.attention_pairs,
-            self.stop_flag.received is not None,
+            self.stop_flag.received is not None or self.takedowns.look(),
             self.checkpoints.is_due_by_time(),
             self.checkpoints.is_written,
         ]
@@ -356,8 +360,9 @@ class BranchTrainer:
                     "checkpoint could not be saved, see the warning above: the same command goes "
                     "on from the one before"
                 )
+            reason = "since documents were removed" if self.takedowns.asked else "by a signal"
             raise StopRequested(
-                f"stopped by a signal after step {step} of {self.branch.title}; a checkpoint is "
+                f"stopped {reason} after step {step} of {self.branch.title}; a checkpoint is "
                 "saved, start the same command again to go on"
             )
 
@@ -375,6 +380,7 @@ class BranchTrainer:
             "learning_rates": [group["lr"] for group in self.engine.optimizer.param_groups],
             "anomalies": self.anomalies.state(),
             "throughput": self.meter.state(),
+            "tombstones": self.takedowns.epochs,
         }
         return self.checkpoints.save(
             self.engine, self.progress.step, state, validation_loss=validation_loss
@@ -391,6 +397,7 @@ class BranchTrainer:
     def _load(self, newest: Path) -> None:
         state = self.checkpoints.load(self.engine, newest)
         StreamState.from_json(state["stream"], str(newest)).check(self.plan, str(newest))
+        self.takedowns.check(state.get("tombstones", {}), str(newest))
         self.progress = Progress(**state["progress"])
         if "throughput" in state:
             self.meter.load(state["throughput"])

@@ -44,6 +44,7 @@ from headrace.training.selection import choose_samples, write_note
 from headrace.training.signals import StopFlag
 from headrace.training.stages import Branch, choose_branches, expand_stages
 from headrace.training.starts import check_start_folders, problems_of_saved_models
+from headrace.training.takedowns import agree_on_removed
 from headrace.training.watch.job import Job, watched_job
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ def _train_watched(
     data = encode_watched(opened, config, left_out, world, stop_flag, job)
     job.activity.enter("agreeing on the data")
     data = agree_on_quarantine(config, data, left_out, world)
+    agree_on_removed(data, world)
     with failing_together(world):
         # only now: a config that the data refuses leaves no trace and can be corrected
         if world.is_main:
