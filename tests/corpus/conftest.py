@@ -152,7 +152,12 @@ def with_span(document: Document) -> Document:
     )
 
 
-def write_corpus(path: Path, sizes: dict[tuple[str, str], int], name: str) -> WrittenCorpus:
+def write_corpus(
+    path: Path,
+    sizes: dict[tuple[str, str], int],
+    name: str,
+    quality: dict[str, Any] | None = None,
+) -> WrittenCorpus:
     """Write a corpus with so many documents by source and language.
 
     Every tenth document has a mail address taken out; of each source and language one is of a
@@ -196,11 +201,19 @@ def write_corpus(path: Path, sizes: dict[tuple[str, str], int], name: str) -> Wr
     pq.write_table(pa.Table.from_pylist(left_out, FILTERED_SCHEMA), path / "filtered.parquet")
     lines = "".join(json.dumps(row) + "\n" for row in quarantine)
     (path / "quarantine.jsonl").write_text(lines)
+    counts = {
+        source["id"]: {
+            "read": sum(row["source"] == source["id"] for row in (*index, *left_out, *quarantine))
+        }
+        for source in SOURCES
+    }
     corpus = {
         "name": name,
+        "counts": counts,
         "version": "1.0",
         "sources": SOURCES,
-        "languages": {language: language for language in languages},
+        "languages": {language: {"folder": language} for language in languages},
+        "recipe": {"quality": quality},
         "warnings": ["no privacy pack for sw: only the universal one was used"],
     }
     (path / "corpus.json").write_text(json.dumps(corpus))
@@ -233,4 +246,8 @@ def other_corpus(tmp_path_factory: pytest.TempPathFactory) -> WrittenCorpus:
     """Another one, with fewer languages."""
     folder = tmp_path_factory.mktemp("catalogue") / "other"
     folder.mkdir()
-    return write_corpus(folder, {("news", "en"): 10, ("news", "sw"): 11}, "Other texts")
+    quality = {
+        "limits": {"words": {"min": 40, "max": 80}, "mean_word_length": {"min": 3.2}},
+        "by_language": {"sw": {"words": None}, "zh": {"words": None, "mean_word_length": None}},
+    }
+    return write_corpus(folder, {("news", "en"): 10, ("news", "sw"): 11}, "Other texts", quality)

@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.counts import counted
 from headrace.report import corpus_plots, corpus_tables, numbers
-from headrace.report.corpus_tables import Summary
+from headrace.report.corpus_tables import Matrix, Summary
 from headrace.report.page import Tile, render_page, require_page_tools
 from headrace.report.table import Table
 
@@ -28,7 +28,7 @@ class Comparison:
 
     name: str
     languages: Table
-    filters: Table | None
+    filters: Matrix | None
     """What the other's quality filters would leave out here."""
 
 
@@ -117,7 +117,7 @@ def _facts(summary: Summary, corpus: Mapping[str, Any]) -> list[str]:
         f"version {summary['version']}" if summary["version"] else "",
         counted(len(summary["by"]["language"]), "language"),
         counted(len(summary["by"]["source"]), "source"),
-        f"recipe {corpus['fingerprint']}" if corpus.get("fingerprint") else "",
+        f"build {corpus['build']}" if corpus.get("build") else "",
     ]
     return [fact for fact in facts if fact]
 
@@ -132,7 +132,7 @@ def _notes(summary: Summary, corpus: Mapping[str, Any]) -> list[str]:
         notes.append(f"The licence of {counted(unknown, 'document')} ({share}) is not known")
     removed = summary["totals"]["removed"]
     if removed:
-        notes.append(f"{counted(removed, 'document')} have been removed and do not count here")
+        notes.append(f"{counted(removed, 'record')} removed later, which do not count here")
     return [note[0].upper() + note[1:].rstrip(".") + "." for note in notes]
 
 

@@ -181,6 +181,35 @@ def removal_matrix(summary: Summary) -> Matrix | None:
     return Matrix(title, "Rule", (*columns, "all"), tuple(rows))
 
 
+def filters_matrix(
+    rows: Sequence[Mapping[str, Any]], summary: Summary, other: str
+) -> Matrix | None:
+    """Share of the documents of each language that break the quality limits of another corpus."""
+    if not rows:
+        return None
+    found = {(row["measure"], row["language"]): row for row in rows}
+    columns = [row["language"] for row in summary["by"]["language"]]
+    highest = max(row["documents"] / row["of"] for row in rows)
+    measures = dict.fromkeys(row["measure"] for row in rows if row["measure"] != "any")
+    lines = [_limit_row(measure, columns, found, highest) for measure in (*measures, "any")]
+    title = f"What the quality limits of {other} would leave out here"
+    return Matrix(title, "Limit of", tuple(columns), tuple(lines))
+
+
+def _limit_row(
+    measure: str,
+    columns: Sequence[str],
+    found: Mapping[tuple[str, str], Mapping[str, Any]],
+    highest: float,
+) -> Row:
+    cells = []
+    for language in columns:
+        row = found.get((measure, language))
+        share = {} if row is None else {**row, "share": row["documents"] / row["of"]}
+        cells.append(_share_cell(measure, language, share or None, highest))
+    return Row(measure, tuple(cells))
+
+
 def _share_cell(rule: str, language: str, row: Mapping[str, Any] | None, highest: float) -> Cell:
     if row is None:
         return Cell(numbers.MISSING, None, f"{rule}, {language}: none")

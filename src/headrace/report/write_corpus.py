@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.corpus.catalogue.catalogue import Catalogue, sources_of
+from headrace.corpus.catalogue.filters_of_another import what_filters_leave_out
 from headrace.corpus.catalogue.speakers import Speakers
 from headrace.corpus.catalogue.summary import summarise
 from headrace.report.corpus_page import Comparison, render_corpus
-from headrace.report.corpus_tables import comparison_table
+from headrace.report.corpus_tables import comparison_table, filters_matrix
 from headrace.shards import storage
 
 REPORT_NAME = "report.json"
@@ -37,9 +38,16 @@ def write_corpus_report(
         for other_url in compare:
             with Catalogue(other_url) as other:
                 theirs = summarise(other)
+                filters = what_filters_leave_out(catalogue, other.corpus, other_url)
             entry = {name: theirs[name] for name in ("name", "version", "totals", "by", "removal")}
-            summary["comparisons"].append({**entry, "url": other_url})
-            comparisons.append(Comparison(theirs["name"], comparison_table(summary, theirs), None))
+            summary["comparisons"].append({**entry, "url": other_url, "filters": filters})
+            comparisons.append(
+                Comparison(
+                    theirs["name"],
+                    comparison_table(summary, theirs),
+                    filters_matrix(filters, summary, theirs["name"]),
+                )
+            )
         page = render_corpus(summary, catalogue.corpus, sources_of(catalogue.corpus), comparisons)
     text = json.dumps(summary, ensure_ascii=False, indent=1) + "\n"
     storage.write_atomically(storage.join(url, REPORT_NAME), text.encode("utf-8"))

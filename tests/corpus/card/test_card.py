@@ -8,6 +8,7 @@ import yaml
 from headrace.cli import main
 from headrace.corpus.card.licences import hub_licence, identifiers
 from headrace.corpus.card.readme import size_category
+from headrace.corpus.takedown.log import append_to_log
 from headrace.shards.tombstones import Removed, add_tombstones
 
 
@@ -147,6 +148,30 @@ def test_what_differs_is_named_and_nothing_else(carded, capsys):
         "croissant.json: rai:dataCollectionRawData",
         "croissant.json: rai:personalSensitiveInformation.1",
     }
+
+
+def test_the_changelog_has_takedowns_but_never_whom(own_corpus, capsys):
+    url = str(own_corpus.path)
+    request = {"kind": "subject", "keys": ["5ec4e7"]}
+    entry = {"action": "remove", "stage": "overwrite", "requests": [request], "documents": 3,
+             "near_duplicates": 1, "ids": ["1d1d1d"], "by_source": {"news": 3}}  # fmt: skip
+    append_to_log(url, entry, None)
+    append_to_log(url, {"action": "finished", "of": 1}, None)
+    append_to_log(url, {**entry, "stage": "tombstone", "near_duplicates": 0}, None)
+    assert main(["card", url]) == 0
+    text = readme(own_corpus)
+    first, second = (line for line in text.splitlines() if " documents removed" in line)
+    assert first.endswith(
+        ": 3 documents removed, 1 of them near-duplicates, found by subject: their bytes are "
+        "overwritten."
+    )
+    assert second.endswith("found by subject: begun and not finished: give the command again.")
+    assert "5ec4e7" not in text
+    assert "1d1d1d" not in text
+    append_to_log(url, {"action": "finished", "of": 3}, None)
+    capsys.readouterr()
+    assert main(["card", url, "--check"]) == 2
+    assert "README.md: takedowns: it does not fit" in capsys.readouterr().out
 
 
 def test_a_card_of_somebody_else_is_not_overwritten(own_corpus, capsys):

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 
 import pytest
 
@@ -46,6 +47,24 @@ def test_every_number_of_the_report_is_on_the_page(reported, page):
     assert "Not in the table: und." in page
     assert [other["name"] for other in report["comparisons"]] == ["Other texts"]
     assert "Beside Other texts" in page
+
+
+def test_limits_of_another_corpus_are_counted_here(reported, page, written_corpus):
+    report = json.loads((reported / "report.json").read_text(encoding="utf-8"))
+    (other,) = report["comparisons"]
+    found = {(row["language"], row["measure"]): row["documents"] for row in other["filters"]}
+    wanted = Counter()
+    for document in written_corpus.documents:
+        words, length = document.quality["words"], document.quality["mean_word_length"]
+        broken = {
+            "words": document.language in ("en", "und") and not 40 <= words <= 80,
+            "mean_word_length": document.language != "zh" and length < 3.2,
+        }
+        broken["any"] = any(broken.values())
+        wanted.update((document.language, name) for name, breaks in broken.items() if breaks)
+    assert found == wanted
+    assert "What the quality limits of Other texts would leave out here" in page
+    assert f"words, en: {wanted['en', 'words']} of 55 documents" in page
 
 
 def test_every_figure_has_a_text(page):

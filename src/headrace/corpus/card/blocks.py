@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from headrace.corpus.card.facts import Facts
+from headrace.corpus.card.takedowns import Takedown
 from headrace.counts import counted
 from headrace.report import corpus_tables, numbers
 from headrace.report.table import Table, markdown_cell
@@ -49,8 +50,6 @@ def _languages(facts: Facts) -> str:
 
 def _warnings(facts: Facts) -> str:
     warnings = [*facts.warnings, *_licence_warnings(facts)]
-    if not facts.private_handled:
-        warnings.append("private information was not looked for")
     undetected = facts.summary["identification"]["undetected"]
     if undetected:
         warnings.append(f"the language of {counted(undetected, 'document')} is not known")
@@ -114,13 +113,14 @@ def _duplicates(facts: Facts) -> str:
 def _changes(facts: Facts) -> str:
     if not facts.takedowns:
         return "No document has been removed since the corpus was built."
-    return "".join(
-        markdown_cell(
-            f"{entry.time}: {counted(entry.documents, 'document')} removed, found by {entry.by}"
-            f"{f' ({entry.stages})' if entry.stages else ''}."
-        ).join(("- ", "\n"))
-        for entry in facts.takedowns
-    )
+    return "".join(f"- {markdown_cell(_change(entry))}.\n" for entry in facts.takedowns)
+
+
+def _change(entry: Takedown) -> str:
+    copies = f", {entry.near_duplicates:,} of them near-duplicates" if entry.near_duplicates else ""
+    found = f", found by {' and '.join(entry.found_by)}" if entry.found_by else ""
+    documents = counted(entry.documents, "document")
+    return f"{entry.time}: {documents} removed{copies}{found}: {entry.state}"
 
 
 BLOCKS: Mapping[str, Callable[[Facts], str]] = {

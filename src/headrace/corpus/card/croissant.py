@@ -183,9 +183,7 @@ def _responsible(facts: Facts, description: Description) -> dict[str, Any]:
     for row in summary["private"]:
         findings[row["type"]] = findings.get(row["type"], 0) + row["findings"]
     private = [f"{kind}: {count:,} replaced" for kind, count in sorted(findings.items())]
-    if not facts.private_handled:
-        private.append("Private information was not looked for")
-    private += [warning for warning in facts.warnings if "privacy" in warning]
+    private += [warning for warning in facts.warnings if "priva" in warning]
     rules = sorted({row["rule"] for row in summary["removal"]})
     collected = sorted({str(s["collected_at"]) for s in facts.sources if s.get("collected_at")})
     found: Mapping[str, Any] = {

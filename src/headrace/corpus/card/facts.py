@@ -32,8 +32,6 @@ class Facts:
     warnings: Sequence[str]
     takedowns: Sequence[Takedown]
     index_sha256: str
-    private_handled: bool
-    """Whether the recipe had private information replaced."""
 
     @property
     def languages(self) -> list[str]:
@@ -52,11 +50,10 @@ def read_facts(url: str) -> Facts:
     with Catalogue(url) as catalogue:
         summary = summarise(catalogue)
         corpus = catalogue.corpus
-        recipe = corpus.get("recipe") or {}
         return Facts(
             name=catalogue.name,
             version=str(corpus.get("version") or ""),
-            description=corpus.get("description") or recipe.get("description"),
+            description=corpus.get("description"),
             summary=summary,
             sources=sources_of(corpus),
             folders={
@@ -67,7 +64,6 @@ def read_facts(url: str) -> Facts:
             warnings=[str(warning) for warning in corpus.get("warnings") or ()],
             takedowns=read_takedowns(url),
             index_sha256=_sha256(storage.join(url, INDEX_NAME)),
-            private_handled=recipe.get("privacy", {}) is not None,
         )
 
 

@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.errors import CorpusError, Problem
-from headrace.shards import storage
+from headrace.corpus.takedown.log import read_log
 
-LOG_NAME = "takedowns.jsonl"
+_STAGES = {
+    "tombstone": "no longer served; their bytes are still in the shards",
+    "overwrite": "their bytes are overwritten",
+    "compact": "the shards are written again without them",
+}
 
 
 @dataclass(frozen=True)
 class Takedown:
-    """One entry of the log."""
+    """One removal of the log."""
 
     time: str
     documents: int
-    by: str
-    """What the documents were found by: ``domain``, ``subject``; never its value."""
-    stages: str
+    near_duplicates: int
+    """Of these, those that were only near-duplicates of what was asked for."""
+    found_by: tuple[str, ...]
+    """What they were found by: ``domain``, ``subject``; never its value."""
+    state: str
+    """How far it got, in words."""
 
 
 def read_takedowns(url: str) -> list[Takedown]:
-    """The entries of the log, oldest first; none where there is no log.
+    """The removals of the log, oldest first; none where there is no log.
 
-    Raises :class:`CorpusError` for a line that is no entry.
+    Raises :class:`CorpusError` for a log that was changed.
     """
-    where = storage.join(url, LOG_NAME)
-    if not storage.exists(where):
-        return []
-    found = []
-    for number, line in enumerate(storage.read_bytes(where).splitlines(), start=1):
-        try:
-            found.append(_entry(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            remedy = "Bring the log back from a copy of the corpus"
-            place = f"{where}:{number}"
-            raise CorpusError(Problem("not an entry of the log", place, None, remedy)) from error
-    return found
+    lines = read_log(url).lines
+    finished = {line.get("of") for line in lines if line.get("action") == "finished"}
+    return [_entry(line, finished) for line in lines if line.get("action") == "remove"]
 
 
-def _entry(row: dict[str, Any]) -> Takedown:
+def _entry(line: Mapping[str, Any], finished: set[Any]) -> Takedown:
+    state = _STAGES.get(line["stage"], str(line["stage"]))
+    if line["number"] not in finished:
+        state = "begun and not finished: give the command again"
     return Takedown(
-        time=str(row["time"]),
-        documents=int(row["documents"]),
-        by=str(row["by"]),
-        stages=str(row.get("stages") or ""),
+        time=str(line["time"]),
+        documents=int(line["documents"]),
+        near_duplicates=int(line["near_duplicates"]),
+        found_by=tuple(dict.fromkeys(str(request["kind"]) for request in line["requests"])),
+        state=state,
     )

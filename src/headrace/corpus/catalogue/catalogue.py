@@ -196,10 +196,7 @@ def folders_of(corpus: Mapping[str, Any], url: str) -> dict[str, str]:
     if not isinstance(languages, dict):
         where = storage.join(url, CORPUS_NAME)
         raise CorpusError(Problem("it names no languages", where, None, _REBUILD))
-    return {
-        language: str(entry["folder"] if isinstance(entry, dict) else entry)
-        for language, entry in languages.items()
-    }
+    return {language: str(entry["folder"]) for language, entry in languages.items()}
 
 
 def _table(url: str, name: str, schema: pa.Schema, removed: Mapping[str, int]) -> Any:
@@ -244,10 +241,7 @@ def _quarantine(url: str) -> pa.Table:
 
 def sources_of(corpus: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The sources of ``corpus.json`` with their governance, in the order of the recipe."""
-    sources = corpus.get("sources") or []
-    if isinstance(sources, dict):
-        return [{"id": name, **entry} for name, entry in sources.items()]
-    return list(sources)
+    return list(corpus.get("sources") or ())
 
 
 def sources_table(corpus: Mapping[str, Any]) -> pa.Table:
@@ -256,7 +250,6 @@ def sources_table(corpus: Mapping[str, Any]) -> pa.Table:
     schema = pa.schema([pa.field(name, pa.string()) for name in names])
     rows = []
     for source in sources_of(corpus):
-        governance = source.get("governance") or source
-        values = {"id": source.get("id"), **{name: governance.get(name) for name in names[1:]}}
+        values = {name: source.get(name) for name in names}
         rows.append({name: None if v is None else str(v) for name, v in values.items()})
     return pa.Table.from_pylist(rows, schema=schema)

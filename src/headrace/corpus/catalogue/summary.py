@@ -83,14 +83,23 @@ def _sizes(catalogue: Catalogue, columns: Sequence[str]) -> list[Row]:
 
 
 def _totals(catalogue: Catalogue) -> Row:
+    """Sizes of all, and what became of the records that were read.
+
+    A takedown deletes the rows of what it removes: what the build counted and is in no table any
+    more has been removed.
+    """
     (row,) = catalogue.rows(f"SELECT {_SUMS} FROM documents")
     totals: Row = dict(zip(SIZES, row, strict=True))
     totals["filtered"] = catalogue.one("SELECT count(*) FROM filtered")
     totals["quarantined"] = catalogue.one("SELECT count(*) FROM quarantine")
-    totals["removed"] = len(catalogue.removed)
-    totals["read"] = sum(
-        totals[name] for name in ("documents", "filtered", "quarantined", "removed")
-    )
+    present = sum(totals[name] for name in ("documents", "filtered", "quarantined"))
+    counts = catalogue.corpus.get("counts")
+    if counts:
+        totals["read"] = sum(source["read"] for source in counts.values())
+        totals["removed"] = totals["read"] - present
+    else:
+        totals["removed"] = len(catalogue.removed)
+        totals["read"] = present + totals["removed"]
     return totals
 
 
