@@ -33,8 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     branches = documents_seen(Path(arguments.run), arguments.id)
     if arguments.json:
-        document = {"run": arguments.run, "branches": [branch.as_json() for branch in branches]}
-        print(json.dumps(document, ensure_ascii=False, indent=1))
+        found = {"run": arguments.run, "branches": [branch.as_json() for branch in branches]}
+        print(json.dumps(found, ensure_ascii=False, indent=1))
         return EXIT_DONE
     for branch in branches:
         title = f"{branch.stage}/{branch.branch}: {counted(branch.steps, 'step')}"

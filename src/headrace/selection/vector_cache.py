@@ -129,13 +129,15 @@ class VectorCache:
 
 
 def texts_of(reader: ShardReader, number: int) -> list[str]:
-    """The field ``txt`` of each sample of a shard.
+    """The field ``txt`` of each sample of a shard; that of a substitute where one was removed.
 
     Raises:
         ShardError: if the shard is damaged, or naming the samples whose text is not UTF-8.
         ConfigError: if a sample has no text.
     """
     shard = reader.shard(number)
+    if not shard.living.size:
+        return [""] * len(shard)
     (raw,) = shard.read_many(np.arange(len(shard)), ["txt"])
     texts, problems = [], []
     for key, content in zip(shard.keys, raw, strict=True):

@@ -22,7 +22,7 @@ from headrace.training.data import RunData
 from headrace.training.distributed import World, failing_together, gather_json
 
 FILE = "removed.jsonl"
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Takedowns:
         """Whether something was removed since."""
 
     def look(self) -> bool:
-        """Whether something was removed since this start; looks every few seconds."""
+        """Whether something was removed since this start; looks once a second."""
         is_main = self._world is not None and self._world.is_main
         if not self.asked and is_main and time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._looked = time.monotonic()
@@ -84,11 +84,14 @@ class Takedowns:
             raise ConfigError(problems)
 
     def start(self, step: int) -> None:
-        """Write down that these tombstones hold for what comes behind ``step`` finished steps."""
+        """Write down that these tombstones hold for what comes behind ``step`` finished steps.
+
+        Nothing is written for a branch from whose data nothing was ever removed.
+        """
         if self._path is None or self._world is None:
             return
         with failing_together(self._world):
-            if not self._world.is_main:
+            if not self._world.is_main or not (any(self.epochs.values()) or self._path.exists()):
                 return
             kept = [line for line in read_removed(self._path) if line["step"] < step]
             if kept and kept[-1]["epochs"] == self.epochs:

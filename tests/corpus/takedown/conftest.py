@@ -26,6 +26,7 @@ from headrace.shards.sample import make_sample
 LANGUAGES = ("de", "en")
 PERSON = "ada.fischer@example.org"
 HOSTS = ("news.example.org", "example.com", "blog.example.org")
+RARE_HOST = "gone.example.net"
 PER_LANGUAGE = 48
 
 
@@ -56,7 +57,7 @@ class SmallCorpus:
 
 
 def make_corpus(root: Path) -> SmallCorpus:
-    """48 documents in each of two languages, of two sources; every sixth one is a person's."""
+    """48 documents in each of two languages, of two sources; some are a person's."""
     folder = root / "corpus"
     key_file = root / "corpus.key"
     make_key(key_file)
@@ -77,19 +78,20 @@ def make_corpus(root: Path) -> SmallCorpus:
                 words = [f"mark{language}{number}x"] + ["river", "mill"] * (1 + number % 9)
                 text = " ".join(words)
                 own = f"{source}/{language}/{number}"
+                host = RARE_HOST if number % 24 == 7 else HOSTS[number % 3]
                 document = Document(
                     id=document_id(source, own),
                     source=source,
                     key=own,
                     text=text,
                     content_hash=content_hash(text),
-                    url=f"https://{HOSTS[number % 3]}/{language}/{number}",
+                    url=f"https://{host}/{language}/{number}",
                     language=language,
                     file=str(raw),
                     offset=len(lines),
                     length=len(text),
                     format="text",
-                    subject_keys=subject_keys(PERSON, made.key) if number % 6 == 1 else (),
+                    subject_keys=subject_keys(PERSON, made.key) if number % 24 == 1 else (),
                     cluster=f"cluster{number // 2}" if number in (2, 3) else None,
                 )
                 lines += text.encode() + b"\n"

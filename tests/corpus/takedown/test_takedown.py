@@ -64,7 +64,7 @@ def test_a_dry_run_shows_what_would_go_and_changes_nothing(
     assert remove(corpus, "--domain", "example.com") == 0
     shown = capsys.readouterr().out
     assert "would be removed" in shown
-    assert "language de: 16" in shown
+    assert "language de: 14" in shown
     assert "Give --yes" in shown
     assert corpus.files() == before
 
