@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.benchmarks.selection_experiment_plan import Settings, Trial, trials_of
+from headrace.corpus.duplicates import NearSettings
 
 ROOT = Path(__file__).parents[1]
 
@@ -159,3 +160,23 @@ def test_every_tool_is_measured_on_the_same_gold_spans(privacy):
             for counts in scores.values():
                 assert counts["hit"] <= counts["gold"]
                 assert counts["right"] <= counts["found"]
+
+
+@pytest.fixture(scope="module")
+def duplicates():
+    path = ROOT / "docs" / "results" / "duplicates.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_tables_of_duplicates_are_rendered_from_the_result(duplicates):
+    page = (ROOT / "docs" / "duplicates.md").read_text(encoding="utf-8")
+    assert page == script("duplicates_table").put_into(page, duplicates)
+
+
+def test_the_default_settings_are_among_those_that_were_measured(duplicates):
+    near = NearSettings()
+    assert duplicates["threshold"] == near.threshold
+    for name in ("licence_texts", "udhr_variants"):
+        rows = {(row["permutations"], row["check"]) for row in duplicates["sets"]
+                if row["set"] == name}  # fmt: skip
+        assert (near.permutations, near.verify) in rows
