@@ -4,8 +4,8 @@
 
 The measure is ``difflib.SequenceMatcher.ratio`` over words (runs of letters, marks and digits,
 after NFKC): twice the number of words that both texts have in the same order, by the number of
-words of both.  Marks of Markdown are no words; list numbers, HTML tags and link targets are taken out of
-both.
+words of both.  Marks of Markdown are no words; list numbers, HTML tags and link targets are
+taken out of both.
 """
 
 import csv

@@ -153,6 +153,8 @@ def _wide(sample: bytes) -> str | None:
         return None
     units = len(sample) // 4
     zeros = [sample[n : units * 4 : 4].count(0) / units for n in range(4)]
+    if max(zeros) - min(zeros) < 0.4:
+        return None  # no text: as many zero bytes in all places
     if zeros[2] > 0.9 and zeros[3] > 0.9:
         return "utf-32-le"
     if zeros[0] > 0.9 and zeros[1] > 0.9:

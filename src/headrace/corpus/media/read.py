@@ -9,7 +9,13 @@ from headrace.corpus.documents import Record, Reject
 from headrace.corpus.media.detect import reader_for
 from headrace.corpus.media.ocr import check_tesseract
 from headrace.corpus.media.reader import Reader
-from headrace.corpus.media.refusal import RefusalError, checked, record_or_reject, reject_of
+from headrace.corpus.media.refusal import (
+    RefusalError,
+    checked,
+    is_of_data,
+    record_or_reject,
+    reject_of,
+)
 from headrace.corpus.media.registry import reader_of
 from headrace.corpus.media.settings import MediaSettings
 from headrace.corpus.media.source_file import SourceFile
@@ -75,7 +81,9 @@ def read_records(
         yield Reject(key, "unreadable", error.problems[0].what)
     except UserError:
         raise
-    except Exception as error:  # whatever a library raises: one file must not end a build
+    except BaseException as error:  # whatever a library raises: one file must not end a build
+        if not is_of_data(error):
+            raise
         yield reject_of(error, key)
 
 

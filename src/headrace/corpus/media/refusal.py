@@ -19,7 +19,15 @@ class RefusalError(Exception):
         return f"{self.reason}: {self.detail}"
 
 
-def reject_of(error: Exception, key: str, offset: int | None = None) -> Reject:
+def is_of_data(error: BaseException) -> bool:
+    """Whether an exception says something of the data: not that the process is to end.
+
+    What libraries in Rust raise where they panic is no ``Exception``.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def reject_of(error: BaseException, key: str, offset: int | None = None) -> Reject:
     """The Reject for what was raised while a record was read; texts of exceptions are left out.
 
     The message of an exception of a library may quote the document; its type does not.
@@ -39,7 +47,9 @@ def record_or_reject(
     """What ``make`` returns, or the Reject that says why it cannot be made."""
     try:
         return make()
-    except Exception as error:  # whatever a library raises: one record must not end a build
+    except BaseException as error:  # whatever a library raises: one record must not end a build
+        if not is_of_data(error):
+            raise
         return reject_of(error, key, offset)
 
 

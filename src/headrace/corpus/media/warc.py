@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 from headrace.corpus.documents import Record, Reject
 from headrace.corpus.media.encodings import decoded
@@ -19,6 +19,27 @@ from headrace.corpus.media.web_page import page_of
 
 _PAGES = ("text/html", "application/xhtml+xml")
 _HEADER_BYTES = 1 << 16
+
+
+class _Forwards:
+    """What fastwarc reads from: it asks for its place by seeking, and never goes elsewhere."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._at = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if (offset, whence) not in ((0, io.SEEK_CUR), (self._at, io.SEEK_SET)):
+            raise io.UnsupportedOperation("a stream that is only read forwards")
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
 
 
 class WarcReader(Reader):
@@ -40,7 +61,7 @@ class WarcReader(Reader):
         wanted = kinds.response | kinds.resource | kinds.conversion
         with file.open() as stream:
             for entry in warc.ArchiveIterator(
-                stream,
+                _Forwards(stream),
                 record_types=wanted,
                 parse_http=False,
                 fsspec_args=False,
