@@ -170,7 +170,9 @@ def write_corpus(
         made = [with_span(one) if n % 10 == 3 else one for n, one in enumerate(made)]
         made[0] = replace(made[0], cluster=made[0].id)
         if language == "sw":
-            made[1] = replace(made[1], detected_language="en", languages={"sw": 0.6, "en": 0.4})
+            mixed = {"detected_language": "en", "declared_language": "sw"}
+            made[1] = replace(made[1], **mixed, languages={"sw": 0.6, "en": 0.4})
+            made[2] = replace(made[2], detected_language="und", declared_language="sw")
         documents += made
         copy = made_document(source, 900, language, cluster=made[0].id)
         filtered.append((copy, "near duplicate", made[0].id))

@@ -57,7 +57,7 @@ def render_corpus(
     names = corpus_tables.languages(summary)
     bars = [(name, sizes.get(name, 0), left_out.get(name, 0)) for name in names]
     speakers = summary.get("speakers")
-    quality = _quality(summary)
+    quality, constant = _quality(summary)
     return render_page(
         TEMPLATE,
         name=summary["name"],
@@ -96,6 +96,7 @@ def render_corpus(
             2,
         ),
         quality=[(measure, Markup(drawing)) for measure, drawing in quality],
+        constant=", ".join(constant),
         quality_table=corpus_tables.quality_table(summary),
         quarantine=corpus_tables.plain_table(
             "Records in quarantine",
@@ -140,7 +141,7 @@ def _tiles(summary: Summary) -> list[Tile]:
     totals, found = summary["totals"], summary["identification"]
     entropy = summary["entropy"]["language"]
     findings = sum(row["findings"] for row in summary["private"])
-    kinds = len({row["type"] for row in summary["private"]})
+    kinds = counted(len({row["type"] for row in summary["private"]}), "type")
     size = f"{_large(totals['bytes'])} bytes"
     if totals["words"] is not None:
         size += f", {_large(totals['words'])} words"
@@ -162,7 +163,7 @@ def _tiles(summary: Summary) -> list[Tile]:
             "duplicates",
             counted(summary["duplicates"]["clusters"], "cluster"),
         ),
-        Tile(numbers.count(findings), "private items replaced", f"of {counted(kinds, 'type')}"),
+        Tile(numbers.count(findings), "private items replaced", f"of {kinds}"),
         Tile(
             numbers.share(found["undetected_share"]),
             "in no known language",
@@ -190,22 +191,25 @@ def _methods(summary: Summary) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in methods.items())
 
 
-def _quality(summary: Summary) -> list[tuple[str, str]]:
-    """Each measure and its figure, languages in the order of the other tables."""
+def _quality(summary: Summary) -> tuple[list[tuple[str, str]], list[str]]:
+    """Each measure and its figure, and the measures that are the same for nearly all documents.
+
+    Languages are in the order of the other tables.
+    """
     order = {name: place for place, name in enumerate(corpus_tables.languages(summary))}
     measures: dict[str, list[Mapping[str, Any]]] = {}
     for row in summary["quality"]:
         if row["language"] is not None:
             measures.setdefault(row["measure"], []).append(row)
-    return [
-        (
-            measure,
-            corpus_plots.quality_plot(
-                measure, sorted(rows, key=lambda row: order.get(row["language"], 0)), number
-            ),
-        )
-        for number, (measure, rows) in enumerate(measures.items())
-    ]
+    figures, constant = [], []
+    for number, (measure, rows) in enumerate(measures.items()):
+        words = measure.replace("_", " ")
+        if len({value for row in rows for value in row["quantiles"]}) == 1:
+            constant.append(f"{words} ({numbers.amount(rows[0]['quantiles'][0])})")
+            continue
+        rows = sorted(rows, key=lambda row: order.get(row["language"], 0))
+        figures.append((words, corpus_plots.quality_plot(words, rows, number)))
+    return figures, constant
 
 
 def _recipe(corpus: Mapping[str, Any]) -> str | None:

@@ -253,24 +253,22 @@ def private_matrix(summary: Summary) -> Matrix | None:
 
 def register_matrices(summary: Summary) -> list[Matrix]:
     """Of each register tag the shares of its values in the documents of each language."""
+    totals = {row["language"]: row["documents"] for row in summary["by"]["language"]}
     matrices = []
     for tag in summary["registers"]:
         if "values" not in tag:
             continue
         counts = {(row["language"], row["value"]): row["documents"] for row in tag["values"]}
-        present = {language for language, _ in counts}
-        values = list(dict.fromkeys(row["value"] for row in tag["values"]))
+        values = tuple(dict.fromkeys(row["value"] for row in tag["values"]))
         rows = []
-        for language in (name for name in languages(summary) if name in present):
-            total = sum(counts.get((language, value), 0) for value in values)
+        for language, total in totals.items():
             cells = []
             for value in values:
                 count = counts.get((language, value), 0)
                 hover = f"{language}, {value}: {count:,} of {total:,} documents"
                 cells.append(Cell(numbers.percent(count / total, 0), _step(count, total), hover))
             rows.append(Row(language, tuple(cells)))
-        title = f"{tag['tag']}: percent of the documents of each language"
-        matrices.append(Matrix(title, "Language", tuple(values), tuple(rows)))
+        matrices.append(Matrix(str(tag["tag"]).replace("_", " "), "Language", values, tuple(rows)))
     return matrices
 
 

@@ -80,7 +80,13 @@ def test_private_information_duplicates_and_languages(written_corpus, summary):
     assert found["undetected_by_source"] == [{"source": "web", "documents": 4}]
     assert found["mixed"] == 1
     declared = [d for d in written_corpus.documents if d.declared_language and d.detected_language]
-    assert found["compared"] == len(declared)
+    undecided = [d for d in declared if d.detected_language == "und"]
+    wrong = [d for d in declared if d.detected_language not in ("und", d.language)]
+    assert found["undecided"] == len(undecided) == 1
+    assert found["compared"] == len(declared) - 1
+    assert found["agreeing"] == found["compared"] - len(wrong)
+    assert found["disagreements"] == [{"declared": "sw", "detected": "en", "documents": 1}]
+    assert len(wrong) == 1
     assert summary["quarantine"] == [
         {"source": "news", "reason": "unreadable", "documents": 2},
         {"source": "web", "reason": "unreadable", "documents": 3},

@@ -174,14 +174,18 @@ def _duplicates(catalogue: Catalogue, totals: Mapping[str, Any]) -> Row:
 
 
 def _identification(catalogue: Catalogue, totals: Mapping[str, Any]) -> Row:
-    """How languages were found, and how that fits what the documents declare."""
+    """How languages were found, and how that fits what the documents declare.
+
+    ``undecided`` documents declare a language, and the detector abstained.
+    """
     undetected = _named(
         catalogue,
         ("source", "documents"),
         f"SELECT source, count(*) FROM documents WHERE language = '{UNDETERMINED}' "
         "GROUP BY source ORDER BY count(*) DESC, source",
     )
-    both = "declared_language IS NOT NULL AND detected_language IS NOT NULL"
+    declared = "declared_language IS NOT NULL AND detected_language IS NOT NULL"
+    both = f"{declared} AND detected_language <> '{UNDETERMINED}'"
     # A detector that says pt does not contradict a source that says pt-BR.
     same = "split_part(lower({}), '-', 1)"
     agree = f"{same.format('declared_language')} = {same.format('detected_language')}"
@@ -200,6 +204,10 @@ def _identification(catalogue: Catalogue, totals: Mapping[str, Any]) -> Row:
         "undetected_share": found / totals["documents"] if totals["documents"] else 0.0,
         "undetected_by_source": undetected,
         "mixed": catalogue.one("SELECT count(*) FROM documents WHERE cardinality(languages) > 1"),
+        "undecided": catalogue.one(
+            f"SELECT count(*) FROM documents WHERE {declared} "
+            f"AND detected_language = '{UNDETERMINED}'"
+        ),
         "compared": compared,
         "agreeing": agreeing,
         "disagreements": _named(
