@@ -61,11 +61,13 @@ def try_folder(probe: Path, content: str, node: int, seconds: float, *, alone: b
     waited = _wait_for(probe / _FILE, content, seconds)
     if waited is None:
         return FolderSeen(None, None, locks_apart=False, free_bytes=0)
-    free = os.statvfs(probe)
     problem: tuple[str, str] | None = None
     doing = "it cannot be written to"
     apart = False
+    free_bytes = 0
     try:
+        disk = os.statvfs(probe)
+        free_bytes = disk.f_bavail * disk.f_frsize
         own = probe / f"of-node-{node}"
         own.mkdir()
         (own / "before").write_bytes(b"0" * 4096)
@@ -83,7 +85,7 @@ def try_folder(probe: Path, content: str, node: int, seconds: float, *, alone: b
         apart = not alone and _gets_lock(probe / _FILE)
     except OSError as error:
         problem = (doing, error.strerror or str(error))
-    return FolderSeen(waited, problem, apart, free.f_bavail * free.f_frsize)
+    return FolderSeen(waited, problem, apart, free_bytes)
 
 
 def _wait_for(path: Path, content: str, seconds: float) -> float | None:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -125,15 +125,15 @@ def _lead(meeting: Meeting, request: Request, now: Callable[[], float]) -> Outco
         findings.insert(0, missing(absent, [hosts[rank] for rank in absent], request.seconds))
         meeting.say("plan", asdict(_Plan([], None, "", group=False)))
     else:
-        try:
-            with probe_folder(request.folder) as (probe, content):
-                results, hangs = _measure(
-                    meeting, request, facts, str(probe.absolute()), content, now
-                )
-        except OSError as error:
-            why = f"{request.folder}: {error.strerror or error}"
-            findings.append(found(Kind.MISTAKE, NOT_WRITABLE, facts[:1], why, OTHER_FOLDER))
-            results, hangs = _measure(meeting, request, facts, None, "", now)
+        with ExitStack() as stack:
+            probe, content = None, ""
+            try:
+                path, content = stack.enter_context(probe_folder(request.folder))
+                probe = str(path.absolute())
+            except OSError as error:
+                why = f"{request.folder}: {error.strerror or error}"
+                findings.append(found(Kind.MISTAKE, NOT_WRITABLE, facts[:1], why, OTHER_FOLDER))
+            results, hangs = _measure(meeting, request, facts, probe, content, now)
         findings += _of_silent(facts, results)
     precision, refused = _precision(request, facts)
     findings += refused
