@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from headrace.commands.options import add_shard_cache, named_as_options, shard_cache_of
+from headrace.commands.options import (
+    add_shard_cache,
+    named_as_options,
+    shard_cache_of,
+    sources_of,
+)
 
 HELP = "encode shards for training: token ids, labels, lengths (made once, then reused)"
 EXAMPLE = (
@@ -15,7 +20,12 @@ EXAMPLE = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="folder (URL) of shards")
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folder (URL) of shards, or of a corpus of several languages",
+    )
     parser.add_argument(
         "--tokenizer",
         required=True,
@@ -74,7 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
         cache = storage.local_folder(arguments.cache, "--cache")
     except UserError as error:
         problems += error.problems
-    readers = open_readers(arguments.sources, problems, shard_cache_of(arguments, problems))
+    readers = open_readers(
+        sources_of(arguments.sources), problems, shard_cache_of(arguments, problems)
+    )
     tokenizer = task = None
     settings = {}
     if arguments.task == "sequence_classification":

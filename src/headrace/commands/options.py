@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headrace.counts import counted
-from headrace.errors import Problem, UserError
+from headrace.errors import Problem, ShardError, UserError
 
 if TYPE_CHECKING:
     from headrace.shards.cache import ShardCache
@@ -20,6 +21,7 @@ __all__ = [
     "counted",
     "named_as_options",
     "shard_cache_of",
+    "sources_of",
     "urls_by_language",
 ]
 
@@ -90,6 +92,29 @@ def shard_cache_of(arguments: argparse.Namespace, problems: list[Problem]) -> Sh
     except UserError as error:
         problems += [replace(one, where="--shard-cache") for one in error.problems]
         return None
+
+
+def sources_of(urls: Iterable[str]) -> list[str]:
+    """The same URLs, but for the folder of a corpus those of its languages.
+
+    Raises:
+        ShardError: if ``corpus.json`` of a corpus cannot be read.
+    """
+    from headrace.shards import storage
+
+    found: list[str] = []
+    for url in urls:
+        record = storage.join(url, "corpus.json")
+        if not storage.can_list(url) or not storage.exists(record):
+            found.append(url)
+            continue
+        try:
+            languages = json.loads(storage.read_bytes(record))["languages"]
+            found += [storage.join(url, languages[name]["folder"]) for name in sorted(languages)]
+        except (ValueError, TypeError, KeyError) as error:
+            remedy = "Build the corpus again"
+            raise ShardError(Problem("the file is damaged", record, remedy=remedy)) from error
+    return found
 
 
 def urls_by_language(words: Iterable[str], option: str, problems: list[Problem]) -> dict[str, str]:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from headrace.commands.options import add_shard_cache, named_as_options, shard_cache_of
+from headrace.commands.options import (
+    add_shard_cache,
+    named_as_options,
+    shard_cache_of,
+    sources_of,
+)
 
 HELP = "train a SentencePiece tokenizer from shards, with the languages balanced"
 EXAMPLE = "headrace tokenizer data/en/train data/hi/train --output data/tokenizer"
@@ -12,7 +17,12 @@ EXAMPLE = "headrace tokenizer data/en/train data/hi/train --output data/tokenize
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="folder (URL) of shards")
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folder (URL) of shards, or of a corpus of several languages",
+    )
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="local folder of the tokenizer"
     )
@@ -83,7 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
     except UserError as error:
         problems += error.problems
     readers = list(
-        open_readers(arguments.sources, problems, shard_cache_of(arguments, problems)).values()
+        open_readers(
+            sources_of(arguments.sources), problems, shard_cache_of(arguments, problems)
+        ).values()
     )
     if problems:
         raise UserError(problems)
