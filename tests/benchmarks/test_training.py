@@ -6,14 +6,18 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from headrace.benchmarks import training
 from headrace.benchmarks.frame import environment
+from headrace.benchmarks.training_data import write_sources
 from headrace.benchmarks.training_setup import Settings
 from headrace.cli import main
 from headrace.errors import MissingExtraError
+from headrace.shards import ShardReader
+from headrace.training.distributed import free_port
 
 TINY = Settings(("en", "zh"), 90, vocabulary=900, hidden_size=16, layers=1, batch_size=16, rounds=1)
 FIGURES = {
@@ -73,18 +77,23 @@ def test_the_file_has_the_promised_keys(written):
 
 @needs_trainer
 @pytest.mark.slow
-def test_the_losses_of_the_loop_are_those_of_the_bare_loop(written):
-    assert written["figures"]["max_loss_difference"] < 1e-6
+@pytest.mark.parametrize("suffix", ["", "_masked_lm"])
+def test_the_losses_of_the_loop_are_those_of_the_bare_loop(written, suffix):
+    assert written["figures"][f"max_loss_difference{suffix}"] < 1e-6
 
 
 @needs_trainer
 @pytest.mark.slow
-def test_shares_are_shares_and_grouping_saves_padding(written):
-    padding = {row["name"]: row["padding_share"] for row in written["rows"]}
-    assert padding[training.OURS] == padding[training.BARE] == written["figures"]["padding_share"]
+@pytest.mark.parametrize("task", training.GROUPS)
+def test_shares_are_shares_and_grouping_saves_padding(written, task):
+    rows = [row for row in written["rows"] if row["group"] == training.GROUPS[task]]
+    padding = {row["name"]: row["padding_share"] for row in rows}
+    suffix = "" if task == "token_classification" else f"_{task}"
+    share = written["figures"][f"padding_share{suffix}"]
+    assert padding[training.OURS] == padding[training.BARE] == share
     assert 0 < padding[training.TRAINER_GROUPED] < padding[training.TRAINER] < 1
     assert padding[training.OURS] < padding[training.TRAINER]
-    assert 0 <= written["figures"]["data_wait_share"] < 1
+    assert 0 <= written["figures"][f"data_wait_share{suffix}"] < 1
 
 
 @needs_trainer
@@ -92,6 +101,39 @@ def test_shares_are_shares_and_grouping_saves_padding(written):
 def test_with_json_on_standard_output_the_table_goes_to_the_other(finished, written):
     assert all(f"\n{name} " in finished.stderr for name in written["figures"])
     assert all(f"\n{row['name']} " in finished.stderr for row in written["rows"])
+
+
+@needs_trainer
+@pytest.mark.extended
+@pytest.mark.slow
+def test_two_ranks_share_the_batches_of_one(written, tmp_path):
+    """The bare loop is DistributedDataParallel then; both loops sum up to the loss of a batch."""
+    script = tmp_path / "two_ranks.py"
+    script.write_text(COMMAND)
+    words = ["benchmark", "training", "--quick", "--json", str(tmp_path / "two.json")]
+    launcher = [str(Path(sys.executable).parent / "deepspeed"), "--num_gpus", "2", "--master_port"]
+    finished = subprocess.run(
+        [*launcher, str(free_port()), str(script), *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    two = json.loads((tmp_path / "two.json").read_text())
+    assert two["setting"]["named entities: ranks"] == "2 on cpu"
+    for suffix in ("", "_masked_lm"):
+        assert two["figures"][f"max_loss_difference{suffix}"] < 1e-5
+        one = written["figures"][f"padding_share{suffix}"]
+        assert two["figures"][f"padding_share{suffix}"] <= one, "each rank pads its own part"
+
+
+def test_the_sentences_are_real_where_there_are_corpora(tmp_path):
+    corpora = os.environ.get("HEADRACE_DATA")
+    if corpora is None:
+        pytest.skip("HEADRACE_DATA is not set")
+    for task, languages, each in (("token_classification", 5, 24), ("masked_lm", 12, 10)):
+        (tmp_path / task).mkdir()
+        made = write_sources(task, ("en",), 24, Path(corpora), tmp_path / task, seed=1)
+        assert len(made.languages) == languages
+        assert {len(ShardReader(str(tmp_path / task / name))) for name in made.languages} == {each}
 
 
 def test_without_the_trainers_packages_the_extra_is_named(monkeypatch):

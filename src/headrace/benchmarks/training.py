@@ -1,26 +1,31 @@
 """Benchmark ``training``: our loop, a bare PyTorch loop, and the Hugging Face Trainer.
 
-All of them train the same network on the same sentences for one epoch, in one process on the CPU.
-The bare loop gets our batches as ready tensors: what it takes less is what the engine, the data
-path, the logging and the book-keeping cost.  The Trainer makes its own batches of the same size,
-in random order and grouped by length.
+All of them train the same network on the same sentences for one epoch, for named entities and for
+masked-language modelling: one process on the CPU or a GPU, or the ranks of a launcher.  The bare
+loop gets our batches as ready tensors: what it takes less is what the engine, the data path, the
+logging and the book-keeping cost.  The Trainer makes its own batches of the same size, in random
+order and grouped by length.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from headrace.benchmarks.frame import Measured, Row, interleave
 from headrace.benchmarks.training_loops import Run, bare_run, headrace_run
-from headrace.benchmarks.training_setup import Settings, Setup, prepare
+from headrace.benchmarks.training_setup import Settings, prepare
 from headrace.errors import MissingExtraError
-from headrace.training.distributed import process_group
+from headrace.training.distributed import World, barrier, gather_json, process_group
 from headrace.training.logs import quiet_libraries
 
 __all__ = ["Settings", "measure", "settings"]
@@ -33,19 +38,30 @@ TRAINER, TRAINER_GROUPED = "Trainer, random order", "Trainer, grouped by length"
 _LANGUAGES = ("en", "hi", "zh", "de", "bn", "uk", "es", "fa")
 
 
+GROUPS: dict[Literal["token_classification", "masked_lm"], str] = {
+    "token_classification": "named entities",
+    "masked_lm": "masked-language modelling",
+}
+"""Titles of the tables by task."""
+
+
 def settings(quick: bool) -> Settings:
-    """Return the sizes; the quick ones take about a minute on two cores."""
-    if quick:
-        return Settings(
-            _LANGUAGES, 640, vocabulary=3000, hidden_size=128, layers=2, batch_size=32, rounds=3
-        )
-    return Settings(
-        _LANGUAGES, 1280, vocabulary=6000, hidden_size=256, layers=4, batch_size=32, rounds=7
-    )
+    """Return the sizes; the quick ones take about two minutes on two cores.
+
+    With HEADRACE_DATA, a folder of corpora, the sentences are real.
+    """
+    folder = os.environ.get("HEADRACE_DATA")
+    sizes = Settings(
+        _LANGUAGES, 1280, vocabulary=6000, hidden_size=256, layers=4, batch_size=32, rounds=7,
+        corpora=Path(folder) if folder else None,
+    )  # fmt: skip
+    if not quick:
+        return sizes
+    return replace(sizes, sentences=640, vocabulary=3000, hidden_size=128, layers=2, rounds=3)
 
 
 def measure(sizes: Settings, rounds: int) -> Measured:
-    """Run all contestants in interleaved rounds.
+    """Run all contestants in interleaved rounds, task after task.
 
     Raises:
         MissingExtraError: without the packages that the Trainer needs.
@@ -53,33 +69,58 @@ def measure(sizes: Settings, rounds: int) -> Measured:
     for package in ("accelerate", "datasets"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "bench", "the comparison with the Trainer")
-    from headrace.benchmarks.training_trainer import trainer_run
-
     quiet_libraries()
-    with (
-        tempfile.TemporaryDirectory(prefix="headrace-benchmark-") as folder,
-        process_group() as world,
-    ):
-        setup = prepare(sizes, Path(folder))
-        numbers = itertools.count()
-        contestants: dict[str, Callable[[], Run]] = {
-            OURS: partial(headrace_run, setup, world, numbers, zero_stage=0),
-            BARE: partial(bare_run, setup),
-            OURS_ZERO_1: partial(headrace_run, setup, world, numbers, zero_stage=1),
-            TRAINER: partial(trainer_run, setup, numbers, "random"),
-            TRAINER_GROUPED: partial(trainer_run, setup, numbers, "group_by_length"),
-        }
-        found = interleave(contestants, rounds)
+    with process_group() as world, _shared_folder(world) as folder:
+        parts = [
+            _measure_task(replace(sizes, task=task), rounds, folder / task, world)
+            for task in GROUPS
+        ]
         return Measured(
-            setting=setup.describe(),
-            rows=tuple(_row(name, runs) for name, runs in found.items()),
-            figures=_figures(found, setup),
+            setting={
+                f"{title}: {name}": text
+                for title, part in zip(GROUPS.values(), parts, strict=True)
+                for name, text in part.setting.items()
+            },
+            rows=tuple(row for part in parts for row in part.rows),
+            figures={name: value for part in parts for name, value in part.figures.items()},
             packages=PACKAGES,
         )
 
 
-def _row(name: str, runs: Sequence[Run]) -> Row:
+def _measure_task(sizes: Settings, rounds: int, folder: Path, world: World) -> Measured:
+    from headrace.benchmarks.training_trainer import trainer_run
+
+    folder.mkdir(exist_ok=True)
+    setup = prepare(sizes, folder, world)
+    numbers = itertools.count()
+    contestants: dict[str, Callable[[], Run]] = {
+        OURS: partial(headrace_run, setup, world, numbers, zero_stage=0),
+        BARE: partial(bare_run, setup),
+        OURS_ZERO_1: partial(headrace_run, setup, world, numbers, zero_stage=1),
+        TRAINER: partial(trainer_run, setup, numbers, "random"),
+        TRAINER_GROUPED: partial(trainer_run, setup, numbers, "group_by_length"),
+    }
+    found = interleave(contestants, rounds)
+    suffix = "" if sizes.task == "token_classification" else f"_{sizes.task}"
+    return Measured(
+        setting=setup.describe(),
+        rows=tuple(_row(name, runs, GROUPS[sizes.task]) for name, runs in found.items()),
+        figures={f"{name}{suffix}": value for name, value in _figures(found).items()},
+        packages=PACKAGES,
+    )
+
+
+@contextmanager
+def _shared_folder(world: World) -> Iterator[Path]:
+    """A folder of the main rank that all ranks of this machine use."""
+    with tempfile.TemporaryDirectory(prefix="headrace-benchmark-") as own:
+        yield Path(gather_json(own, world)[0])
+        barrier(world)
+
+
+def _row(name: str, runs: Sequence[Run], group: str) -> Row:
     return Row(
+        group=group,
         name=name,
         unit="ms a step",
         values=tuple(1e3 * run.seconds / run.steps for run in runs),
@@ -91,7 +132,7 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
     )
 
 
-def _figures(found: dict[str, list[Run]], setup: Setup) -> dict[str, float]:
+def _figures(found: dict[str, list[Run]]) -> dict[str, float]:
     def seconds(name: str) -> float:
         return _median(run.seconds / run.steps for run in found[name])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from headrace.config.checkpoint import CheckpointConfig
 from headrace.stream.feistel import derive_key
 from headrace.stream.loader import Prefetcher
 from headrace.tasks.task import IGNORED
-from headrace.training.callbacks import Callbacks, Record
+from headrace.training.callbacks import Callback, Callbacks, Record
 from headrace.training.checkpoints import Checkpoints
 from headrace.training.distributed import World
 from headrace.training.engine import open_engine
@@ -108,7 +108,10 @@ def headrace_run(setup: Setup, world: World, numbers: Iterator[int], *, zero_sta
     branch, clock = setup.branch, StepClock()
     model = setup.new_model()
     groups = groups_of_branch(model, config, branch)
-    metrics = MetricsFile(config.output / "metrics.jsonl")
+    logs: list[Callback] = []
+    if world.is_main:
+        metrics = MetricsFile(config.output / "metrics.jsonl")
+        logs = [metrics, TensorBoard(config.output / "tensorboard")]
     prefetchers: list[TimedPrefetcher[Any]] = []
 
     def timed(*arguments: Any) -> TimedPrefetcher[Any]:
@@ -117,7 +120,7 @@ def headrace_run(setup: Setup, world: World, numbers: Iterator[int], *, zero_sta
 
     with (
         open_engine(model, groups, config, world, precision) as engine,
-        Callbacks([metrics, TensorBoard(config.output / "tensorboard"), clock]) as callbacks,
+        Callbacks([*logs, clock]) as callbacks,
         mock.patch("headrace.training.loop.Prefetcher", timed),
     ):
         never = CheckpointConfig(every_steps=setup.steps)
@@ -163,41 +166,37 @@ def bare_run(setup: Setup) -> Run:
     """Train for one epoch without DeepSpeed and without Headrace, on batches that are ready.
 
     Each step draws the dropout masks of ours, so that the losses can be compared; setting the
-    seed for that is not timed.
+    seed for that is not timed.  With several ranks it is PyTorch's DistributedDataParallel.
     """
-    branch, steps, batches = setup.branch, setup.steps, setup.batches
-    model = setup.new_model().train()
-    decay: list[torch.nn.Parameter] = []
-    no_decay: list[torch.nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        exempt = "bias" in name or "norm" in name.lower()
-        (no_decay if exempt else decay).append(parameter)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": decay, "weight_decay": WEIGHT_DECAY},
-            {"params": no_decay, "weight_decay": 0.0},
-        ],
-        fused=True,
-    )
+    branch, steps, batches, world = setup.branch, setup.steps, setup.batches, setup.world
+    model = setup.new_model().train().to(world.device)
+    optimizer = _bare_optimizer(model)
+    network: torch.nn.Module = model
+    if world.size > 1:
+        network = torch.nn.parallel.DistributedDataParallel(model)
+    bf16 = torch.autocast(world.device.type, torch.bfloat16, enabled=setup.precision == "bf16")
     losses, step_cpu_seconds = [], []
     seconds = 0.0
     for step in range(steps):
-        torch.manual_seed(derive_key("dropout", setup.settings.seed, branch.title, step, 0))
+        torch.manual_seed(
+            derive_key("dropout", setup.settings.seed, branch.title, step, world.rank)
+        )
         started = (time.perf_counter(), time.process_time())
         (tensors,) = batches[step].micro_batches
+        inputs = {name: tensor.to(world.device) for name, tensor in tensors.items()}
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * learning_rate_factor(branch.schedule, step, steps)
-        logits = model(
-            input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"]
-        ).logits
-        loss = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), tensors["labels"].flatten(), ignore_index=IGNORED
-        )
+        with bf16:
+            loss = _bare_loss_sum(setup, network, inputs)
+        loss = loss * (world.size / batches[step].labelled_tokens)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
+        whole = loss.detach() / world.size
+        if world.size > 1:
+            torch.distributed.all_reduce(whole)
+        losses.append(whole.item())
         if step > 0:
             seconds += time.perf_counter() - started[0]
             step_cpu_seconds.append(time.process_time() - started[1])
@@ -212,6 +211,41 @@ def bare_run(setup: Setup) -> Run:
     )
 
 
+def _bare_optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
+    decay: list[torch.nn.Parameter] = []
+    no_decay: list[torch.nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        exempt = "bias" in name or "norm" in name.lower()
+        (no_decay if exempt else decay).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": decay, "weight_decay": WEIGHT_DECAY},
+            {"params": no_decay, "weight_decay": 0.0},
+        ],
+        fused=True,
+    )
+
+
+def _bare_loss_sum(
+    setup: Setup, network: torch.nn.Module, inputs: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """The summed loss over a rank's labels.
+
+    A masked token is 1 of 7: the head is computed at these alone, as ours does, so that the loops
+    are compared and not the losses.
+    """
+    if setup.settings.task == "masked_lm":
+        return setup.data.opened.task.loss_sum(network, inputs, training=True)[0]
+    logits = network(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), inputs["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+
+
 def _padding_share(setup: Setup) -> float:
-    real = sum(batch.real_tokens for batch in setup.batches)
-    return 1 - real / sum(batch.computed_tokens for batch in setup.batches)
+    """Of all ranks; a collective."""
+    computed = torch.tensor(sum(batch.computed_tokens for batch in setup.batches))
+    computed = computed.to(setup.world.device)
+    if setup.world.size > 1:
+        torch.distributed.all_reduce(computed)
+    return 1 - sum(batch.real_tokens for batch in setup.batches) / int(computed)

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+import torch
 from datasets import Dataset  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from transformers import (
+    DataCollatorForLanguageModeling,
     DataCollatorForTokenClassification,
     PrinterCallback,
     Trainer,
@@ -26,6 +28,7 @@ from headrace.benchmarks.training_setup import (
     WEIGHT_DECAY,
     Setup,
 )
+from headrace.tasks.masking import MASKED_SHARE
 
 _LAUNCHER_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
@@ -47,10 +50,14 @@ class StepClock(TrainerCallback):  # type: ignore[misc]  # transformers is not t
 
 
 class CountingCollator:
-    """The usual collator of token classification, with the tokens of each batch counted."""
+    """The usual collator of the task, with the tokens of each batch counted."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.collate = DataCollatorForTokenClassification(tokenizer)
+    def __init__(self, setup: Setup) -> None:
+        tokenizer = setup.data.opened.tokenizer
+        if setup.settings.task == "masked_lm":
+            self.collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED_SHARE)
+        else:
+            self.collate = DataCollatorForTokenClassification(tokenizer)
         self.real_tokens: list[int] = []
         self.computed_tokens = 0
 
@@ -75,17 +82,20 @@ def trainer_run(setup: Setup, numbers: Iterator[int], strategy: str) -> Run:
     # wrap the network for one: slower, and not what anybody runs on one device.
     outside = {name: value for name, value in os.environ.items() if name not in _LAUNCHER_NAMES}
     outside["TENSORBOARD_LOGGING_DIR"] = str(output / "tensorboard")
+    if setup.world.size > 1:
+        outside = {**os.environ, **outside}
     with mock.patch.dict(os.environ, outside, clear=True):
         return _run(setup, str(output), strategy)
 
 
 def _run(setup: Setup, output: str, strategy: str) -> Run:
     clock = StepClock()
-    collator = CountingCollator(setup.data.opened.tokenizer)
+    collator = CountingCollator(setup)
+    on_gpu = setup.world.device.type == "cuda"
     arguments = TrainingArguments(
         output_dir=output,
         num_train_epochs=1,
-        per_device_train_batch_size=setup.settings.batch_size,
+        per_device_train_batch_size=setup.settings.batch_size // setup.world.size,
         train_sampling_strategy=strategy,
         length_column_name="length",
         learning_rate=LEARNING_RATE,
@@ -98,7 +108,9 @@ def _run(setup: Setup, output: str, strategy: str) -> Run:
         report_to=["tensorboard"],
         save_strategy="no",
         disable_tqdm=True,
-        use_cpu=True,
+        use_cpu=not on_gpu,
+        bf16=setup.precision == "bf16",
+        ddp_backend=None if on_gpu else "gloo",
         seed=setup.settings.seed,
     )
     trainer = Trainer(
@@ -114,9 +126,19 @@ def _run(setup: Setup, output: str, strategy: str) -> Run:
         steps=clock.steps - 1,
         seconds=clock.ended[0] - clock.started[0],
         cpu_seconds=clock.ended[1] - clock.started[1],
-        real_tokens=sum(collator.real_tokens[1 : clock.steps]),
-        padding_share=1 - sum(collator.real_tokens) / collator.computed_tokens,
+        real_tokens=_of_all_ranks(setup, sum(collator.real_tokens[1 : clock.steps])),
+        padding_share=1
+        - _of_all_ranks(setup, sum(collator.real_tokens))
+        / _of_all_ranks(setup, collator.computed_tokens),
     )
+
+
+def _of_all_ranks(setup: Setup, count: int) -> int:
+    """The sum of a count; a collective."""
+    total = torch.tensor(count, device=setup.world.device)
+    if setup.world.size > 1:
+        torch.distributed.all_reduce(total)
+    return int(total)
 
 
 def _data_set(setup: Setup) -> Dataset:

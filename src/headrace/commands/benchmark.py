@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import json
 import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="environments of the peers of stream or selection, made by scripts/NAME_peers.sh DIR",
     )
+    # DeepSpeed's launcher adds this; the rank is taken from the environment
+    parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument(
         "--json", metavar="FILE", help="write rows and figures; - writes them to stdout instead"
     )
@@ -46,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     facts = frame.environment(module.PACKAGES)
     with contextlib.redirect_stdout(sys.stderr):  # libraries print; standard output is for results
         found = module.measure(settings, rounds)
+    if os.environ.get("RANK", "0") != "0":
+        return EXIT_DONE  # one rank of a launcher speaks for all
     report = frame.report(arguments.name, _command(arguments), found, facts, rounds)
     table = frame.render(arguments.name, found, facts, rounds)
     if arguments.json == "-":
