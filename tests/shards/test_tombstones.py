@@ -175,3 +175,10 @@ def test_a_copy_with_other_samples_has_no_part_in_what_was_removed(
         for sample in reader:
             writer.write(sample)
     assert len(ShardReader(str(tmp_path / "other"))) == 49
+
+
+def test_verify_lists_what_is_wrong_with_tombstones(source: Path) -> None:
+    remove(source, 3)
+    Path(epoch_url(str(source), 1)).write_text("{}")
+    (problem,) = verify_source(str(source)).problems
+    assert "removed samples" in problem.what

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from headrace.encoding import store
@@ -23,6 +24,11 @@ from headrace.encoding.encoded_shard import EncodedShard
 from headrace.errors import EncodingError, Problem, ShardError
 from headrace.shards import storage
 from headrace.shards.tombstones import FOLDER
+
+if TYPE_CHECKING:
+    from headrace.encoding.task_encoder import TaskEncoder
+    from headrace.shards.manifest import Manifest, ShardEntry
+    from headrace.shards.reader import ShardReader
 
 Planned: TypeAlias = dict[int, list[int] | None]
 """By number of a sample: the length of each sequence it was, or None where nobody knows any
@@ -109,8 +115,14 @@ def planned_of_sidecar(
     return dict(zip(there.tolist(), lengths, strict=True))
 
 
+def hashes_of(manifest: Manifest, entry: ShardEntry) -> set[str]:
+    """Hashes that a shard has, or had before removed samples were overwritten in it."""
+    overwritten = manifest.takedown.shards.get(entry.name) if manifest.takedown else None
+    return {entry.hash, *(overwritten.former if overwritten else ())}
+
+
 @dataclass(frozen=True)
-class UnwrittenShard(EncodedShard):
+class _MeasuredShard(EncodedShard):
     """Samples that were encoded to be measured, and are not written."""
 
     arrays: Mapping[str, NDArray[Any]]
@@ -118,6 +130,68 @@ class UnwrittenShard(EncodedShard):
     def array(self, name: str) -> NDArray[Any]:
         """A whole array."""
         return self.arrays[name]
+
+
+class LengthsOfRemoved:
+    """Finds the lengths of the removed samples of a source, wherever they are still known."""
+
+    def __init__(
+        self, reader: ShardReader, encoder: TaskEncoder, path_of: Callable[[ShardEntry], Path]
+    ) -> None:
+        """``path_of`` gives the folder of the sidecar of a shard."""
+        self._reader = reader
+        self._encoder = encoder
+        self._path_of = path_of
+
+    def find(self, number: int) -> Planned | None:
+        """Those of shard ``number``; None if a sample cannot be encoded.
+
+        They are kept beside the sidecar, or come from a sidecar that still has the samples, from
+        the source, or from the text where that is there.
+        """
+        entry, manifest = self._reader.manifest.shards[number], self._reader.manifest
+        removed, path = self._reader.removed(number), self._path_of(entry)
+        wanted = removed.numbers.tolist()
+        found = planned_of_sidecar(path, entry.name, hashes_of(manifest, entry), removed.numbers)
+        found |= read_planned(path)
+        overwritten = manifest.takedown.shards.get(entry.name) if manifest.takedown else None
+        gone = 0 if overwritten is None else overwritten.epoch
+        if gone and any(found.get(n) is None for n in wanted):
+            known = recorded(self._reader.url, self._encoder.spec.fingerprint).get(entry.name, {})
+            found |= {n: known[n] for n in wanted if found.get(n) is None and n in known}
+        readable = [
+            n
+            for n, epoch in zip(wanted, removed.epochs.tolist(), strict=True)
+            if found.get(n) is None and epoch > gone
+        ]
+        if readable:
+            lengths = self._measure(number, np.array(readable, dtype=np.int64))
+            if lengths is None:
+                return None
+            found |= dict(zip(readable, lengths, strict=True))
+        return {n: found.get(n) for n in wanted}
+
+    def forgotten(self) -> list[str]:
+        """A digest of the removed samples whose lengths are not known any more, if there are any.
+
+        Batches cannot be planned with what is forgotten: a run that was may not go on.
+        """
+        rows = []
+        for number, entry in enumerate(self._reader.manifest.shards):
+            if len(self._reader.removed(number)):
+                planned = read_planned(self._path_of(entry))
+                rows += [[entry.name, n] for n in sorted(planned) if planned[n] is None]
+        return [xxhash.xxh3_128_hexdigest(json.dumps(rows).encode())] if rows else []
+
+    def _measure(self, number: int, numbers: NDArray[np.int64]) -> list[list[int]] | None:
+        entry = self._reader.manifest.shards[number]
+        samples = self._reader.shard(number).removed_samples(numbers)
+        encoded = self._encoder.encode(samples, entry.name, lambda _: None)
+        if encoded is None:
+            return None
+        meta = {**encoded.facts, "samples": len(samples), "arrays": encoded.arrays.keys()}
+        shard = _MeasuredShard(entry.name, self._path_of(entry), meta, encoded.arrays)
+        return lengths_of(shard, np.arange(len(samples)))
 
 
 def _parsed(content: Mapping[str, Any]) -> Planned:

@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from headrace.encoding import store
-from headrace.encoding.planned import Planned, planned_of_sidecar, read_planned, record
+from headrace.encoding.planned import Planned, hashes_of, planned_of_sidecar, read_planned, record
 from headrace.shards.manifest import read_manifest
 from headrace.shards.tombstones import read_tombstones
 
@@ -24,7 +24,7 @@ def purge_sidecars(url: str, cache_dir: Path | str) -> int:
     """
     cache = Path(cache_dir).expanduser()
     manifest = read_manifest(url)
-    tombstones, takedown = read_tombstones(url, manifest), manifest.takedown
+    tombstones = read_tombstones(url, manifest)
     deleted = 0
     for folder in sorted(cache.glob(f"*/{store.source_id(url)}")):
         spec = folder.parent.name
@@ -34,8 +34,7 @@ def purge_sidecars(url: str, cache_dir: Path | str) -> int:
             removed = tombstones.of(entry.name)
             if not len(removed):
                 continue
-            overwritten = takedown.shards.get(entry.name) if takedown else None
-            hashes = {entry.hash, *(overwritten.former if overwritten else ())}
+            hashes = hashes_of(manifest, entry)
             sidecar = folder / entry.name.removesuffix(".tar")
             lengths = planned_of_sidecar(sidecar, entry.name, hashes, removed.numbers)
             stale += [sidecar] if _holds_removed(sidecar, removed.numbers.tolist()) else []

@@ -25,12 +25,9 @@ from tqdm import tqdm
 from headrace.encoding import store
 from headrace.encoding.encoded_shard import EncodedShard, LeftOutShard
 from headrace.encoding.planned import (
-    Planned,
-    UnwrittenShard,
-    lengths_of,
-    planned_of_sidecar,
+    LengthsOfRemoved,
+    hashes_of,
     read_planned,
-    recorded,
     write_planned,
 )
 from headrace.encoding.report import EncodingReport
@@ -45,9 +42,8 @@ from headrace.errors import LabelError, Problem, ShardError
 
 if TYPE_CHECKING:
     from headrace.encoding.task_encoder import TaskEncoder
-    from headrace.shards.manifest import Overwritten, ShardEntry
+    from headrace.shards.manifest import ShardEntry
     from headrace.shards.reader import ShardReader
-    from headrace.shards.tombstones import RemovedSamples
 
 _log = logging.getLogger(__name__)
 
@@ -225,7 +221,7 @@ def encode_source(
         quarantine = bad_shards == "quarantine"
         work = _Work(reader, encoder, spec, folder, verify, quarantine, on_progress)
         shards, out = work.open_or_make_all(language, left_out)
-    parts = [spec.fingerprint, reader.manifest.identity, *work.forgotten()]
+    parts = [spec.fingerprint, reader.manifest.identity, *work.lengths.forgotten()]
     fingerprint = xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
     return EncodedSource(reader.url, language, spec, fingerprint, shards).leaving_out(out)
 
@@ -241,6 +237,11 @@ class _Work:
     verify: bool
     quarantine: bool
     on_progress: Callable[[int], object] | None
+
+    @cached_property
+    def lengths(self) -> LengthsOfRemoved:
+        """Those of the samples that were removed."""
+        return LengthsOfRemoved(self.reader, self.encoder, self._path)
 
     def open_or_make_all(
         self, language: str, left_out: Collection[int]
@@ -335,14 +336,13 @@ class _Work:
         """The sidecar of the living samples of a shard, as it was written."""
         entry = self.reader.manifest.shards[number]
         path, expected = self._path(entry), self._expected(number)
-        overwritten = self._overwritten(entry)
         try:
             meta = store.read_meta(path, {}, self.encoder.array_types, verify=self.verify)
             if meta is not None:
                 if "lacks" in expected and meta.get("lacks") != expected["lacks"]:
                     return None  # it has samples that were removed since
                 # What was overwritten in a shard had left the sidecar before.
-                if overwritten and meta.get("shard_hash") in overwritten.former:
+                if meta.get("shard_hash") in hashes_of(self.reader.manifest, entry):
                     expected["shard_hash"] = meta["shard_hash"]
                 store.check_meta(meta, expected)
         except store.DamagedFolderError as error:
@@ -350,15 +350,11 @@ class _Work:
             return None
         return None if meta is None else EncodedShard(entry.name, path, meta)
 
-    def _overwritten(self, entry: ShardEntry) -> Overwritten | None:
-        takedown = self.reader.manifest.takedown
-        return None if takedown is None else takedown.shards.get(entry.name)
-
     def _make(self, number: int, progress: tqdm[Any]) -> EncodedShard | None:
         entry = self.reader.manifest.shards[number]
         removed = self.reader.removed(number)
         if len(removed):
-            planned = self._planned(number, removed)
+            planned = self.lengths.find(number)
             if planned is None:
                 return None
             write_planned(self._path(entry), planned)
@@ -385,54 +381,3 @@ class _Work:
         }
         store.write_folder(self._path(entry), encoded.arrays, meta)
         return self._open(number)
-
-    def _planned(self, number: int, removed: RemovedSamples) -> Planned | None:
-        """The lengths of the removed samples of a shard, from wherever they are still known.
-
-        None if a sample cannot be encoded.
-        """
-        entry = self.reader.manifest.shards[number]
-        path, wanted = self._path(entry), removed.numbers
-        found = read_planned(path)
-        found = {**planned_of_sidecar(path, entry.name, self._hashes(entry), wanted), **found}
-        overwritten = self._overwritten(entry)
-        gone = 0 if overwritten is None else overwritten.epoch
-        lacking = [n for n in wanted.tolist() if found.get(n) is None]
-        if lacking and gone:
-            of_source = recorded(self.reader.url, self.spec.fingerprint).get(entry.name, {})
-            found |= {n: of_source[n] for n in lacking if n in of_source}
-        readable = np.array(
-            [
-                n
-                for n, epoch in zip(wanted.tolist(), removed.epochs.tolist(), strict=True)
-                if found.get(n) is None and epoch > gone
-            ],
-            dtype=np.int64,
-        )
-        if readable.size:
-            samples = self.reader.shard(number).removed_samples(readable)
-            encoded = self.encoder.encode(samples, entry.name, lambda _: None)
-            if encoded is None:
-                return None
-            meta = {**encoded.facts, "samples": len(samples), "arrays": encoded.arrays.keys()}
-            measured = UnwrittenShard(entry.name, path, meta, encoded.arrays)
-            lengths = lengths_of(measured, np.arange(len(samples)))
-            found |= dict(zip(readable.tolist(), lengths, strict=True))
-        return {n: found.get(n) for n in wanted.tolist()}
-
-    def _hashes(self, entry: ShardEntry) -> set[str]:
-        """Hashes that the shard has, or had before it was overwritten."""
-        overwritten = self._overwritten(entry)
-        return {entry.hash, *(overwritten.former if overwritten else ())}
-
-    def forgotten(self) -> list[str]:
-        """A digest of the removed samples whose lengths are not known any more, if there are any.
-
-        Batches cannot be planned with what is forgotten: a run that was may not go on.
-        """
-        rows = []
-        for number, entry in enumerate(self.reader.manifest.shards):
-            if len(self.reader.removed(number)):
-                planned = read_planned(self._path(entry))
-                rows += [[entry.name, n] for n in sorted(planned) if planned[n] is None]
-        return [xxhash.xxh3_128_hexdigest(json.dumps(rows).encode())] if rows else []

@@ -21,6 +21,7 @@ from headrace.shards.manifest import (
     write_manifest,
 )
 from headrace.shards.parallel import in_processes, workers_for
+from headrace.shards.tombstones import broken_off
 
 
 def index_source(
@@ -50,6 +51,8 @@ def index_source(
         raise ShardError(
             Problem("a build was interrupted here", url, None, "Run the same build again")
         )
+    if interrupted := broken_off(url):
+        raise ShardError(interrupted)
     before = read_manifest(url) if MANIFEST_NAME in names else None
     tars = [name for name in names if name.endswith(".tar")]
     if before is not None and not rebuild:

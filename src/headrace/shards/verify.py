@@ -21,6 +21,7 @@ from headrace.shards.sample import Sample
 from headrace.shards.scan import scan_tar
 from headrace.shards.shard import check_index
 from headrace.shards.tars import FETCH_AGAIN, check_block
+from headrace.shards.tombstones import broken_off, read_tombstones
 
 _CHECKED_FIELDS = ("txt", "json")
 
@@ -44,7 +45,7 @@ class Verification:
 
 
 def verify_source(url: str) -> Verification:
-    """Check manifest, indexes, the hash of every block and tar, the tar structure and the fields.
+    """Check manifest, tombstones, indexes, the hash of every block and tar, structure and fields.
 
     Nothing is raised for what is wrong with the source: all of it is in ``problems``.
     """
@@ -86,7 +87,8 @@ class _Opened:
 def _open(url: str) -> _Opened:
     try:
         manifest = read_manifest(url)
-        problems = missing_files(url, manifest.shards)
+        problems = [*broken_off(url), *missing_files(url, manifest.shards)]
+        read_tombstones(url, manifest)
         names = storage.list_files(url) if storage.can_list(url) else _listed(url, manifest)
     except ShardError as error:
         return _Opened(url, None, list(error.problems), [])

@@ -107,7 +107,7 @@ def tokens_of(config_path: Path, corpus: SmallCorpus, ids: set[str]) -> list[byt
             for number, key in enumerate(reader.keys(shard)):
                 if key in ids:
                     row = int(encoded.sequences_of(np.array([number]))[0])
-                    found.append(encoded.tokens(row)[1:6].tobytes())
+                    found.append(encoded.tokens(row)[1:12].tobytes())
     return found
 
 
@@ -119,7 +119,7 @@ def test_documents_are_removed_while_two_ranks_train(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         corpora[name] = make_corpus(tmp_path / name)
     readers = [ShardReader(str(corpora["whole"].folder / name)) for name in LANGUAGES]
-    tokenizer = train_tokenizer(readers, tmp_path / "tokenizer", 300)
+    tokenizer = train_tokenizer(readers, tmp_path / "tokenizer", 358)
     for name, corpus in corpora.items():
         configs[name] = write_config(corpus, tmp_path / name, tokenizer)
     corpus, folder = corpora["removed"], tmp_path / "removed"
