@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -167,6 +168,7 @@ def _distributed() -> Any:
         raise MissingExtraError("distributed", "corpus", "building a corpus") from error
     dask.config.set(_SETTINGS)
     # What its workers say of their own ends would stand between the progress of the build.
+    warnings.filterwarnings("ignore", message="Creating scratch directories")
     for name in ("distributed", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", "1")

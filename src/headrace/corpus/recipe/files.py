@@ -93,9 +93,9 @@ def list_files(
     if not found and len(problems) == before:
         remedy = "Leave fewer out"
         problems.append(Problem("no file is left", f"{where}.except_files", None, remedy))
-    folder = _common_folder([_unwild(_absolute(pattern)) for pattern, _ in wanted])
+    folder = _common_folder([_unwild(_path_of(pattern)) for pattern, _ in wanted])
     return [
-        InputFile(number, url, url.removeprefix(folder).lstrip("/"), found[url])
+        InputFile(number, url, _path_of(url).removeprefix(folder).lstrip("/"), found[url])
         for url in sorted(found)
     ]
 
@@ -176,8 +176,11 @@ def _glob(pattern: str) -> dict[str, Stamp]:
     return read_remotely(pattern, DEFAULT_RETRY, "list it", request)
 
 
-def _absolute(pattern: str) -> str:
-    return str(storage.local_path(pattern).absolute()) if storage.is_local(pattern) else pattern
+def _path_of(url: str) -> str:
+    """The path of a URL, or of a pattern, on its file system."""
+    if storage.is_local(url):
+        return str(storage.local_path(url).absolute())
+    return str(filesystem_of(url)[1])
 
 
 def _unwild(pattern: str) -> str:
