@@ -26,18 +26,38 @@ class Matrix:
     rows: tuple[Row, ...]
 
 
+OTHERS = "others"
+"""Stands for the languages of which nothing was kept."""
+
+
 def languages(summary: Summary) -> list[str]:
-    """All languages of the report, those with most documents first, then those of no document."""
+    """Languages with documents, most first, and :data:`OTHERS` if rules left others out."""
     kept = [row["language"] for row in summary["by"]["language"]]
-    return list(dict.fromkeys([*kept, *(row["language"] for row in summary["removal"])]))
+    return list(dict.fromkeys([*kept, *(row["language"] for row in _removal(summary))]))
 
 
 def left_out_of(summary: Summary) -> dict[str, int]:
     """Language -> documents that a rule left out."""
     counts: dict[str, int] = defaultdict(int)
-    for row in summary["removal"]:
+    for row in _removal(summary):
         counts[row["language"]] += row["documents"]
     return counts
+
+
+def _removal(summary: Summary) -> list[dict[str, Any]]:
+    """What rules left out, with all languages of which nothing was kept as one."""
+    kept = {row["language"] for row in summary["by"]["language"]}
+    rows = [dict(row) for row in summary["removal"] if row["language"] in kept]
+    gone = [row for row in summary["removal"] if row["language"] not in kept]
+    read = sum({row["language"]: row["of"] for row in gone}.values())
+    rules: dict[str, int] = defaultdict(int)
+    for row in gone:
+        rules[row["rule"]] += row["documents"]
+    rows += [
+        {"language": OTHERS, "rule": rule, "documents": n, "of": read, "share": n / read}
+        for rule, n in sorted(rules.items())
+    ]
+    return rows
 
 
 def language_table(summary: Summary) -> Table:
@@ -159,7 +179,7 @@ def entropy_table(summary: Summary) -> Table:
 def removal_matrix(summary: Summary) -> Matrix | None:
     """Share of the documents of each language that each rule left out."""
     columns = languages(summary)
-    shares = {(row["rule"], row["language"]): row for row in summary["removal"]}
+    shares = {(row["rule"], row["language"]): row for row in _removal(summary)}
     if not shares:
         return None
     highest = max(row["share"] for row in shares.values())

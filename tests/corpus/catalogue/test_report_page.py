@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from headrace.cli import main
+from headrace.report import corpus_tables
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SPEAKERS = "language,speakers\nen,1500000\nsw,80000\nfr,300000\nzh,1100000\n"
@@ -47,6 +48,35 @@ def test_every_number_of_the_report_is_on_the_page(reported, page):
     assert "Not in the table: und." in page
     assert [other["name"] for other in report["comparisons"]] == ["Other texts"]
     assert "Beside Other texts" in page
+
+
+def test_languages_of_which_nothing_was_kept_are_one_row():
+    def row(language, rule, documents, of):
+        found = {"documents": documents, "of": of, "share": documents / of}
+        return {
+            "language": language,
+            "rule": rule,
+            "documents": documents,
+            "of": of,
+            "share": share,
+        }
+
+    sizes = {"documents": 8, "bytes": 9, "characters": 9, "words": None}
+    removal = [row("en", "a", 2, 10), row("xx", "a", 1, 3)]
+    removal += [row("xx", "b", 2, 3), row("yy", "b", 5, 5)]
+    summary = {
+        "by": {"language": [{"language": "en", **sizes}]},
+        "totals": {**sizes, "filtered": 10},
+        "removal": removal,
+    }
+    table = corpus_tables.language_table(summary)
+    assert [(cells[0], cells[1], cells[-1]) for cells in table.rows] == [
+        ("en", "8", "20.0 %"), ("others", "0", "100.0 %"), ("all", "8", "55.6 %"),
+    ]  # fmt: skip
+    matrix = corpus_tables.removal_matrix(summary)
+    assert matrix.columns == ("en", "others", "all")
+    texts = {line.label: [cell.text for cell in line.cells] for line in matrix.rows}
+    assert texts == {"b": ["–", "87.5", "38.9"], "a": ["20.0", "12.5", "16.7"]}
 
 
 def test_limits_of_another_corpus_are_counted_here(reported, page, written_corpus):

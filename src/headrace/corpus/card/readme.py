@@ -189,7 +189,8 @@ def render_statement(facts: Facts, description: Description) -> str:
         block(facts, "rules"),
         "## B. Language varieties",
         block(facts, "languages"),
-        "Tags are BCP 47; und is a language that could not be told.",
+        "Tags are BCP 47; und is a language that could not be told, others are the languages of "
+        "which nothing was kept.",
         "## C. Speakers",
         say("speakers"),
         "## D. Annotators",
