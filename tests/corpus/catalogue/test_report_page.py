@@ -53,13 +53,7 @@ def test_every_number_of_the_report_is_on_the_page(reported, page):
 def test_languages_of_which_nothing_was_kept_are_one_row():
     def row(language, rule, documents, of):
         found = {"documents": documents, "of": of, "share": documents / of}
-        return {
-            "language": language,
-            "rule": rule,
-            "documents": documents,
-            "of": of,
-            "share": share,
-        }
+        return {"language": language, "rule": rule, **found}
 
     sizes = {"documents": 8, "bytes": 9, "characters": 9, "words": None}
     removal = [row("en", "a", 2, 10), row("xx", "a", 1, 3)]
