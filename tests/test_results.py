@@ -143,6 +143,34 @@ def test_the_verdict_names_rates_by_layer_that_beat_one_tuned_rate(forgetting_ta
 
 
 @pytest.fixture(scope="module")
+def forgetting():
+    path = ROOT / "docs" / "results" / "forgetting.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_and_the_readme_are_rendered_from_the_experiment_about_forgetting(
+    forgetting_table, forgetting
+):
+    page = ROOT / "docs" / "results" / "forgetting.md"
+    assert page.read_text(encoding="utf-8") == forgetting_table.render(forgetting)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == forgetting_table.put_into(readme, forgetting)
+
+
+def test_the_experiment_about_forgetting_is_whole_and_fair(forgetting):
+    """Every method has every pair and seed, and was tuned on other tasks with as many values."""
+    assert forgetting["runs_finished"] == forgetting["runs"]
+    assert len(forgetting["seeds"]) == 3
+    tuned_on = {task for pair in forgetting["tuning"]["sequences"] for task in pair.split("-")}
+    compared_on = {task for pair in forgetting["sequences"] for task in pair.split("-")}
+    assert not tuned_on & compared_on
+    tunings = [method["tuning"] for method in forgetting["methods"].values() if method["tuning"]]
+    tried = {len(tuning["tried"]) for tuning in tunings}
+    assert tried == {forgetting["search"]["trials"]}
+    assert len(tunings) == 9
+
+
+@pytest.fixture(scope="module")
 def privacy():
     path = ROOT / "docs" / "results" / "privacy.json"
     return json.loads(path.read_text(encoding="utf-8"))
