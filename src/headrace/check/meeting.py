@@ -162,21 +162,20 @@ def clock_of_ranks(
     it as half of the way there and back; of several rounds the fastest counts.
 
     Returns:
-        By rank, the difference and its uncertainty in seconds; without those that do not answer.
+        By rank, the difference and its uncertainty in seconds.  If one does not answer, nobody
+        behind it is asked: they would wait for it too.
     """
-    found = {}
-    for rank in ranks:
-        best: tuple[float, float] | None = None
-        with suppress(NotMetError):
+    found: dict[int, tuple[float, float]] = {}
+    with suppress(NotMetError):
+        for rank in ranks:
+            answers = []
             for number in range(rounds):
                 asked, start = now(), time.monotonic()
                 meeting.say(f"clock/{rank}/{number}/asked", True)
                 theirs = float(meeting.hear(f"clock/{rank}/{number}/answer", meeting.seconds))
                 half = (time.monotonic() - start) / 2
-                if best is None or half < best[1]:
-                    best = (theirs - asked - half, half)
-        if best is not None:
-            found[rank] = best
+                answers.append((theirs - asked - half, half))
+            found[rank] = min(answers, key=lambda answer: answer[1])
     return found
 
 

@@ -78,8 +78,6 @@ class _Plan:
     """Ranks of each node; empty: nothing is to be measured."""
     probe: str | None
     content: str
-    group: bool
-    """Whether there is to be a process group."""
 
 
 def check(request: Request, *, now: Callable[[], float] = time.time) -> Outcome:
@@ -123,7 +121,7 @@ def _lead(meeting: Meeting, request: Request, now: Callable[[], float]) -> Outco
     if absent:
         hosts = expected_hosts(os.environ, meeting.size)
         findings.insert(0, missing(absent, [hosts[rank] for rank in absent], request.seconds))
-        meeting.say("plan", asdict(_Plan([], None, "", group=False)))
+        meeting.say("plan", asdict(_Plan([], None, "")))
     else:
         with ExitStack() as stack:
             probe, content = None, ""
@@ -139,7 +137,8 @@ def _lead(meeting: Meeting, request: Request, now: Callable[[], float]) -> Outco
     findings += refused
     code = exit_code(findings)
     meeting.say("end", code)
-    meeting.leave([each.rank for each in facts])
+    silent = {rank for finding in findings for rank in finding.ranks if _is_silence(finding)}
+    meeting.leave([each.rank for each in facts if each.rank not in silent])
     report = Report(meeting.size, facts, results, tuple(findings), precision, code)
     return Outcome(code, report, hangs)
 
@@ -155,13 +154,15 @@ def _measure(
     """All that the ranks do together; what rank 0 knows of each, and whether it hangs itself."""
     firsts = first_ranks(facts)
     nodes = [[each.rank for each in facts if each.host == first.host] for first in firsts]
-    blocked = [*of_devices(facts), *of_networks(facts)]
-    group = len(facts) > 1 and all(finding.kind is Kind.WARNING for finding in blocked)
-    plan = _Plan(nodes, probe, content, group)
+    plan = _Plan(nodes, probe, content)
     meeting.say("plan", asdict(plan))
-    skews = clock_of_ranks(meeting, [each.rank for each in firsts if each.rank], now)
+    others = [each.rank for each in firsts if each.rank]
+    skews = clock_of_ranks(meeting, others, now)
+    blocked = [*of_devices(facts), *of_networks(facts)]
+    fit = all(finding.kind is Kind.WARNING for finding in blocked) and len(skews) == len(others)
+    meeting.say("group", fit and len(facts) > 1)  # nobody is to wait for one who is gone
     mine, hangs = _take_part(meeting, request, plan, facts[0], now)
-    heard = meeting.gather("results", range(1, meeting.size), 2 * request.seconds)
+    heard = meeting.gather("results", range(1, meeting.size), request.seconds)
     results = {0: mine, **{rank: measured.from_data(data) for rank, data in heard.items()}}
     for rank, skew in skews.items():
         if rank in results:
@@ -186,7 +187,7 @@ def _take_part(
             )
         error = try_sources(list(request.sources), node)
         mine.sources = [asdict(problem) for problem in error.problems] if error else []
-    if not plan.group:
+    if not (plan.nodes and meeting.hear("group", 2 * request.seconds)):
         return mine, False
     device = torch.device("cpu" if facts.device.kind == "cpu" else f"cuda:{facts.device.index}")
 
@@ -223,6 +224,10 @@ def _of_silent(facts: Sequence[Facts], results: dict[int, Measured]) -> list[Fin
         return heard
     remedy = "Look at its output, and at the node: memory, devices, network"
     return [found(Kind.FAULT, SILENT, silent, None, remedy), *heard]
+
+
+def _is_silence(finding: Finding) -> bool:
+    return finding.problem.what == SILENT
 
 
 def _precision(request: Request, facts: Sequence[Facts]) -> tuple[str, list[Finding]]:
