@@ -120,7 +120,7 @@ def test_sql_of_ones_own(written_corpus, capsys):
         "DELETE FROM documents",
         "SELECT 1; DROP VIEW documents",
         "EXPORT DATABASE '{file}.d'",
-        "PRAGMA database_list",
+        "PRAGMA enable_profiling",
         "SELECT * FROM duckdb_secrets()",
         "SELECT nothing FROM documents",
         "SELECT title::INTEGER FROM documents",
