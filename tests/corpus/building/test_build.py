@@ -40,7 +40,7 @@ def mixed(corpus, **sections) -> Path:
             {"id": "copy", "text": documents(corpus, 0, 1)[0]["text"], "language": "en"},
         ],
     )
-    sections = {"licences": {"deny": ["non-commercial"]}, "duplicates": {}, **sections}
+    sections = {"licences": {"deny": ["non-commercial"]}, "duplicates": {"near": None}, **sections}
     return corpus.recipe(
         {"id": "first", "files": [first]},
         {"id": "second", "files": [second], "region": "Africa"},

@@ -34,7 +34,7 @@ _FLUSH_BYTES = 1 << 16
 
 
 class _Pipe:
-    """Messages to the worker.  The beginning of a record goes out at once, so that it is known."""
+    """Messages to the worker."""
 
     def __init__(self, descriptor: int) -> None:
         self._file: IO[bytes] = os.fdopen(descriptor, "wb", buffering=_FLUSH_BYTES)
@@ -162,7 +162,8 @@ class _Slices:
             limits.begin()
             row = self._examiner.row(record, file)
             with limits.off():
-                out.send(messages.ROW, messages.row_message(row))
+                # at once: the next record may end the process while it is read
+                out.send(messages.ROW, messages.row_message(row), flush=True)
             self._fresh = False
             limits.begin()
         with limits.off():
