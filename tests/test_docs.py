@@ -13,10 +13,12 @@ from typing import Any, get_args, get_origin
 
 import hjson
 import pytest
-from pydantic import BaseModel
+import yaml
+from pydantic import BaseModel, TypeAdapter
 
 from headrace.cli import COMMANDS
 from headrace.config import HeadraceConfig, load_run_config
+from headrace.corpus.recipe.settings import Recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -449,6 +451,10 @@ def test_every_block_is_what_it_says(block, tmp_path):
         documents = block.text.splitlines() if block.language == "jsonl" else [block.text]
         for document in documents:
             json.loads(document)
+    elif block.language == "yaml":
+        for key, value in yaml.safe_load(block.text).items():  # a recipe, or sections of one
+            field = TypeAdapter(Recipe.model_fields[key].annotation)
+            field.validate_json(json.dumps(value, default=str))
     elif block.language == "python":
         compile(block.text, str(block), "exec")
     else:
