@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from headrace.errors import ShardError
-from headrace.shards import Manifest, Sample, ShardReader
+from headrace.shards import Manifest, Sample, ShardReader, reader
 from headrace.shards.manifest import read_manifest
 from headrace.shards.overwrite import changing, is_interrupted, overwrite_removed
 from headrace.shards.tombstones import Removed, add_tombstones
@@ -110,6 +110,13 @@ def test_a_shard_that_is_damaged_is_not_touched(source: Path) -> None:
     assert not list(source.glob(".*part"))
 
 
+def test_a_source_is_opened_before_it_is_overwritten_and_read_after(source: Path) -> None:
+    remove(str(source), GONE)
+    opened = ShardReader(str(source))
+    overwrite_removed(str(source))
+    assert len(list(opened)) == 46
+
+
 def test_two_processes_do_not_remove_at_once(source: Path) -> None:
     with (
         changing(str(source)),
@@ -168,8 +175,9 @@ def tells_what_to_do(folder: Path) -> bool:
 
 
 def test_a_kill_at_any_moment_is_repaired_by_a_second_run(
-    tmp_path: Path, write_source: Callable[..., Manifest]
+    tmp_path: Path, write_source: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(reader, "_OVERWRITING_SECONDS", 0.0)
     kills = refused = 0
     for event in range(1, 60):
         folder = tmp_path / f"source-{event}"

@@ -32,6 +32,8 @@ _LEASED_SHARDS = 32
 """The same for copies in a cache; also the shards that are fetched ahead."""
 _LOOK_SECONDS = 30.0
 """How often a remote manifest is read again."""
+_OVERWRITING_SECONDS = 10.0
+"""How long a shard is waited for whose removed samples are being overwritten."""
 _LOOKED_UP = 1000
 """Shards on a web server that are looked up when the source is opened."""
 
@@ -183,8 +185,7 @@ class ShardReader:
             raise IndexError(f"shard {number} of {len(self.manifest.shards)}")
         shard = self._open.get(number)
         if shard is None:
-            with self._unless_broken_off():
-                shard = self._open_shard(number)
+            shard = self._open_steadily(number)
             self._open[number] = shard
             # Shards of the cache that are open cannot be evicted.
             if len(self._open) > (_OPEN_SHARDS if self._cache is None else _LEASED_SHARDS):
@@ -237,6 +238,24 @@ class ShardReader:
                 _let_go(self._coming.pop(idle))
             entry = self.manifest.shards[number]
             self._coming[number] = self._cache.acquire_later(self.url, entry, self._retry)
+
+    def _open_steadily(self, number: int) -> Shard:
+        """Open a shard, also while removed samples are overwritten: its files change in turn."""
+        end = time.monotonic() + _OVERWRITING_SECONDS
+        while True:
+            try:
+                with self._unless_broken_off():
+                    return self._open_shard(number)
+            except StorageError:
+                raise
+            except ShardError:
+                known = self.tombstones.epoch
+                changed = self.refresh(at_once=True)
+                if self.tombstones.epoch != known:
+                    raise  # whoever reads has to know first
+                if not changed and (time.monotonic() > end or not broken_off(self.url)):
+                    raise
+            time.sleep(0.05)
 
     def _open_shard(self, number: int) -> Shard:
         entry = self.manifest.shards[number]
