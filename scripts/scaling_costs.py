@@ -20,16 +20,8 @@ from typing import Any
 import numpy as np
 
 from headrace.benchmarks.frame import environment
-from headrace.corpus.build import build_source
-from headrace.corpus.sample_corpus import generate, write_conll
-from headrace.encoding.sidecar import encode_source
-from headrace.encoding.tokenizer import load_tokenizer
-from headrace.encoding.tokenizer_training import train_tokenizer
-from headrace.shards.reader import ShardReader
 from headrace.stream.batching import BatchPlan
 from headrace.stream.plan import Source, StagePlan
-from headrace.tasks.labels import load_label_set
-from headrace.tasks.token_classification import TokenClassification
 
 SAMPLES = (100_000, 1_000_000, 10_000_000)
 RANKS = (1, 8, 64, 256, 1024)
@@ -39,7 +31,7 @@ IMPORTS = """
 import json, pathlib, sys, time
 import deepspeed, headrace.training.run
 seconds = time.process_time()
-files = {m.__cached__ for m in list(sys.modules.values()) if getattr(m, "__cached__", None)}
+files = {vars(m).get("__cached__") for m in list(sys.modules.values())} - {None}
 maps = {line.split()[-1] for line in open("/proc/self/maps") if ".so" in line}
 size = lambda names: sum(pathlib.Path(n).stat().st_size for n in names if pathlib.Path(n).is_file())
 print(json.dumps({"seconds": seconds, "modules": len(files), "module_bytes": size(files),
@@ -48,24 +40,31 @@ print(json.dumps({"seconds": seconds, "modules": len(files), "module_bytes": siz
 
 
 def imports() -> dict[str, float]:
-    """What importing costs a rank: the median of several processes, whose files are cached."""
-    found = []
-    for _ in range(ROUNDS):
-        done = subprocess.run(
-            [sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True
-        )
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    return {key: statistics.median(each[key] for each in found) for key in found[0]}
+    """What importing costs a rank, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def encoded() -> dict[str, float]:
     """What an encoded source takes, and opening it again with all of its hashes."""
+    from headrace.corpus.build import build_source
+    from headrace.corpus.sample_corpus import generate, write_conll
+    from headrace.encoding.sidecar import encode_source
+    from headrace.encoding.tokenizer import load_tokenizer
+    from headrace.encoding.tokenizer_training import train_tokenizer
+    from headrace.shards.reader import ShardReader
+    from headrace.tasks.labels import load_label_set
+    from headrace.tasks.token_classification import TokenClassification
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_conll(folder / "en.conll", generate("en", "train", SENTENCES, seed=SEED))
         build_source([str(folder / "en.conll")], str(folder / "en"), "en")
         reader = ShardReader(str(folder / "en"))
-        train_tokenizer([reader], folder / "tokenizer", 2000)
+        train_tokenizer([reader], folder / "tokenizer", 1200)
         task = TokenClassification(load_label_set("multiconer_v2"))
         tokenizer = load_tokenizer(str(folder / "tokenizer"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,20 @@ def tables():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def goodput():
+    path = ROOT / "docs" / "results" / "goodput.json"
+    if not path.exists():
+        pytest.skip("not measured yet: python tests/planning/measure_goodput.py " + str(path))
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_shows_what_the_code_says(tables):
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    assert page == tables.put_into(page, tables.formulas())
+    assert page == tables.put_into(page, tables.measured())
 
 
 def test_what_is_sent_is_what_the_formulas_of_the_page_say(tables):
@@ -41,3 +56,15 @@ def test_more_gpus_never_need_more_memory(tables):
         for stage in tables.STAGES:
             held = [tables.states(network, stage, ranks) for ranks in tables.RANKS]
             assert held == sorted(held, reverse=True)
+
+
+def test_real_failures_cost_what_was_simulated(goodput):
+    """What was measured, as it is committed; nothing is timed here."""
+    assert sum(row["failures"] for row in goodput["rows"]) > 10
+    for row in goodput["rows"]:
+        assert len(row["each"]) == goodput["lives"]
+        assert row["measured"] == pytest.approx(sum(row["each"]) / len(row["each"]))
+        assert row["simulated"] == pytest.approx(row["measured"], abs=0.04)
+        assert row["low"] < row["measured"] < row["high"]
+    best = max(goodput["rows"], key=lambda row: row["measured"])
+    assert best == max(goodput["rows"], key=lambda row: row["simulated"])

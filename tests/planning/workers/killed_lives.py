@@ -3,13 +3,12 @@
 ``killed_lives.py JOBS.json RESULT.json``.  A job:
 
 - ``config``: a run config of one stage; ``set``: overrides of it
-- ``gaps``: seconds from each start to SIGKILL; or ``steps``: of each start the steps that it may
-  do, before the next one begins the process ends itself with SIGKILL
-- ``requeue``: seconds between the end of a start and the next one
+- ``gaps``: seconds that each start may take, then the kernel ends it at once; or ``steps``: of
+  each start the steps that it may do, before the next one begins the process kills itself
 
-For each job the result is a list of starts, each with ``began``, ``killed`` and ``events``:
-``[name, number, time]``.  Times are seconds of one clock, a number is that of the steps done, or
-of the bytes of a checkpoint.
+For each job the result is a list of starts, each with ``seconds``, ``killed`` and ``events``:
+``[name, number, time]``, where a number is that of the steps done, or of the bytes of a checkpoint.
+Time is the processor time of the process since its start, so that a busy machine changes nothing.
 
 Python and its libraries are loaded once; each process is forked from that.
 """
@@ -36,13 +35,15 @@ from headrace.training.signals import StopFlag
 from headrace.training.stages import expand_stages
 
 
-def train(config, file, steps):
+def train(config, file, seconds, steps):
     """What one process does; returns its exit code."""
+    if seconds is not None:
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # nobody handles SIGPROF: it ends the process
     train_step, save = BranchTrainer.train_step, Checkpoints.save
     numbers = itertools.count()
 
     def note(name, step):
-        os.write(file, f"{json.dumps([name, step, time.perf_counter()])}\n".encode())
+        os.write(file, f"{json.dumps([name, step, time.process_time()])}\n".encode())
 
     def noted_step(trainer, batch):
         number = next(numbers)
@@ -76,25 +77,18 @@ def train(config, file, steps):
 
 
 def start(config, seconds, steps):
-    """Fork a process that trains, kill it when its time is over, and return what happened."""
+    """Fork a process that trains, and return what happened until its end."""
     os.environ["MASTER_PORT"] = str(free_port())
     with tempfile.TemporaryFile() as file:
-        began = time.perf_counter()
         if (child := os.fork()) == 0:
-            number = os.dup(file.fileno())
-            os._exit(train(config, number, steps))
-        killed = False
-        while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
-            if seconds is not None and not killed and time.perf_counter() - began >= seconds:
-                os.kill(child, signal.SIGKILL)
-                killed = True
-            time.sleep(0.002)
-        code = os.waitstatus_to_exitcode(ended[1])
-        if code not in (0, -signal.SIGKILL):
+            os._exit(train(config, os.dup(file.fileno()), seconds, steps))
+        _, status, spent = os.wait4(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code not in (0, -signal.SIGKILL, -signal.SIGPROF):
             raise RuntimeError(f"exit code {code}")
         file.seek(0)
         events = [json.loads(line) for line in file.read().splitlines() if line]
-    return {"began": began, "killed": code != 0, "events": events}
+    return {"seconds": spent.ru_utime + spent.ru_stime, "killed": code != 0, "events": events}
 
 
 def life(job):
@@ -106,7 +100,6 @@ def life(job):
         starts.append(start(config, seconds, steps))
         if not starts[-1]["killed"]:
             return starts
-        time.sleep(job.get("requeue", 0))
     raise RuntimeError("more moments are needed")
 
 
