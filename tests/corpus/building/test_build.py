@@ -2,7 +2,6 @@ import json
 import resource
 import subprocess
 import sys
-from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -68,7 +67,7 @@ def test_every_record_is_written_filtered_or_quarantined(corpus):
         assert reader.manifest.metadata["language"] == language
         assert reader.manifest.fingerprint == about["fingerprint"]
         own = [row for row in rows if row["language"] == language]
-        samples = [reader[number] for number in range(len(reader))]
+        samples = list(reader)
         assert [sample.key for sample in samples] == [row["id"] for row in own]
         assert [len(sample.text) for sample in samples] == [row["characters"] for row in own]
         assert [row["position"] for row in own] == [number % 8 for number in range(len(own))]
@@ -276,4 +275,4 @@ def test_the_record_of_the_corpus_says_what_it_is_made_of(corpus):
     assert stored["sources"][0]["custodian"] == "The library"
     assert stored["recipe"]["licences"]["deny"] == ["non-commercial"]
     assert stored["duplicates"]["removed"]["exact duplicate"] == 1
-    assert Counter(stored["versions"])["headrace"] == 1
+    assert {"headrace", "pyarrow", "py3langid"} <= stored["versions"].keys()

@@ -1,6 +1,8 @@
 import pytest
 
 from headrace.cli import main
+from headrace.commands.options import sources_of
+from headrace.shards.reader import open_readers
 
 
 @pytest.fixture
@@ -41,8 +43,8 @@ def test_labelled_files_are_named_and_have_no_workers(tmp_path, capsys):
     assert "error: INPUT: no labelled file is named" in errors
 
 
-def test_a_corpus_stands_for_its_languages(recipe, corpus, capsys):
+def test_a_corpus_stands_for_its_languages(recipe, corpus):
     corpus.build(corpus.folder / "recipe.yaml")
-    output = str(corpus.folder / "tokenizer")
-    assert main(["tokenizer", str(corpus.out), "--output", output, "--vocab-size", "300"]) == 0
-    assert "300 pieces" in capsys.readouterr().out
+    found = sources_of(["elsewhere/hi", str(corpus.out), str(corpus.out / "en")])
+    assert found == ["elsewhere/hi", f"{corpus.out}/en", f"{corpus.out}/en"]
+    assert [len(reader) for reader in open_readers(found[1:], []).values()] == [5]
