@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def tables():
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "scripts" / "scaling_tables.py")
-    module = importlib.util.module_from_spec(spec)
+    file = ROOT / "scripts" / "scaling_tables.py"
+    spec = importlib.util.spec_from_file_location("scaling_tables", file)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # for its dataclasses
     spec.loader.exec_module(module)
     return module
 
