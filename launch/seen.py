@@ -1,4 +1,4 @@
-"""Which steps and checkpoints of a run have seen removed documents: `python shards/seen.py --help`."""
+"""Which steps of a run have seen removed documents: `python launch/seen.py --help`."""
 
 import sys
 
