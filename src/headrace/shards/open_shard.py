@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from headrace.errors import Problem, ShardError
 from headrace.shards import storage
@@ -50,23 +50,23 @@ class OpenShard:
         for field, data in sorted(sample.fields.items()):
             self._builder.add_member(field, self._offset + TAR_BLOCK, len(data))
             self._offset += TAR_BLOCK + len(data) + -len(data) % TAR_BLOCK
-        self._tar.write({"__key__": sample.key, **sample.fields})
+        with storage.translated(self._url, "write it"):
+            self._tar.write({"__key__": sample.key, **sample.fields})
         assert self._tar.tarstream.offset == self._offset, "a member header is not one block"
 
     def commit(self) -> ShardEntry:
         """Put the tar and then its index in their places; what a manifest says of it."""
-        self._tar.close()
+        with storage.translated(self._url, "write it"):
+            self._tar.close()
         index = self._builder.finish(self._offset, self._hasher)
         self._stack.close()
         write_index(self._url, index)
         return ShardEntry(storage.name_of(self._url), len(index), index.tar_bytes, index.tar_hash)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
-        self._tar.close()
+        """Leave nothing behind; what is not written yet need not be, on a full disk say."""
+        with suppress(OSError):
+            self._tar.close()
         stop = ShardError(Problem("the shard is dropped", self._url))
-        try:
+        with suppress(ShardError):
             self._stack.__exit__(type(stop), stop, None)
-        except ShardError as error:
-            if error is not stop:
-                raise

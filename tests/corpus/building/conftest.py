@@ -10,6 +10,7 @@ import xxhash
 import yaml
 
 from headrace.corpus.building.build import build_corpus
+from headrace.corpus.building.sandbox import close_idle
 from headrace.corpus.building.workers import local_workers
 from headrace.corpus.recipe import load_recipe
 
@@ -50,6 +51,13 @@ WORDS = [
     "music",
     "table",
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_process_stays():
+    """Parts that a test examines itself leave their process for the next part."""
+    yield
+    close_idle()
 
 
 def sentence(number: int, words: int = 14) -> str:

@@ -2,7 +2,7 @@ import pytest
 
 from headrace.corpus.building.part_work import examine_part
 from headrace.corpus.building.parts import Part, Slice
-from headrace.corpus.building.sandbox import Sandbox, SandboxSettings
+from headrace.corpus.building.sandbox import Sandbox, SandboxSettings, borrowed, close_idle
 from headrace.corpus.recipe import load_recipe
 
 
@@ -101,3 +101,17 @@ def test_the_same_part_gives_the_same_bytes(corpus, hostile_reader):
     )
     assert one == two
     assert (one["read"], one["kept"], one["rejected"]) == (3, 2, 1)
+
+
+def test_a_later_build_ends_the_processes_of_an_earlier_one(corpus, hostile_reader):
+    """The last task of a build that is given up comes back when the others' are closed already."""
+    loaded = load_recipe(hostile(corpus, "a", [corpus.sentence(0)]), corpus.out)
+    recipe = loaded.recipe.model_dump_json()
+    processes = []
+    for seconds in (5.0, 6.0):
+        with borrowed(SandboxSettings(recipe, 10**9, seconds)) as sandbox:
+            list(sandbox.rows(Slice(loaded.files[0], 0, None), "s"))
+            processes.append(sandbox._process)
+    assert [process.poll() is None for process in processes] == [False, True]
+    close_idle()
+    assert processes[1].poll() is not None

@@ -245,9 +245,12 @@ def borrowed(settings: SandboxSettings) -> Iterator[Sandbox]:
     """A sandbox of this process that nobody else uses meanwhile; it is kept for the next one."""
     with _LOCK:
         fitting = [one for one in _IDLE if one.settings == settings]
-        sandbox = fitting[0] if fitting else Sandbox(settings)
-        if fitting:
-            _IDLE.remove(sandbox)
+        # of an earlier build, whose last task came back when the others were closed
+        left_over = [one for one in _IDLE if one.settings != settings]
+        sandbox = fitting.pop() if fitting else Sandbox(settings)
+        _IDLE[:] = fitting
+    for one in left_over:
+        one.close()
     try:
         yield sandbox
     except BaseException:

@@ -101,10 +101,10 @@ def write_shard(folder: Path, output: Path, plan: ShardPlan) -> dict[str, Any]:
                 position += len(table)
         with storage.open_atomically(str(index_path(folder, plan))) as file:
             pq.write_table(pa.concat_tables(rows), file, compression="zstd")
+        entry = shard.commit()
     except BaseException:
         shard.discard()
         raise
-    entry = shard.commit()
     return {"language": plan.language, "number": plan.number, "entry": asdict(entry)}
 
 
