@@ -7,9 +7,11 @@ folder=$1/slurm
 shift
 rank=${RANK:-${SLURM_PROCID:-0}}
 file=$folder/scheduler-${SLURM_JOB_ID:-0}-${SLURM_RESTART_COUNT:-0}.json
+# nproc would answer with OMP_NUM_THREADS
+cpus=${SLURM_CPUS_PER_TASK:-$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)}
 workers() {
     # documents are examined in processes of their own, which have limits of their own
-    python -m distributed.cli.dask_worker --scheduler-file "$file" --nworkers "$(nproc)" \
+    python -m distributed.cli.dask_worker --scheduler-file "$file" --nworkers "$cpus" \
         --nthreads 1 --memory-limit 0 --no-dashboard --death-timeout 600 \
         --local-directory "${TMPDIR:-/tmp}" > /dev/null 2>&1
 }

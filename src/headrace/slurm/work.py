@@ -157,7 +157,8 @@ def files_in(folder: Path) -> dict[str, Any]:
 def check_command(words: Sequence[str], work: Work) -> list[str]:
     """Return the command that checks the nodes for another one, with the same Python."""
     words = list(words)
-    begin = words[: words.index(COMMAND_MODULE)] if COMMAND_MODULE in words else ["python", "-m"]
+    place = words.index(COMMAND_MODULE) if COMMAND_MODULE in words else 0
+    begin = words[place - 2 : place] if place else ["python", "-m"]  # without what starts workers
     options = work.check or ("--folder", str(work.folder))
     return [*begin, COMMAND_MODULE, "check", *options]
 
