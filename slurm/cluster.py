@@ -164,14 +164,16 @@ class Cluster:
             with contextlib.suppress(RuntimeError):
                 self.run("scancel", "--user=root")
                 self._wait(lambda: not self.run("squeue", "--noheader").strip(), "jobs are left")
+        ending = []
         for name, pid in reversed(started.items()):
             # the number may be another program's by now
             with contextlib.suppress(OSError):
                 comm = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
                 if comm == name.partition(".")[0]:
                     os.kill(pid, signal.SIGTERM)
-                    with contextlib.suppress(RuntimeError):
-                        self._wait(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "it stays")
+                    ending.append(Path(f"/proc/{pid}"))
+        with contextlib.suppress(RuntimeError):
+            self._wait(lambda: not any(process.exists() for process in ending), "daemons stay")
         (self.folder / "pids.json").unlink(missing_ok=True)
         for name in self.nodes:
             self._ip("netns", "del", self._space(name), check=False)

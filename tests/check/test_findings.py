@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from headrace.check import machine
 from headrace.check.facts import Device, Extensions, Facts, Limits, Network, Threads
-from headrace.check.finding import Kind, exit_code, missing, numbered, places
+from headrace.check.finding import (
+    Finding,
+    Kind,
+    exit_code,
+    faulty_nodes,
+    missing,
+    numbered,
+    places,
+)
 from headrace.check.measured import (
     FolderSeen,
     Measured,
@@ -20,6 +28,7 @@ from headrace.check.measured import (
     of_folder,
     slow_ones,
 )
+from headrace.errors import Problem
 
 GOOD = FolderSeen(0.1, None, locks_apart=False, free_bytes=10**12)
 
@@ -284,3 +293,27 @@ def test_what_travels_between_ranks_arrives_as_it_was():
     assert Facts.from_data(json.loads(facts.to_json())) == facts
     measured = Measured((1.0, 0.1), replace(GOOD, problem=("a", "b")), [{"what": "x"}])
     assert from_data(json.loads(json.dumps(asdict(measured)))) == measured
+
+
+def finding(kind, *ranks):
+    return Finding(kind, Problem("something", "somewhere"), ranks)
+
+
+NODES = ["n1", "n1", "n2", "n2", "n3", "n3", "n4", "n4"]
+
+
+@pytest.mark.parametrize(
+    ("findings", "hosts", "faulty"),
+    [
+        ([], NODES, ()),
+        ([finding(Kind.FAULT, 5)], NODES, ("n3",)),
+        ([finding(Kind.FAULT, 7), finding(Kind.FAULT, 2, 3)], NODES, ("n2", "n4")),
+        ([finding(Kind.WARNING, 5), finding(Kind.MISTAKE, 2)], NODES, ()),
+        ([finding(Kind.FAULT, 2, 3, 4, 5, 6, 7)], NODES, ()),  # nobody reaches n1
+        ([finding(Kind.FAULT, 0)], ["n1"], ()),
+        ([finding(Kind.FAULT, 1)], ["n1", "n2"], ("n2",)),
+        ([finding(Kind.FAULT, 1)], [None, None], ()),
+    ],
+)
+def test_a_job_is_to_do_without_the_nodes_that_faults_name(findings, hosts, faulty):
+    assert faulty_nodes(findings, hosts) == faulty

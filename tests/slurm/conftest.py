@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,14 @@ class Slurm:
     """Asks a cluster, and waits for what is to happen on it."""
 
     cluster: object
+
+    @contextmanager
+    def chosen(self) -> Iterator[None]:
+        """Meanwhile SLURM's commands, and those of this project, find this cluster."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.cluster.environment.items():
+                patch.setenv(name, value)
+            yield
 
     def run(self, *words: str) -> str:
         return self.cluster.run(*words)
@@ -71,18 +81,30 @@ class Slurm:
 @pytest.fixture(scope="session")
 def slurm(cluster_module, tmp_path_factory):
     """The cluster; `submit` and the others of this process find it."""
+    folder = tmp_path_factory.mktemp("slurm")
+    with running(cluster_module, folder, feature="v100-32g") as found, found.chosen():
+        yield found
+
+
+@pytest.fixture(scope="module")
+def three_nodes(cluster_module, tmp_path_factory):
+    """Another cluster, for tests that change its nodes."""
+    with running(cluster_module, tmp_path_factory.mktemp("three"), nodes=3) as found:
+        yield found
+
+
+@contextmanager
+def running(cluster_module, folder: Path, **options) -> Iterator[Slurm]:
+    """A cluster, while it is up."""
     reason = cluster_module.missing()
     if reason is not None:
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("slurm")
-    cluster = cluster_module.Cluster(folder, feature="v100-32g")
+    cluster = cluster_module.Cluster(folder, **options)
     cluster.start()
-    patch = pytest.MonkeyPatch()
-    for name, value in cluster.environment.items():
-        patch.setenv(name, value)
-    yield Slurm(cluster)
-    patch.undo()
-    cluster.stop()
+    try:
+        yield Slurm(cluster)
+    finally:
+        cluster.stop()
 
 
 @pytest.fixture(scope="session")

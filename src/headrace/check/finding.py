@@ -107,6 +107,21 @@ def first_ranks(facts: Sequence[Facts]) -> list[Facts]:
     return list(firsts.values())
 
 
+def faulty_nodes(findings: Iterable[Finding], hosts: Sequence[str | None]) -> tuple[str, ...]:
+    """Return the nodes that faults name.
+
+    None if they are more than half of all: what is wrong may be with the others, as when rank 0 is
+    the one that nobody reaches.
+
+    Args:
+        findings: all of them.
+        hosts: node of each rank, as SLURM calls it; None: not known.
+    """
+    ranks = {rank for each in findings if each.kind is Kind.FAULT for rank in each.ranks}
+    named = {host for rank in ranks if (host := hosts[rank]) is not None}
+    return tuple(sorted(named)) if 2 * len(named) <= len(set(hosts)) else ()
+
+
 def exit_code(findings: Iterable[Finding]) -> int:
     """2 if the user can mend something, 1 if nodes are bad, 0 if the job may begin."""
     kinds = {finding.kind for finding in findings}

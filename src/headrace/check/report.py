@@ -74,6 +74,7 @@ def data_of(report: Report) -> Mapping[str, Any]:
             {"kind": finding.kind.value, "ranks": finding.ranks, **asdict(finding.problem)}
             for finding in report.findings
         ],
+        "faulty_nodes": report.faulty,
         "precision": report.precision,
         "ranks": [with_facts(each) for each in report.facts],
     }

@@ -14,7 +14,15 @@ import torch
 
 from headrace.check import bandwidth, measured
 from headrace.check.facts import Facts
-from headrace.check.finding import Finding, Kind, exit_code, first_ranks, found, missing
+from headrace.check.finding import (
+    Finding,
+    Kind,
+    exit_code,
+    faulty_nodes,
+    first_ranks,
+    found,
+    missing,
+)
 from headrace.check.folders import probe_folder, try_folder, try_sources
 from headrace.check.look import look
 from headrace.check.machine import of_devices, of_machines, of_networks
@@ -55,6 +63,8 @@ class Report:
     findings: tuple[Finding, ...]
     precision: str
     """What ``auto`` comes to, and why."""
+    faulty: tuple[str, ...]
+    """Nodes that a job does better without, as SLURM calls them."""
     code: int
     """0, 1 or 2."""
 
@@ -115,11 +125,11 @@ def _lead(meeting: Meeting, request: Request, now: Callable[[], float]) -> Outco
     arrived = meeting.gather("facts", range(meeting.size), request.seconds)
     facts = tuple(Facts.from_data(data) for data in arrived.values())
     findings = of_machines(facts)
+    hosts = expected_hosts(os.environ, meeting.size)
     results: dict[int, Measured] = {each.rank: Measured() for each in facts}
     hangs = False
     absent = [rank for rank in range(meeting.size) if rank not in arrived]
     if absent:
-        hosts = expected_hosts(os.environ, meeting.size)
         findings.insert(0, missing(absent, [hosts[rank] for rank in absent], request.seconds))
         meeting.say("plan", asdict(_Plan([], None, "")))
     else:
@@ -139,7 +149,8 @@ def _lead(meeting: Meeting, request: Request, now: Callable[[], float]) -> Outco
     meeting.say("end", code)
     silent = {rank for finding in findings for rank in finding.ranks if _is_silence(finding)}
     meeting.leave([each.rank for each in facts if each.rank not in silent])
-    report = Report(meeting.size, facts, results, tuple(findings), precision, code)
+    faulty = faulty_nodes(findings, hosts)
+    report = Report(meeting.size, facts, results, tuple(findings), precision, faulty, code)
     return Outcome(code, report, hangs)
 
 

@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from headrace.check.report import data_of, text_of
     from headrace.check.run import check
+    from headrace.slurm import rank_logs
     from headrace.training.distributed import environment_rank
 
     main = environment_rank() == 0
@@ -67,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     if outcome.report is not None:
         report = outcome.report
         print(json.dumps(data_of(report), indent=1) if arguments.json else text_of(report))
+        rank_logs.leave_faulty(os.environ, report.faulty)
     if outcome.hangs:
         sys.stdout.flush()
         os._exit(outcome.code)

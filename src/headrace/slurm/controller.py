@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from headrace.errors import HeadraceError
+from headrace.slurm.directives import value_of
 from headrace.slurm.records import NAME_VARIABLE
 
 SUBMITTED_VARIABLE = "HEADRACE_SUBMITTED"
@@ -65,13 +66,7 @@ class Controller:
             words: what follows ``sbatch``.
             environment: further variables of the job, which has those of this process as well.
         """
-        # variables of the job that this may be part of would be taken for options of the new one
-        outside = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("SLURM_") or name == "SLURM_CONF"
-        }
-        printed = self._ask(["sbatch", "--parsable", *words], {**outside, **environment})
+        printed = self._ask(["sbatch", "--parsable", *words], {**_outside(), **environment})
         return printed.strip().splitlines()[-1].partition(";")[0]
 
     def test(self, words: Sequence[str]) -> str:
@@ -82,7 +77,7 @@ class Controller:
         """
         if shutil.which("sbatch") is None:
             return "not tested: SLURM is not here"
-        return self._ask(["sbatch", "--test-only", *words], both=True).strip()
+        return self._ask(["sbatch", "--test-only", *words], _outside(), both=True).strip()
 
     def requeue(self, number: str, wait_seconds: int) -> None:
         """Requeue a running job, this one as well, which SLURM then ends at once."""
@@ -94,22 +89,24 @@ class Controller:
                     ["scontrol", "update", f"JobId={number}", f"StartTime=now+{wait_seconds}"]
                 )
 
-    def submit_successor(self, name: str, wait_seconds: int) -> str:
+    def submit_successor(self, name: str, wait_seconds: int, exclude: Sequence[str]) -> str:
         """Submit a job again, under another number, and return that.
 
         Raises:
             SlurmError: for a job that was not submitted by ``slurm/submit``, too.
         """
-        text = os.environ.get(SUBMITTED_VARIABLE)
-        if text is None:
-            raise SlurmError("only jobs that slurm/submit has submitted can submit a successor")
-        words = [word for word in json.loads(text) if not word.startswith("--dependency=")]
-        task = os.environ.get("SLURM_ARRAY_TASK_ID")
-        if task is not None:
-            words = [f"--array={task}" if _is_array(word) else word for word in words]
+        words = successor_words(os.environ, exclude)
         if wait_seconds:
             words = [f"--begin=now+{wait_seconds}", *words]
         return self.submit(words, {NAME_VARIABLE: name})
+
+    def test_successor(self, exclude: Sequence[str]) -> None:
+        """Ask whether a job could be started without some nodes.
+
+        Raises:
+            SlurmError: if it could not: no others are left, for one.
+        """
+        self.test(successor_words(os.environ, exclude))
 
     def let_wait_for(self, number: str, successor: str) -> None:
         """Let all jobs that wait for a job wait for its successor as well."""
@@ -169,5 +166,38 @@ class Controller:
         raise SlurmError(f"{shlex.join(words[:2])}: {said}")
 
 
-def _is_array(word: str) -> bool:
-    return word.startswith("--array=")
+def _outside() -> dict[str, str]:
+    """The environment without the variables of the job that this may be part of.
+
+    They would be taken for options of the new one.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SLURM_") or name == "SLURM_CONF"
+    }
+
+
+def successor_words(environment: Mapping[str, str], exclude: Sequence[str]) -> list[str]:
+    """Return what follows ``sbatch`` to submit a job again.
+
+    Args:
+        environment: of the job.
+        exclude: nodes that it is not to be given, beside those that it has excluded itself.
+
+    Raises:
+        SlurmError: for a job that was not submitted by ``slurm/submit``.
+    """
+    text = environment.get(SUBMITTED_VARIABLE)
+    if text is None:
+        raise SlurmError("only jobs that slurm/submit has submitted can submit a successor")
+    words = [word for word in json.loads(text) if not word.startswith("--dependency=")]
+    task = environment.get("SLURM_ARRAY_TASK_ID")
+    if task is not None:
+        words = [f"--array={task}" if word.startswith("--array=") else word for word in words]
+    if exclude:
+        script = next(at for at, word in enumerate(words) if word.endswith(".sbatch"))
+        own = value_of(words[:script], "--exclude", "-x")
+        names = ",".join([*([own] if own else []), *exclude])
+        words.insert(script, f"--exclude={names}")  # of several the last counts
+    return words

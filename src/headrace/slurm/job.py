@@ -60,6 +60,8 @@ class Job:
         """Whether SLURM has sent USR1."""
         self.ended = False
         """Whether SLURM is about to end this job: cancelled, or pre-empted."""
+        self.faulty: list[str] = []
+        """Nodes that the check of this start has named."""
 
     def listen(self) -> None:
         """Take note of signals from now on."""
@@ -120,6 +122,7 @@ class Job:
                     self._say("asked to stop: the ranks save a checkpoint")
                 self.controller.signal_steps(self.number, "USR1")
                 sent = time.monotonic()
+        self.faulty = rank_logs.faulty_nodes(folder)
         ended = rank_logs.take_ended(folder)
         if shown := rank_logs.ends_of_logs(folder, ended):
             print(shown, flush=True)
@@ -132,10 +135,16 @@ class Job:
         return decision.exit_code
 
     def _again(self, decision: Decision) -> int:
-        """Requeue this job, or submit its successor."""
+        """Requeue this job, or submit its successor.
+
+        SLURM takes no exclusion of nodes from a job that runs, and one that has requeued itself is
+        ended before it could ask: a job that leaves out nodes goes on under another number.
+        """
+        excluded = read_record(self.work.folder, self.name).excluded
+        new = self._excluded_now(excluded)
         self._say(f"to be started again in {decision.wait_seconds} s: {decision.reason}")
-        self._note("again", reason=decision.reason, wait_seconds=decision.wait_seconds)
-        if self.site.requeue:
+        self._note("again", reason=decision.reason, wait_seconds=decision.wait_seconds, exclude=new)
+        if self.site.requeue and not new:
             try:
                 self.controller.requeue(self.number, decision.wait_seconds)
             except SlurmError as error:
@@ -144,12 +153,28 @@ class Job:
                 time.sleep(KILL_SECONDS)
                 return EXIT_FAULT
         try:
-            successor = self.controller.submit_successor(self.name, decision.wait_seconds)
+            successor = self.controller.submit_successor(
+                self.name, decision.wait_seconds, [*excluded, *new]
+            )
             self.controller.let_wait_for(self.number, successor)
         except SlurmError as error:
             return self._stop(Decision(False, f"it cannot be started again: {error}", EXIT_FAULT))
         self._say(f"job {successor} goes on")
         return EXIT_DONE  # jobs that wait for this one wait for the successor too
+
+    def _excluded_now(self, before: Sequence[str]) -> list[str]:
+        """Faulty nodes that the next start is to do without, if SLURM has enough others."""
+        new = [node for node in self.faulty if node not in before]
+        if not new:
+            return []
+        named = ", ".join(new)
+        try:
+            self.controller.test_successor([*before, *new])
+        except SlurmError as error:
+            self._say(f"{named} may be given to this job again: {error}")
+            return []
+        self._say(f"left out from now on: {named}")
+        return new
 
     def _note(self, kind: str, **facts: Any) -> None:
         """Write an event down; a job does not end because that is not possible."""

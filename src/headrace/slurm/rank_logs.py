@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ LINES = 30
 """Of the log of a failed rank that are added."""
 SHOWN = 8
 """Failed ranks, or groups of ranks that print the same, whose logs are added."""
+FAULTY_FILE = "faulty_nodes"
+"""In the folder of the ranks: what a check leaves there for its job."""
 _FOLDER = "ranks"
 _TAIL_BYTES = 1 << 16
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -72,6 +74,22 @@ def take_ended(folder: Path) -> list[EndedRank]:
             ended.append(EndedRank(int(path.stem), int(code), host, path.stat().st_mtime))
         path.unlink()
     return sorted(ended, key=lambda each: (each.time, each.rank))
+
+
+def leave_faulty(environment: Mapping[str, str], nodes: Sequence[str]) -> None:
+    """Name nodes that a check found faulty, for the job that it is part of, if it is."""
+    folder = environment.get(VARIABLE)
+    if folder is not None and nodes:
+        with suppress(OSError):  # a full disk: the job is started again without that
+            (Path(folder) / FAULTY_FILE).write_text("\n".join(nodes) + "\n", encoding="utf-8")
+
+
+def faulty_nodes(folder: Path) -> list[str]:
+    """Return the nodes that a check has named."""
+    try:
+        return (folder / FAULTY_FILE).read_text(encoding="utf-8").split()
+    except OSError:
+        return []
 
 
 def logs_of_ranks(run: Path) -> list[Path]:

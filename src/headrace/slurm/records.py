@@ -33,6 +33,8 @@ class Record:
     starts: list[Start] = field(default_factory=list)
     numbers: list[str] = field(default_factory=list)
     """Numbers that SLURM gave it, one a start."""
+    excluded: list[str] = field(default_factory=list)
+    """Nodes that it is not started on any more."""
     last: Mapping[str, Any] | None = None
     """The last event."""
     unreadable: int = 0
@@ -102,6 +104,10 @@ def _apply(record: Record, event: Mapping[str, Any]) -> None:
     elif kind == "end":
         end = End(event["exit_code"], event["asked"], event["progress"])
         record.starts[-1] = Start(record.starts[-1].progress, end)
+    elif kind == "again":
+        record.excluded += [
+            node for node in event.get("exclude", []) if node not in record.excluded
+        ]
 
 
 def read_records(folder: Path) -> list[Record]:
