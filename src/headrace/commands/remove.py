@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from headrace.errors import EXIT_DONE
 
 if TYPE_CHECKING:
     from headrace.corpus.privacy import Key
+    from headrace.corpus.takedown.raw import RawFile
     from headrace.corpus.takedown.request import Match, Request
 
 HELP = "take documents out of a corpus and all that was made of it; shows first what would go"
@@ -66,7 +68,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="folder of copies of remote shards to purge; repeatable",
     )  # fmt: skip
     parser.add_argument(
-        "--raw-inputs", action="store_true", help="the raw files of the documents as well"
+        "--raw-inputs",
+        action="store_true",
+        help="the raw input of the documents too: files are deleted, records in others blanked",
     )
     parser.add_argument(
         "--check-log", action="store_true", help="only check the log of takedowns, line by line"
@@ -82,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.check_log:
         return _check_log(arguments, key)
     from headrace.corpus.takedown.places import open_place
+    from headrace.corpus.takedown.raw import has_origins, plan_raw
     from headrace.corpus.takedown.remove import Caches, take_down
     from headrace.corpus.takedown.request import Match, resolve
 
@@ -90,8 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
     match = Match()
     if requests:
         match = resolve(place, requests, clusters=not arguments.no_duplicates)
+    raw = None
+    if arguments.raw_inputs or has_origins(place):
+        raw = plan_raw(place, match, requests)
     if not arguments.yes:
-        _show(arguments, match, None)
+        _show(arguments, match, raw, None)
         return EXIT_DONE
     caches = Caches(
         tuple(map(Path, arguments.cache_dir or [".headrace/encoded"])),
@@ -104,9 +112,9 @@ def run(arguments: argparse.Namespace) -> int:
         stage=arguments.stage,
         key=key,
         caches=caches,
-        raw_inputs=arguments.raw_inputs,
+        raw_inputs=raw if arguments.raw_inputs else None,
     )
-    _show(arguments, match, vars(outcome))
+    _show(arguments, match, raw, asdict(outcome))
     return EXIT_DONE
 
 
@@ -154,7 +162,12 @@ def _check_log(arguments: argparse.Namespace, key: Key | None) -> int:
     return EXIT_DONE
 
 
-def _show(arguments: argparse.Namespace, match: Match, outcome: dict[str, Any] | None) -> None:
+def _show(
+    arguments: argparse.Namespace,
+    match: Match,
+    raw: list[RawFile] | None,
+    outcome: dict[str, Any] | None,
+) -> None:
     ids = sorted(match.ids)
     if arguments.json:
         document = {
@@ -166,6 +179,10 @@ def _show(arguments: argparse.Namespace, match: Match, outcome: dict[str, Any] |
             "by_language": dict(sorted(match.by_language.items())),
             "by_source": dict(sorted(match.by_source.items())),
             "ids": ids,
+            "raw_inputs": [
+                {"file": file.url, "documents": len(file.rows), "action": file.action}
+                for file in raw or ()
+            ],
             "outcome": outcome,
         }
         print(json.dumps(document, ensure_ascii=False, indent=1))
@@ -184,6 +201,7 @@ def _show(arguments: argparse.Namespace, match: Match, outcome: dict[str, Any] |
         more = f", and {len(ids) - _SHOWN:,} more" if len(ids) > _SHOWN else ""
         print(f"  ids: {', '.join(ids[:_SHOWN])}{more}")
     if outcome is None:
+        _show_raw(arguments, raw or [], None)
         print("Nothing was changed. Give --yes to do it.")
         return
     for language, epoch in outcome["epochs"].items():
@@ -198,9 +216,46 @@ def _show(arguments: argparse.Namespace, match: Match, outcome: dict[str, Any] |
         f"{counted(outcome['cached'], 'cached copy', 'cached copies')}"
     )
     if outcome["cached_in_use"]:
-        print(f"  copies in use, which go when they are not: {outcome['cached_in_use']:,}")
-    for file in outcome["raw"].get("left", ()):
-        print(f"  raw input to be cleaned by hand: {file}")
+        copies = counted(outcome["cached_in_use"], "cached copy", "cached copies")
+        print(f"  {copies} left, which jobs use: delete the cache when they have ended")
+    _show_raw(arguments, raw or [], outcome["raw"])
+
+
+def _show_raw(
+    arguments: argparse.Namespace, raw: list[RawFile], outcome: dict[str, Any] | None
+) -> None:
+    """What happens to raw input, and each file of which something is left."""
+    if not arguments.raw_inputs:
+        if raw:
+            print(
+                f"  raw input stays, in {counted(len(raw), 'file')}: {_some(raw)}; --raw-inputs "
+                "takes it along, and only together with the documents, whose rows say where it is"
+            )
+        return
+    if outcome is not None:
+        files, records = outcome["files"], outcome["records"]
+        left = [(one["file"], one["documents"], one["reason"], one["remedy"])
+                for one in outcome["left"]]  # fmt: skip
+        print(
+            f"  raw input: {counted(files, 'file')} deleted, "
+            f"{counted(records, 'document')} blanked in others"
+        )
+    else:
+        files = sum(file.action == "delete" for file in raw)
+        records = sum(len(file.rows) for file in raw if file.action == "blank")
+        left = [(file.url, len(file.rows), file.why, "") for file in raw if file.action == "leave"]
+        print(
+            f"  raw input: {counted(files, 'file')} would be deleted, "
+            f"{counted(records, 'document')} blanked in others"
+        )
+    for file, documents, reason, remedy in left:
+        more = f". {remedy}" if remedy else ""
+        print(f"  raw input left: {file}: {counted(documents, 'document')}: {reason}{more}")
+
+
+def _some(raw: list[RawFile]) -> str:
+    more = f" and {len(raw) - _SHOWN:,} more" if len(raw) > _SHOWN else ""
+    return ", ".join(file.url for file in raw[:_SHOWN]) + more
 
 
 def _most(counts: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:

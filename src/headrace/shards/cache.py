@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -110,14 +110,15 @@ class ShardCache:
                     if not _is_intact(tar, entry, bad):
                         self._fetch(url, entry, key, retry)
 
-    def drop(self, url: str, entry: ShardEntry) -> bool | None:
-        """Delete the copy of a shard that is not to be read again.
+    def drop(self, hashes: Collection[str]) -> tuple[int, int]:
+        """Delete the copies of shards with these hashes, from whatever URL they were fetched.
 
-        None: there is none.  False: it is in use; it stays until it is not, and is then the first
-        to be evicted.
+        Returns:
+            How many were deleted, and how many stay since they are in use; these are the first to
+            be evicted when they are not.
         """
         with storage.writing_problems(StorageError, "the shard cache cannot be used", self.folder):
-            return self._room.drop(_key(url, entry))
+            return self._room.drop(hashes)
 
     def acquire_later(
         self, url: str, entry: ShardEntry, retry: RetryPolicy = DEFAULT_RETRY

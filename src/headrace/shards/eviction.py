@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import xxhash
 
 from headrace.shards.index import INDEX_SUFFIX
 from headrace.shards.locks import claimed, is_at, lock
@@ -20,6 +24,7 @@ NOTES = "entry.json"
 """What the entry is, for people."""
 _KEY = re.compile(r"[0-9a-f]{32}")
 _LOCK = "lock"
+_PIECE_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
 
@@ -121,18 +126,25 @@ class Room:
             _log.warning("the disk of the shard cache %s is full: old shards went", self._folder)
         return freed > 0
 
-    def drop(self, key: str) -> bool | None:
-        """Delete an entry; False if it is in use, None if there is none."""
-        if not self._folder.is_dir():
-            return None
+    def drop(self, hashes: Collection[str]) -> tuple[int, int]:
+        """Delete the entries whose tars have these hashes: how many went, and how many are in use.
+
+        Those in use count as not used for long: they are the first to be evicted.
+        """
+        if not hashes or not self._folder.is_dir():
+            return 0, 0
+        gone, in_use = 0, 0
         with claimed(self._folder / _LOCK, wait=True):
             for entry in self._entries():
-                if entry.folder.name == key and entry.tar is not None:
-                    if _evict(entry):
-                        return True
-                    os.utime(entry.tar, (0, 0))
-                    return False
-        return None
+                if entry.tar is None or _hash_of(entry.tar) not in hashes:
+                    continue
+                if _evict(entry):
+                    gone += 1
+                else:
+                    with suppress(FileNotFoundError):
+                        os.utime(entry.tar, (0, 0))
+                        in_use += 1
+        return gone, in_use
 
     def _arriving(self) -> int:
         """Bytes of the shards that are being fetched."""
@@ -158,6 +170,18 @@ class Room:
                         tar, used = path, found.st_mtime_ns
             entries.append(_Entry(folder, tar, size, used))
         return sorted(entries, key=lambda entry: entry.used)
+
+
+def _hash_of(tar: Path) -> str:
+    """xxh3-128 of the tar of an entry: as its notes say, or of its bytes if they were damaged."""
+    try:
+        return str(json.loads(tar.with_name(NOTES).read_bytes())["hash"])
+    except (OSError, ValueError, KeyError, TypeError):
+        hasher = xxhash.xxh3_128()
+        with suppress(FileNotFoundError), tar.open("rb") as file:
+            while data := file.read(_PIECE_BYTES):
+                hasher.update(data)
+        return hasher.hexdigest()
 
 
 def _ours(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from headrace.corpus.catalogue.schema import (
     FILTERED_SCHEMA,
     GOVERNANCE,
     INDEX_SCHEMA,
+    ORIGINS_SCHEMA,
     document_row,
 )
 from headrace.corpus.documents import Document, content_hash, document_id
@@ -90,7 +91,7 @@ def make_corpus(root: Path) -> SmallCorpus:
                     file=str(raw),
                     offset=len(lines),
                     length=len(text),
-                    format="text",
+                    format="lines",
                     subject_keys=subject_keys(PERSON, made.key) if number % 24 == 1 else (),
                     cluster=f"cluster{number // 2}" if number in (2, 3) else None,
                 )
@@ -117,6 +118,8 @@ def make_corpus(root: Path) -> SmallCorpus:
     ]
     pq.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA), folder / "index.parquet")
     pq.write_table(pa.Table.from_pylist(filtered, FILTERED_SCHEMA), folder / "filtered.parquet")
+    origins = pa.Table.from_pylist([*rows, *filtered], ORIGINS_SCHEMA)
+    pq.write_table(origins, folder / "origins.parquet")
     (folder / "quarantine.jsonl").write_text(
         "".join(
             json.dumps({"key": key, "source": source, "file": "f", "offset": None,

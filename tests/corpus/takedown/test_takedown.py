@@ -145,19 +145,6 @@ def test_a_single_source_of_shards(corpus: SmallCorpus) -> None:
     assert some not in ids_in_shards(corpus)
 
 
-def test_raw_input_is_blanked_in_its_place(corpus: SmallCorpus) -> None:
-    raw = corpus.folder.parent / "raw.txt"
-    before = raw.read_bytes().splitlines()
-    gone = sorted(corpus.documents)[3:6]
-    options = [word for id_ in gone for word in ("--id", id_)]
-    assert remove(corpus, *options, "--no-duplicates", "--raw-inputs", "--yes") == 0
-    marks = corpus.marks(set(gone))
-    after = raw.read_bytes().splitlines()
-    assert [len(line) for line in after] == [len(line) for line in before]
-    for old, new in zip(before, after, strict=True):
-        assert new == old if old.split()[0] not in marks else not new.strip()
-
-
 def test_a_takedown_that_is_killed_is_finished_by_the_same_command(tmp_path: Path) -> None:
     """At some changes of files; an overwriting is killed at each one in tests/shards."""
     for event in (2, 9, 31, 62, 104, 157):

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -52,7 +52,7 @@ class Workers:
 
     def run(
         self, function: Callable[[Item], Any], items: Iterable[Item]
-    ) -> Iterator[tuple[Item, Any]]:
+    ) -> Generator[tuple[Item, Any], None, None]:
         """Call a function with each item, and give each with its result as it is done.
 
         Raises:

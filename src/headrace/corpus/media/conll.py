@@ -29,6 +29,7 @@ class ConllReader(Reader):
     name = "conll"
     suffixes = (".conll", ".conllu", ".iob", ".iob2", ".bio")
     single = False
+    filler = " "
 
     def read(self, file: SourceFile) -> Iterator[Record | Reject]:
         """A record for each sentence; its key is its ``# id`` or ``# sent_id``, or its place."""

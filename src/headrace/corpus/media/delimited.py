@@ -63,6 +63,7 @@ class CsvReader(Reader):
     name = "csv"
     suffixes = (".csv",)
     single = False
+    filler = "\n"  # a row of spaces would be a row
 
     def read(self, file: SourceFile) -> Iterator[Record | Reject]:
         """A record for each row behind the header; numbered columns mean that there is none."""

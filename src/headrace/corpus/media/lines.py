@@ -20,6 +20,7 @@ class LineFormat(Reader):
     """A format whose records are lines, so that its unpacked files can be cut anywhere."""
 
     single = False
+    filler = " "
     standard_encoding: ClassVar[str | None] = None
     """What the format prescribes: files without a byte order mark are in it."""
 
@@ -46,10 +47,9 @@ class LineFormat(Reader):
         """
         encoding = file.encoding(self.standard_encoding)
         most = file.settings.limits.document_bytes
+        separator = "\n".encode(encoding)
         with file.open() as stream:
-            for line in byte_lines(
-                stream, file.start, file.end, most=most, separator="\n".encode(encoding)
-            ):
+            for line in byte_lines(stream, file.start, file.end, most=most, separator=separator):
                 if header and line.offset == 0:
                     continue
                 key = f"{file.key}#{line.offset}"
@@ -58,7 +58,7 @@ class LineFormat(Reader):
                     detail = f"a line of {line.length} bytes, more than {most}"
                     yield Reject(key, "too large", detail, line.offset)
                     continue
-                if not content.strip():
+                if _is_blank(content, encoding, len(separator)):
                     continue
 
                 def make(
@@ -70,6 +70,13 @@ class LineFormat(Reader):
                     return record_of_line(text.removesuffix("\r"), encoding, offset, length)
 
                 yield record_or_reject(make, key, line.offset)
+
+
+def _is_blank(content: bytes, encoding: str, width: int) -> bool:
+    """Whether a line has white space alone; ``width`` is the bytes of a space."""
+    if width == 1:
+        return not content.strip()
+    return not content.decode(encoding, "replace").strip(" \t\r\v\f\ufeff")
 
 
 class LinesReader(LineFormat):

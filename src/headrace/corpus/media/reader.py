@@ -26,6 +26,10 @@ class Reader(ABC):
     """First bytes of such files."""
     single: ClassVar[bool] = True
     """Whether a file is one document."""
+    filler: ClassVar[str | None] = None
+    """A character that may stand in the place of every other one of a record, but of its line ends,
+    so that the reader passes over it: so a record is blanked when it has to go.  None: no record of
+    the format can be blanked so.  Records need their ``offset``, ``length`` and ``encoding``."""
 
     @abstractmethod
     def read(self, file: SourceFile) -> Iterator[Record | Reject]:

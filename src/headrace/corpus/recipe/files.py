@@ -100,6 +100,20 @@ def list_files(
     ]
 
 
+def recorded_patterns(patterns: Sequence[str]) -> list[str]:
+    """Patterns without the folders of this machine that all of its absolute ones share."""
+    absolute = [one for one in patterns if storage.is_local(one) and _is_absolute(one)]
+    folder = _common_folder([_unwild(_path_of(one)) for one in absolute]) if absolute else ""
+    return [
+        _path_of(one).removeprefix(folder).lstrip("/") if one in absolute else one
+        for one in patterns
+    ]
+
+
+def _is_absolute(pattern: str) -> bool:
+    return not _VARIABLE.match(pattern) and storage.local_path(pattern).is_absolute()
+
+
 def name_problems(files: Sequence[InputFile], where: str) -> list[Problem]:
     """A problem for each file that is not named after a language."""
     return [

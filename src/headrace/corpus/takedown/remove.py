@@ -6,7 +6,7 @@ giving the same command again.  The log has a line before anything is changed, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +14,17 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from headrace.corpus.catalogue.catalogue import sources_of
 from headrace.corpus.privacy import Key
 from headrace.corpus.takedown.log import append_to_log, read_log
 from headrace.corpus.takedown.places import Place
 from headrace.corpus.takedown.purge import (
     purge_build,
-    purge_raw,
     purge_shard_cache,
     purge_tables,
     renumber_index,
 )
-from headrace.corpus.takedown.request import Match, Request, removed_samples
+from headrace.corpus.takedown.raw import RawFile, RawOutcome, purge_raw
+from headrace.corpus.takedown.request import Match, Request, removed_samples, whole_sources
 from headrace.encoding.purge import purge_sidecars
 from headrace.errors import CorpusError, Problem
 from headrace.shards import storage
@@ -66,9 +65,9 @@ class Outcome:
     cached: int = 0
     """Copies of shards that were deleted."""
     cached_in_use: int = 0
-    """Copies that are in use: they go when they are not."""
-    raw: Mapping[str, Any] = field(default_factory=dict)
-    """See :func:`~headrace.corpus.takedown.purge.purge_raw`; empty: it was not asked for."""
+    """Copies that are still there, since jobs use them."""
+    raw: RawOutcome | None = None
+    """None: it was not asked for."""
 
 
 def take_down(
@@ -79,7 +78,7 @@ def take_down(
     stage: Stage = "tombstone",
     key: Key | None = None,
     caches: Caches = Caches(),
-    raw_inputs: bool = False,
+    raw_inputs: Sequence[RawFile] | None = None,
 ) -> Outcome:
     """Remove documents for good; without any, bring what was removed before to a further stage.
 
@@ -90,7 +89,8 @@ def take_down(
         stage: how far to go.
         key: signs the log.
         caches: where copies are to be deleted.
-        raw_inputs: delete the raw input as well.
+        raw_inputs: what happens to the raw input, see
+            :func:`~headrace.corpus.takedown.raw.plan_raw`; None: it stays.
 
     Raises:
         UserError: if something cannot be read or written, or the log was tampered with.
@@ -120,13 +120,13 @@ def take_down(
         for language, url in place.folders.items():
             _remove_from_source(language, url, removed.get(language, ()), stage, caches, outcome)
         if place.corpus is not None:
+            if raw_inputs is not None:  # before the tables forget where it is
+                outcome.raw = purge_raw(raw_inputs, place.corpus)
             ids = {*match.ids, *match.filtered}
-            outcome.rows = purge_tables(place.url, ids, _whole_sources(place, requests))
+            outcome.rows = purge_tables(place.url, ids, whole_sources(place, requests))
             purge_build(place.url)
             if outcome.compacted:
                 renumber_index(place.url, place.folders)
-        if raw_inputs:
-            outcome.raw = purge_raw(match.raw)
         append_to_log(
             place.url,
             {
@@ -138,11 +138,18 @@ def take_down(
                 "rows": outcome.rows,
                 "sidecars": outcome.sidecars,
                 "cached": outcome.cached,
-                "raw": {name: outcome.raw[name] for name in ("files", "records") if outcome.raw},
+                "raw": _counts(outcome.raw),
             },
             key,
         )
     return outcome
+
+
+def _counts(raw: RawOutcome | None) -> dict[str, int] | None:
+    """For the log, which names no files."""
+    if raw is None:
+        return None
+    return {"files": raw.files, "records": raw.records, "left": len(raw.left)}
 
 
 def _finish_interrupted(url: str) -> None:
@@ -180,18 +187,6 @@ def _remove_from_source(
     if stage == "compact":
         compact_source(url)
         outcome.compacted.append(language)
-
-
-def _whole_sources(place: Place, requests: Sequence[Request]) -> set[str]:
-    """Ids of the sources that are removed as a whole."""
-    assert place.corpus is not None
-    ids = {value for r in requests if r.kind == "source" for value in r.wanted}
-    custodians = {value.lower() for r in requests if r.kind == "custodian" for value in r.wanted}
-    for source in sources_of(place.corpus):
-        governance = source.get("governance") or source
-        if str(governance.get("custodian")).lower() in custodians:
-            ids.add(str(source.get("id")))
-    return ids
 
 
 @contextmanager

@@ -12,7 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from headrace.corpus.catalogue.schema import FILTERED_NAME, INDEX_NAME, domain_of
+from headrace.corpus.catalogue.catalogue import sources_of
+from headrace.corpus.catalogue.schema import (
+    FILTERED_NAME,
+    INDEX_NAME,
+    ORIGINS_NAME,
+    ORIGINS_SCHEMA,
+    domain_of,
+)
 from headrace.corpus.documents import content_hash
 from headrace.corpus.normalise import normalise
 from headrace.corpus.privacy import Key, subject_keys
@@ -33,8 +40,9 @@ _COLUMNS = {
     "subject": "subject_keys",
     "text": "content_hash",
 }
-_READ = ["id", "source", "custodian", "key", "url", "domain", "file", "offset", "length", "format",
-         "content_hash", "subject_keys", "cluster", "language"]  # fmt: skip
+_READ = ["id", "source", "custodian", "url", "domain", "cluster", "language"]
+_OF_ORIGINS = ("subject", "text")
+"""Kinds that are looked up in ``origins.parquet``."""
 _ROWS = 65_536
 _SECRET = ("subject", "url", "text")
 """What may name a person: the log has a digest in its place."""
@@ -109,8 +117,6 @@ class Match:
     """Ids of those that a rule had left out: they have a row in a table, and raw input."""
     by_source: Counter[str] = field(default_factory=Counter)
     by_language: Counter[str] = field(default_factory=Counter)
-    raw: list[dict[str, Any]] = field(default_factory=list, repr=False)
-    """Where the raw input of each lies: id, source, key, file, offset, length, format."""
 
     def __bool__(self) -> bool:
         return bool(self.ids or self.filtered)
@@ -126,12 +132,14 @@ def resolve(place: Place, requests: Sequence[Request], *, clusters: bool = True)
     """
     if place.corpus is None:
         return _resolve_in_source(place, requests)
-    named: set[str] = set()
+    named = _named_in_origins(place.url, requests)
     groups: set[str] = set()
     tables = (INDEX_NAME, FILTERED_NAME)
+    others = [request for request in requests if request.kind not in _OF_ORIGINS]
+    found = pa.array(sorted(named), pa.string())
     for name in tables:
         for batch in batches_of(place.url, name):
-            rows = batch.filter(_fits(batch, requests))
+            rows = batch.filter(pc.or_(_fits(batch, others), pc.is_in(batch.column("id"), found)))
             named.update(rows.column("id").to_pylist())
             groups.update(filter(None, rows.column("cluster").to_pylist()))
     match = Match()
@@ -149,11 +157,42 @@ def resolve(place: Place, requests: Sequence[Request], *, clusters: bool = True)
                     match.by_language[row["language"]] += 1
                 else:
                     match.filtered.add(row["id"])
-                match.raw.append({name: row[name] for name in _RAW})
     return match
 
 
-_RAW = ("id", "source", "key", "file", "offset", "length", "format")
+def _named_in_origins(url: str, requests: Sequence[Request]) -> set[str]:
+    """Ids of the documents that are named by what is not in the other tables."""
+    own = [request for request in requests if request.kind in _OF_ORIGINS]
+    named: set[str] = set()
+    if own:
+        check_origins(url, f"--{own[0].kind}")
+        for batch in batches_of(url, ORIGINS_NAME, ORIGINS_SCHEMA.names):
+            named.update(batch.filter(_fits(batch, own)).column("id").to_pylist())
+    return named
+
+
+def check_origins(url: str, option: str) -> None:
+    """Raise :class:`CorpusError` if the corpus is a copy that was published."""
+    if not storage.exists(storage.join(url, ORIGINS_NAME)):
+        raise CorpusError(
+            Problem(
+                f"the corpus has no {ORIGINS_NAME}: it is a copy for publication",
+                option,
+                url,
+                "Remove documents from the corpus that was built, and publish it again",
+            )
+        )
+
+
+def whole_sources(place: Place, requests: Sequence[Request]) -> set[str]:
+    """Ids of the sources of a corpus that are removed as a whole."""
+    assert place.corpus is not None
+    ids = {value for r in requests if r.kind == "source" for value in r.wanted}
+    custodians = {value.lower() for r in requests if r.kind == "custodian" for value in r.wanted}
+    for source in sources_of(place.corpus):
+        if str(source.get("custodian")).lower() in custodians:
+            ids.add(str(source.get("id")))
+    return ids
 
 
 def removed_samples(place: Place, match: Match) -> dict[str, list[Removed]]:
