@@ -74,21 +74,21 @@ def normalise(text: str, *, repair: Callable[[str], str] | None = None) -> Norma
             text, changes["surrogates"] = _without_surrogates(text)
         if repair is not None and _WRONGLY_DECODED.search(text):
             text, changes["repaired lines"] = _repaired(text, repair)
-    text, changes["line ends"] = _LINE_END.subn("\n", text)
-    if "\ufeff" in text:
-        changes["byte order marks"] = text.count("\ufeff")
-        text = text.replace("\ufeff", "")
-    text, changes["control characters"] = _CONTROL.subn("", text)
-    if not text.isascii():
+    if not _is_plain(text):
+        text, changes["line ends"] = _LINE_END.subn("\n", text)
+        if "\ufeff" in text:
+            changes["byte order marks"] = text.count("\ufeff")
+            text = text.replace("\ufeff", "")
+        text, changes["control characters"] = _CONTROL.subn("", text)
         if _DIRECTION.search(text):
             text = _balanced(text, changes)
-        if not unicodedata.is_normalized("NFC", text):
-            changes["composed"] = sum(
-                1
-                for cluster in _CLUSTER.findall(text)
-                if not (cluster.isascii() or unicodedata.is_normalized("NFC", cluster))
-            )
-            text = unicodedata.normalize("NFC", text)
+    if not unicodedata.is_normalized("NFC", text):
+        changes["composed"] = sum(
+            1
+            for cluster in _CLUSTER.findall(text)
+            if not (cluster.isascii() or unicodedata.is_normalized("NFC", cluster))
+        )
+        text = unicodedata.normalize("NFC", text)
     length = len(text)
     text = "\n".join([line.rstrip() for line in text.split("\n")]).strip("\n")
     changes["white space"] = length - len(text)
@@ -122,6 +122,14 @@ class Normalise:
             content_hash=content_hash(normal.text),
             metadata=metadata,
         )
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it has only what can be seen, blanks and line feeds; some plain texts have more.
+
+    What Python calls printable has no controls, no format characters, no separators but the blank.
+    """
+    return text.replace("\n", "").isprintable()
 
 
 def _without_surrogates(text: str) -> tuple[str, int]:

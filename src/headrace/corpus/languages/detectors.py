@@ -25,6 +25,10 @@ _TAKEN_FOR = {"wuu": "zh"}
 Chinese unless it is among the candidates."""
 
 
+_LEAST = 1e-5
+"""A less likely language is none of the answer."""
+
+
 class Detector(Protocol):
     """Tells how likely each language is."""
 
@@ -94,7 +98,9 @@ class _Langid:
 
     def ranking(self, text: str) -> list[tuple[str, float]]:
         probabilities: dict[str, float] = {}
-        for label, value in self._identifier.rank(text):
+        for label, value in self._identifier.rank(text):  # of all it knows, the likeliest first
+            if value < _LEAST:
+                break
             tag = self._tags.get(label)
             if tag is not None:
                 probabilities[tag] = probabilities.get(tag, 0.0) + value

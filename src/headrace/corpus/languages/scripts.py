@@ -28,6 +28,8 @@ Bhks Chrs Diak Dogr Dupl Kits Nand Sogd Sogo Tnsa Xpeo Khar
 """Codes of the Unicode scripts, living ones of many speakers first."""
 
 _SCRIPTS = [(code, regex.compile(rf"\p{{Script={code}}}")) for code in _CODES.split()]
+_NO_ASCII_LETTERS = {number: None for number in range(128) if not chr(number).isalpha()}
+_EAST_ASIAN = frozenset({"Hani", "Hang", "Hira", "Kana"})
 _KANA_SHARE = 0.1
 """Japanese prose has about half kana; Chinese that quotes a Japanese name next to none."""
 _HANGUL_SHARE = 0.1
@@ -46,6 +48,11 @@ def script_of_character(character: str) -> str | None:
 def script_counts(text: str) -> Counter[str]:
     """Letters by script, as Unicode has them: ``Hani``, ``Hira``, ``Kana`` and ``Hang`` apart."""
     counts: Counter[str] = Counter()
+    if text.isascii():
+        letters = len(text.translate(_NO_ASCII_LETTERS))
+        if letters:
+            counts["Latn"] = letters
+        return counts
     for character, count in Counter(text).items():
         script = script_of_character(character)
         if script is not None:
@@ -56,13 +63,11 @@ def script_counts(text: str) -> Counter[str]:
 def main_script(text: str, counts: Mapping[str, int] | None = None) -> str | None:
     """The script of most letters; None for a text without letters."""
     counts = script_counts(text) if counts is None else counts
+    if _EAST_ASIAN.isdisjoint(counts):
+        return max(counts, key=lambda code: (counts[code], code)) if counts else None
     han, hangul = counts.get("Hani", 0), counts.get("Hang", 0)
     kana = counts.get("Hira", 0) + counts.get("Kana", 0)
-    joined = {
-        code: count
-        for code, count in counts.items()
-        if code not in ("Hani", "Hang", "Hira", "Kana")
-    }
+    joined = {code: count for code, count in counts.items() if code not in _EAST_ASIAN}
     east_asian = han + hangul + kana
     if kana and kana >= _KANA_SHARE * (han + kana) and kana >= hangul:
         joined["Jpan"] = east_asian

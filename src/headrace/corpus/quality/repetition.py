@@ -40,6 +40,8 @@ class Runs:
         self._ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         self._codes = units.copy()
         self._length = 1
+        self._all_differ = False
+        """Whether no run of the last length occurred twice: then none of a longer one does."""
 
     @classmethod
     def of_words(cls, words: Sequence[str]) -> Runs:
@@ -62,12 +64,10 @@ class Runs:
         0 where no run occurs twice; of equally common runs the longest counts.
         """
         codes = self._of(length)
-        if not len(codes):
+        if codes is None:
             return 0.0
         _, first, counts = np.unique(codes, return_index=True, return_counts=True)
         times = int(counts.max())
-        if times < 2:
-            return 0.0
         starts = first[counts == times]
         longest = int((self._ends[starts + length] - self._ends[starts]).max())
         return min(longest * times / int(self._ends[-1]), 1.0)
@@ -78,9 +78,9 @@ class Runs:
         A character in several such runs counts once.
         """
         codes = self._of(length)
-        _, first = np.unique(codes, return_index=True)
-        if len(first) == len(codes):
+        if codes is None:
             return 0.0
+        _, first = np.unique(codes, return_index=True)
         again = np.ones(len(codes), bool)
         again[first] = False
         starts = np.flatnonzero(again)
@@ -90,9 +90,12 @@ class Runs:
         inside = np.cumsum(steps[:-1]) > 0
         return float(np.diff(self._ends)[inside].sum() / self._ends[-1])
 
-    def _of(self, length: int) -> npt.NDArray[np.uint64]:
-        """A code for each run; lengths are asked for from the shortest on."""
+    def _of(self, length: int) -> npt.NDArray[np.uint64] | None:
+        """A code for each run, or None if no two are equal; the shortest lengths come first."""
+        if self._all_differ:
+            return None
         while self._length < length and len(self._codes):
             self._codes = self._codes[:-1] * _FACTOR + self._units[self._length :]
             self._length += 1
-        return self._codes
+        self._all_differ = len(set(self._codes.tolist())) == len(self._codes)
+        return None if self._all_differ else self._codes
