@@ -52,7 +52,7 @@ class Jobs:
         return (self.folder / "slurm" / f"{name}-start-{start}-rank-0").exists()
 
 
-def start(slurm, folder, *plans, tasks=0, nodes=1, profile=()):
+def start(slurm, folder, *plans, tasks=0, nodes=1, profile=(), sbatch=()):
     """Submit a job for each plan, the first as an array if it has tasks."""
     folder.mkdir()
     site = slurm.write_profile(folder.with_suffix(".env"), *PROFILE, *profile)
@@ -65,12 +65,42 @@ def start(slurm, folder, *plans, tasks=0, nodes=1, profile=()):
         )
         for number, plan in enumerate(plans)
     ]  # fmt: skip
-    submitted = submit(batches, read_site(site), Options(nodes=nodes), Controller())
+    options = Options(nodes=nodes, sbatch=sbatch)
+    with slurm.chosen():
+        submitted = submit(batches, read_site(site), options, Controller())
     return Jobs(folder, tuple(job.number for job in submitted))
 
 
 @pytest.fixture(scope="module")
-def jobs(slurm, tmp_path_factory):
+def shaken(three_nodes, tmp_path_factory):
+    """On another cluster: a job that loses one of its nodes, and one that loses its node to others.
+
+    Begun before the jobs of the other tests: the greater part of their time is waiting too.
+    """
+    folder = tmp_path_factory.mktemp("shaken")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        jobs = {
+            "cut off": start(
+                three_nodes, folder / "cut_off", "sleep,done", nodes=2,
+                sbatch=("--nodelist=n[1-2]",),
+            ),
+            "pre-empted": start(
+                three_nodes, folder / "preempted", "sleep,done", sbatch=("--nodelist=n3",)
+            ),
+        }  # fmt: skip
+    for job in jobs.values():
+        three_nodes.wait(lambda job=job: job.has_started(1), "a start", log=job.folder / "slurm")
+    three_nodes.cluster.cut("n2")
+    three_nodes.run(
+        "sbatch", "--partition=urgent", "--nodelist=n3", "--exclusive", "--output=/dev/null",
+        "--wrap=sleep 1",
+    )  # fmt: skip
+    return jobs
+
+
+@pytest.fixture(scope="module")
+def jobs(slurm, shaken, tmp_path_factory):
     """The jobs of most tests, which run side by side: the greater part of their time is waiting."""
     folder = tmp_path_factory.mktemp("jobs")
     with pytest.MonkeyPatch.context() as patch:
@@ -89,7 +119,8 @@ def jobs(slurm, tmp_path_factory):
             "refused": begin(
                 "refused", "done", profile=["HEADRACE_CHECK=yes", "GLOO_SOCKET_IFNAME=ib0"]
             ),
-            "array": begin("array", "wait,done/done", "done", tasks=2),
+            "array": begin("array", "wait,done/done/done/done", "done", tasks=4),
+            "limited": begin("limited", "wait,done", sbatch=("--time=2", "--signal=B:USR1@50")),
         }
 
 
@@ -207,42 +238,41 @@ def test_a_task_of_an_array_is_requeued_alone_and_the_chain_waits_for_it(slurm, 
     ask_to_stop(slurm, job, task=1)
     after = slurm.wait_for_end(job.numbers[1], job.folder)
     assert after["JobState"] == "COMPLETED"
-    assert [job.codes(task=task) for task in (1, 2)] == [[75, 0], [0]]
-    restarts = [slurm.facts(f"{job.numbers[0]}_{task}")["Restarts"] for task in (1, 2)]
-    assert restarts == ["1", "0"]
+    tasks = (1, 2, 3, 4)
+    assert [job.codes(task=task) for task in tasks] == [[75, 0], [0], [0], [0]]
+    restarts = [slurm.facts(f"{job.numbers[0]}_{task}")["Restarts"] for task in tasks]
+    assert restarts == ["1", "0", "0", "0"]
     seen = overview(job.folder, Controller()).jobs
-    assert [(one.title, one.state, one.starts) for one in seen[:2]] == [
-        ("task 1", "finished", 2), ("task 2", "finished", 1),
+    assert [(one.title, one.state, one.starts) for one in seen[:4]] == [
+        ("task 1", "finished", 2), *((f"task {task}", "finished", 1) for task in tasks[1:]),
     ]  # fmt: skip
 
 
-@pytest.mark.extended
-def test_a_job_that_is_preempted_is_started_again(slurm, jobs, at_root, tmp_path):
-    for earlier in jobs.values():
-        for number in earlier.numbers:
-            slurm.wait_for_end(number, earlier.folder)
-    job = start(slurm, tmp_path / "preempted", "sleep,done", nodes=2)
-    slurm.wait(lambda: job.has_started(1), "the first start", log=job.folder / "slurm")
-    slurm.run("srun", "--partition=urgent", "--nodes=2", "--exclusive", "sleep", "1")
+def test_slurm_asks_a_job_to_stop_before_its_time_limit(slurm, jobs):
+    """From 10 to 70 seconds after its start: SLURM may be a minute early."""
+    job = jobs["limited"]
     facts = slurm.wait_for_end(job.numbers[0], job.folder)
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1")
+    assert job.codes() == [75, 0]
+    assert "asked to stop: the ranks save a checkpoint" in job.log()
+
+
+def test_a_job_that_is_preempted_is_started_again(three_nodes, shaken):
+    job = shaken["pre-empted"]
+    facts = three_nodes.wait_for_end(job.numbers[0], job.folder)
     assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1")
     assert job.codes() == [None, 0]
 
 
-@pytest.mark.extended
-def test_a_job_that_loses_a_node_is_started_again(slurm, jobs, at_root, tmp_path):
-    for earlier in jobs.values():
-        for number in earlier.numbers:
-            slurm.wait_for_end(number, earlier.folder)
-    job = start(slurm, tmp_path / "lost", "sleep,done", nodes=2)
-    slurm.wait(lambda: job.has_started(1), "the first start", log=job.folder / "slurm")
-    slurm.cluster.cut("n2")
-    try:
-        slurm.wait(
-            lambda: slurm.facts(job.numbers[0])["Restarts"] == "1", "the requeue",
-            log=job.folder / "slurm",
-        )  # fmt: skip
-    finally:
-        slurm.cluster.join("n2")
-    assert slurm.wait_for_end(job.numbers[0], job.folder)["JobState"] == "COMPLETED"
+def test_a_job_that_loses_a_node_is_started_again(three_nodes, shaken):
+    """SLURM notices after its SlurmdTimeout, of 20 s here."""
+    job = shaken["cut off"]
+
+    def requeued():
+        return three_nodes.facts(job.numbers[0])["Restarts"] == "1"
+
+    three_nodes.wait(requeued, "the requeue", log=job.folder / "slurm")
+    three_nodes.cluster.join("n2")
+    facts = three_nodes.wait_for_end(job.numbers[0], job.folder)
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1")
     assert job.codes()[-1] == 0
