@@ -52,12 +52,12 @@ def settings(quick: bool) -> Settings:
     """
     folder = os.environ.get("HEADRACE_DATA")
     sizes = Settings(
-        _LANGUAGES, 1280, vocabulary=6000, hidden_size=256, layers=4, batch_size=32, rounds=7,
+        _LANGUAGES, 320, vocabulary=6000, hidden_size=256, layers=4, batch_size=32, rounds=7,
         corpora=Path(folder) if folder else None,
     )  # fmt: skip
     if not quick:
         return sizes
-    return replace(sizes, sentences=640, vocabulary=3000, hidden_size=128, layers=2, rounds=3)
+    return replace(sizes, sentences=160, vocabulary=3000, hidden_size=128, layers=2, rounds=3)
 
 
 def measure(sizes: Settings, rounds: int) -> Measured:
