@@ -210,6 +210,8 @@ def _show(
         print(f"  {language or arguments.output}: {counted(len(shards), 'shard')} overwritten")
     for language in outcome["compacted"]:
         print(f"  {language or arguments.output}: compacted; samples have new numbers")
+    for language in outcome["emptied"]:
+        print(f"  {language or arguments.output}: nothing of it is left, so it was not compacted")
     print(
         f"  purged: {counted(sum(outcome['rows'].values()), 'row')} of tables, "
         f"{counted(outcome['sidecars'], 'encoded shard')}, "

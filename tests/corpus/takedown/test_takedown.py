@@ -105,6 +105,19 @@ def test_a_site_goes_stage_by_stage(corpus: SmallCorpus, stage: str) -> None:
         assert_gone(corpus, wanted | twins, bytes_too=True)
 
 
+def test_a_language_of_which_nothing_is_left(corpus: SmallCorpus) -> None:
+    """It is overwritten, and the other one is compacted."""
+    gone = corpus.ids(lambda document: document.language == "en" or "/de/7" in str(document.url))
+    ids = [word for id_ in gone for word in ("--id", id_)]
+    for _ in range(2):
+        assert remove(corpus, *ids, "--no-duplicates", "--stage", "compact", "--yes") == 0
+        assert_gone(corpus, gone, bytes_too=True)
+    log = [json.loads(line) for line in (corpus.folder / LOG_NAME).open()]
+    assert [(line["compacted"], line["emptied"]) for line in log[1::2]] == [
+        (["de"], ["en"]), ([], ["en"]),
+    ]  # fmt: skip
+
+
 def test_what_each_request_finds(corpus: SmallCorpus, tmp_path: Path) -> None:
     place = open_place(str(corpus.folder))
     some = sorted(corpus.documents)[5]

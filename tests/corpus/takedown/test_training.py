@@ -1,9 +1,10 @@
-"""The whole of it: a run of two ranks is under way while documents are removed."""
+"""The whole of it: a corpus is built, and documents are removed while two ranks train on it."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from headrace.cli import main
 from headrace.config import load_run_config
@@ -20,17 +22,12 @@ from headrace.shards import ShardReader
 from headrace.stream.packing import samples_of
 from headrace.training.data import encode_data, open_data, plan_batches
 from headrace.training.stages import expand_stages
-from tests.corpus.takedown.conftest import (
-    LANGUAGES,
-    PERSON,
-    RARE_HOST,
-    SmallCorpus,
-    make_corpus,
-)
+from tests.corpus.takedown.built import TWIN, BuiltCorpus, contents, make_files
+from tests.corpus.takedown.conftest import LANGUAGES, PERSON, RARE_HOST
 from tests.training.conftest import WORKERS, free_port
 
 
-def write_config(corpus: SmallCorpus, folder: Path, tokenizer: Path) -> Path:
+def write_config(folder: Path, tokenizer: Path) -> Path:
     """25 epochs of some 20 steps."""
     config = {
         "train_batch_size": 8,
@@ -49,7 +46,7 @@ def write_config(corpus: SmallCorpus, folder: Path, tokenizer: Path) -> Path:
             },
             "data": {
                 "cache_dir": str(folder / "encoded"),
-                "train": {name: str(corpus.folder / name) for name in LANGUAGES},
+                "train": {name: str(folder / "corpus" / name) for name in LANGUAGES},
             },
             "batching": {"window_batches": 4},
             "logging": {"every_steps": 1, "tensorboard": False},
@@ -94,7 +91,7 @@ def steps_with(config_path: Path, ids: set[str], steps: int) -> set[int]:
     return found
 
 
-def tokens_of(config_path: Path, corpus: SmallCorpus, ids: set[str]) -> list[bytes]:
+def tokens_of(config_path: Path, corpus: BuiltCorpus, ids: set[str]) -> list[bytes]:
     """The beginnings of the encoded documents, each of which has a word of its own."""
     config = load_run_config(config_path)
     data = encode_data(open_data(config), config)
@@ -109,34 +106,42 @@ def tokens_of(config_path: Path, corpus: SmallCorpus, ids: set[str]) -> list[byt
     return found
 
 
+def stream_at(branch: Path, step: int) -> Any:
+    """Where the stream of a run is to go on, as the checkpoint of a step has it."""
+    (state,) = (branch / "checkpoints" / f"step-{step}").rglob("mp_rank_00_model_states.pt")
+    saved = torch.load(state, map_location="cpu", weights_only=False)
+    return json.loads(json.loads(saved["headrace"])["stream"])
+
+
 @pytest.mark.slow
-def test_documents_are_removed_while_two_ranks_train(tmp_path: Path) -> None:
+def test_documents_are_removed_while_two_ranks_train(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The run notices, saves, and goes on without them; up to there every bit is the same."""
-    corpora, configs = {}, {}
-    for name in ("whole", "removed"):
-        (tmp_path / name).mkdir()
-        corpora[name] = make_corpus(tmp_path / name)
-    readers = [ShardReader(str(corpora["whole"].folder / name)) for name in LANGUAGES]
+    folder, whole = tmp_path / "removed", tmp_path / "whole"
+    corpus = make_files(folder)
+    corpus.build(corpus.folder)
+    shutil.copytree(corpus.folder, whole / "corpus")
+    for command in ("report", "card"):  # what says something of the documents is there as well
+        assert main([command, str(corpus.folder)]) == 0
+    readers = [ShardReader(str(corpus.folder / name)) for name in LANGUAGES]
     tokenizer = train_tokenizer(readers, tmp_path / "tokenizer", 358)
-    for name, corpus in corpora.items():
-        configs[name] = write_config(corpus, tmp_path / name, tokenizer)
-    corpus, folder = corpora["removed"], tmp_path / "removed"
-    gone = corpus.ids(
-        lambda document: bool(document.subject_keys) or RARE_HOST in str(document.url)
-    )
-    assert len(gone) == 8
-    tokens = tokens_of(configs["removed"], corpus, gone)
+    configs = {folder: write_config(folder, tokenizer), whole: write_config(whole, tokenizer)}
+    books = {corpus.one("books", language, TWIN).id for language in LANGUAGES}
+    left_out = {corpus.one("web", language, TWIN).id for language in LANGUAGES}
+    gone = (corpus.of_person() | corpus.of_host() | books) - left_out
+    assert len(gone) == 10
+    tokens = tokens_of(configs[folder], corpus, gone)
     jobs = [
-        {"config": str(configs["whole"]), "stop_after": None},
-        {"config": str(configs["removed"]), "stop_after": 10**9},
+        {"config": str(configs[whole]), "stop_after": None},
+        {"config": str(configs[folder]), "stop_after": 10**9},
     ]
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     ranks = start_ranks(tmp_path / "jobs.json", tmp_path / "log")
     try:
         wait_for_step(folder, 50, ranks)
-        assert main(["remove", str(corpus.folder), "--subject", PERSON, "--domain", RARE_HOST,
-                     "--key", str(corpus.key_file), "--stage", "overwrite", "--yes",
-                     "--cache-dir", str(folder / "encoded"), "--raw-inputs"]) == 0  # fmt: skip
+        assert corpus.remove("--subject", PERSON, "--domain", RARE_HOST, "--stage", "overwrite",
+                             "--raw-inputs", "--yes") == 0  # fmt: skip
         codes = [rank.wait(900) for rank in ranks]
     finally:
         for rank in ranks:
@@ -145,25 +150,30 @@ def test_documents_are_removed_while_two_ranks_train(tmp_path: Path) -> None:
     log = (tmp_path / "log").read_text()
     assert codes == [0, 0], log[-3000:]
 
-    (branch,) = expand_stages(load_run_config(configs["removed"]))
+    (branch,) = expand_stages(load_run_config(configs[folder]))
     (start,) = [json.loads(line) for line in (branch.folder / "removed.jsonl").open()]
     assert start["epochs"] == dict.fromkeys(LANGUAGES, 1)
     stopped = start["step"]
-    before, after = losses_of(tmp_path / "whole"), losses_of(folder)
+    before, after = losses_of(whole), losses_of(folder)
     steps = len(before)
     assert before.keys() == after.keys() == set(range(1, steps + 1))
     assert 50 <= stopped < steps - 20
-    planned = steps_with(configs["removed"], gone, steps)
+    planned = steps_with(configs[folder], gone, steps)
     first = min(step for step in planned if step > stopped)
     assert all(after[step] == before[step] for step in range(1, first))
     assert after[first] != before[first]
+    (other,) = expand_stages(load_run_config(configs[whole]))
+    assert stream_at(branch.folder, steps) == stream_at(other.folder, steps)
 
-    assert_nowhere([*corpus.marks(gone), *tokens, PERSON.encode()], folder, tmp_path / "log")
-    report = capture(["seen", str(folder / "run"), "--json"])
-    (seen,) = report["branches"]
+    assert main(["report", str(folder / "run")]) == 0
+    assert_nowhere([*corpus.marks(gone | left_out), *tokens, PERSON.encode()], folder,
+                   tmp_path / "log")  # fmt: skip
+    capsys.readouterr()
+    assert main(["seen", str(folder / "run"), "--json"]) == 0
+    (seen,) = json.loads(capsys.readouterr().out)["branches"]
     assert {document["key"] for document in seen["documents"]} == gone
     for document in seen["documents"]:
-        planned = steps_with(configs["removed"], {document["key"]}, steps)
+        planned = steps_with(configs[folder], {document["key"]}, steps)
         own = {step for step in planned if step <= stopped}
         assert (document["first_step"], document["last_step"], document["steps"]) == (
             min(own), max(own), len(own),
@@ -198,15 +208,6 @@ def assert_nowhere(wanted: list[bytes], folder: Path, *files: Path) -> None:
     """A search of all bytes: shards, tables, quarantine, log, raw input, sidecars, run folder."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     assert len(paths) > 30
-    for path in [*paths, *files]:
-        content = path.read_bytes()
+    for path, content in contents([*paths, *files]):
         for data in wanted:
             assert data not in content, path
-
-
-def capture(arguments: list[str]) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "headrace.cli", *arguments], capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
-    return json.loads(done.stdout)

@@ -31,6 +31,7 @@ from headrace.shards import storage
 from headrace.shards.cache import ShardCache
 from headrace.shards.compact import compact_source, finish_compaction
 from headrace.shards.overwrite import changing, is_interrupted, overwrite_removed
+from headrace.shards.reader import ShardReader
 from headrace.shards.tombstones import add_tombstones
 
 Stage = Literal["tombstone", "overwrite", "compact"]
@@ -58,6 +59,8 @@ class Outcome:
     """By language, the shards whose bytes were changed."""
     compacted: list[str] = field(default_factory=list)
     """Languages that have a new version."""
+    emptied: list[str] = field(default_factory=list)
+    """Languages of which nothing is left, so that there is no new version of them."""
     rows: dict[str, int] = field(default_factory=dict)
     """Rows that were dropped from each table."""
     sidecars: int = 0
@@ -96,6 +99,8 @@ def take_down(
         UserError: if something cannot be read or written, or the log was tampered with.
     """
     outcome = Outcome()
+    if stage == "compact":
+        _check_local(place)
     with _alone(place.url):
         read_log(place.url, key)
         for url in place.folders.values():
@@ -125,8 +130,8 @@ def take_down(
             ids = {*match.ids, *match.filtered}
             outcome.rows = purge_tables(place.url, ids, whole_sources(place, requests))
             purge_build(place.url)
-            if outcome.compacted:
-                renumber_index(place.url, place.folders)
+        if stage == "compact":
+            _compact(place, outcome)
         append_to_log(
             place.url,
             {
@@ -135,6 +140,7 @@ def take_down(
                 "epochs": outcome.epochs,
                 "overwritten": {name: len(some) for name, some in outcome.overwritten.items()},
                 "compacted": outcome.compacted,
+                "emptied": outcome.emptied,
                 "rows": outcome.rows,
                 "sidecars": outcome.sidecars,
                 "cached": outcome.cached,
@@ -184,9 +190,33 @@ def _remove_from_source(
             dropped, in_use = purge_shard_cache(url, ShardCache(folder))
             outcome.cached += dropped
             outcome.cached_in_use += in_use
-    if stage == "compact":
-        compact_source(url)
-        outcome.compacted.append(language)
+
+
+def _check_local(place: Place) -> None:
+    problems = [
+        Problem(
+            "a source on a store cannot be compacted in its place",
+            url,
+            remedy="Overwrite it (--stage overwrite), or copy it to a local folder first",
+        )
+        for url in place.folders.values()
+        if not storage.is_local(url)
+    ]
+    if problems:
+        raise CorpusError(problems)
+
+
+def _compact(place: Place, outcome: Outcome) -> None:
+    """New versions of the languages from which something was removed, and their places in it."""
+    for language in outcome.epochs:
+        url = place.folders[language]
+        with ShardReader(url) as reader:
+            lives = bool(reader.living)
+        if lives:
+            compact_source(url)
+        (outcome.compacted if lives else outcome.emptied).append(language)
+    if place.corpus is not None and outcome.compacted:
+        renumber_index(place.url, place.folders)
 
 
 @contextmanager
