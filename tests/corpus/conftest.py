@@ -98,6 +98,11 @@ SOURCES = [
         "note": "crawled",
     },
 ]
+SHAPES: list[dict[str, str]] = [
+    {"shape": "running", "sentences": "short"},
+    {"shape": "running", "sentences": "long"},
+    {"shape": "list"},
+]
 WORDS = {
     "en": ["river", "mill", "water", "stone", "the", "a", "wheel", "carries"],
     "sw": ["mto", "maji", "jiwe", "gurudumu", "kinu", "na", "ya", "hubeba"],
@@ -124,7 +129,7 @@ def made_document(source: str, number: int, language: str, **changes: Any) -> Do
         "detected_language": None if language == "und" else language,
         "declared_language": None if number % 3 else language,
         "script": {"zh": "Hani"}.get(language, "Latn"),
-        "register": {"formality": "formal" if number % 4 else "informal"},
+        "register": {"formality": "formal" if number % 4 else "informal", **SHAPES[number % 3]},
         "licence": "CC-BY-4.0" if source == "news" else "LicenseRef-unknown",
         "licence_evidence": "source",
         "quality": {"words": float(count), "mean_word_length": 3 + (number % 9) / 3},
@@ -173,6 +178,9 @@ def write_corpus(
             mixed = {"detected_language": "en", "declared_language": "sw"}
             made[1] = replace(made[1], **mixed, languages={"sw": 0.6, "en": 0.4})
             made[2] = replace(made[2], detected_language="und", declared_language="sw")
+            made[5] = replace(made[5], variety="sw-KE")
+            # ISO 639-3 for Swahili in the narrower sense: it does not contradict the detector
+            made[6] = replace(made[6], variety="sw-TZ", declared_language="swh-TZ")
         documents += made
         copy = made_document(source, 900, language, cluster=made[0].id)
         filtered.append((copy, "near duplicate", made[0].id))
@@ -193,10 +201,12 @@ def write_corpus(
                 metadata = {"source": document.source, "private": private, "speaker": "somebody"}
                 writer.write(make_sample(document.id, document.text, metadata))
                 shard, position = divmod(number, 25)
+                row["cluster_kind"] = document.cluster and "near"
                 row |= {"shard": f"{language}-{shard:06d}.tar", "position": position}
                 index.append(row)
     left_out = [
-        document_row(document, governance[document.source]) | {"rule": rule, "detail": detail}
+        document_row(document, governance[document.source])
+        | {"rule": rule, "detail": detail, "cluster_kind": document.cluster and "near"}
         for document, rule, detail in filtered
     ]
     pq.write_table(pa.Table.from_pylist(index, INDEX_SCHEMA), path / "index.parquet")

@@ -7,7 +7,7 @@ import argparse
 HELP = "write report.html of a run or of a corpus and print its results"
 EXAMPLE = (
     "headrace report runs/multiconer --compare runs/multiconer-seed2 runs/multiconer-seed3\n"
-    "  headrace report corpus --speakers speakers.csv"
+    "  headrace report corpus --speakers speakers.csv --tokenizer tokenizer"
 )
 
 
@@ -31,6 +31,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="with CORPUS: columns language and speakers, to compare the shares of languages with",
     )
+    parser.add_argument(
+        "--tokenizer",
+        metavar="TOKENIZER",
+        help="with CORPUS: folder or name of the tokenizer whose tokens are counted",
+    )
+    parser.add_argument(
+        "--token-sample",
+        type=int,
+        metavar="N",
+        help="count tokens in so many documents of each language and source, and estimate the "
+        "others from them (default: count all)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,9 +63,12 @@ def _report_run(arguments: argparse.Namespace) -> int:
     from headrace.shards import storage
 
     problems: list[Problem] = []
-    if arguments.speakers is not None:
-        remedy = "Leave it out, or name the folder of a corpus"
-        problems.append(Problem("only for a corpus", "--speakers", arguments.speakers, remedy))
+    for option in ("speakers", "tokenizer", "token_sample"):
+        value = getattr(arguments, option)
+        if value is not None:
+            remedy = "Leave it out, or name the folder of a corpus"
+            where = f"--{option.replace('_', '-')}"
+            problems.append(Problem("only for a corpus", where, str(value), remedy))
     runs = []
     named = [("RUN_DIR", arguments.run_dir), *(("--compare", text) for text in arguments.compare)]
     for option, text in named:
@@ -80,12 +95,19 @@ def _report_run(arguments: argparse.Namespace) -> int:
 
 def _report_corpus(arguments: argparse.Namespace) -> int:
     from headrace.corpus.catalogue.speakers import read_speakers
+    from headrace.errors import CorpusError, Problem
     from headrace.report.corpus_tables import language_table
     from headrace.report.write_corpus import PAGE_NAME, REPORT_NAME, write_corpus_report
     from headrace.shards import storage
 
+    sample = arguments.token_sample
+    if sample is not None and (sample < 1 or arguments.tokenizer is None):
+        remedy = "Give --tokenizer, and a number of 1 or more"
+        raise CorpusError(Problem("needs a tokenizer", "--token-sample", str(sample), remedy))
     speakers = None if arguments.speakers is None else read_speakers(arguments.speakers)
-    summary = write_corpus_report(arguments.run_dir, arguments.compare, speakers)
+    summary = write_corpus_report(
+        arguments.run_dir, arguments.compare, speakers, arguments.tokenizer, sample
+    )
     print(language_table(summary).text())
     written = [storage.join(arguments.run_dir, name) for name in (PAGE_NAME, REPORT_NAME)]
     print(f"Wrote {' and '.join(written)}")

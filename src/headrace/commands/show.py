@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 from headrace.commands.options import counted
-from headrace.errors import EXIT_DONE
+from headrace.errors import EXIT_DONE, CorpusError, Problem
 
 if TYPE_CHECKING:
     from headrace.corpus.catalogue.show import Shown
@@ -30,6 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--full", action="store_true", help="print texts beyond 4,000 characters to their end"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--original",
+        metavar="FILE",
+        help="write the bytes that the document was read from to this file, or to standard output "
+        "(-), in place of all else; of one document whose source keeps them",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,8 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
     from headrace.corpus.catalogue.catalogue import Catalogue
     from headrace.corpus.catalogue.show import show
 
+    if arguments.original is not None:
+        _check_original(arguments)
     with Catalogue(arguments.corpus) as catalogue:
         documents = show(catalogue, arguments.ids)
+    if arguments.original is not None:
+        _write_original(documents[0], arguments.original)
+        return EXIT_DONE
     if arguments.json:
         found = [document.to_json() for document in documents]
         print(json.dumps(found, ensure_ascii=False, indent=1))
@@ -48,6 +60,33 @@ def run(arguments: argparse.Namespace) -> int:
             print()
         _print(document, full=arguments.full)
     return EXIT_DONE
+
+
+def _check_original(arguments: argparse.Namespace) -> None:
+    from headrace.shards import storage
+
+    output = arguments.original
+    problems = [] if output == "-" else storage.output_file_problems(output, "--original")
+    if len(arguments.ids) > 1:
+        remedy = "Give one id"
+        value = counted(len(arguments.ids), "id")
+        problems.append(Problem("takes one document", "--original", value, remedy))
+    if problems:
+        raise CorpusError(problems)
+
+
+def _write_original(document: Shown, output: str) -> None:
+    from headrace.shards import storage
+
+    if document.original is None:
+        what = "no original of the document is kept"
+        remedy = "Build the corpus with keep_original of this source"
+        raise CorpusError(Problem(what, document.row["id"], document.row["source"], remedy))
+    if output == "-":
+        sys.stdout.buffer.write(document.original)
+        sys.stdout.buffer.flush()
+    else:
+        storage.write_atomically(output, document.original)
 
 
 def _print(document: Shown, *, full: bool) -> None:

@@ -59,6 +59,9 @@ class Record:
     """Its bytes there."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What else the file says: JSON values, kept with the document under their names."""
+    original: bytes | None = field(default=None, repr=False)
+    """The bytes that it was read from, where these are neither the file nor the range of it that
+    ``offset`` and ``length`` name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,9 @@ class Document:
     offset: int | None = None
     length: int | None = None
     language: str = "und"
-    """BCP-47 tag under which it is written."""
+    """Code of the language under which it is written, without script and region; ``und``."""
+    variety: str | None = None
+    """BCP-47 tag with script, region and variant as far as they are known."""
     language_score: float | None = None
     """Confidence of the detection, 0 to 1."""
     language_method: str = "none"
@@ -135,6 +140,11 @@ class Document:
     cluster: str | None = None
     """Id of the (near-)duplicate cluster it belongs to: the id of the first document of it."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tag(self) -> str:
+        """All that is known of its language, in one BCP-47 tag."""
+        return self.variety or self.language
 
 
 def document_id(source: str, key: str) -> str:

@@ -15,8 +15,9 @@ from headrace.report.table import Table
 
 TEMPLATE = "corpus.html.j2"
 _GROUPS = {
-    "region": "Sizes by region", "source": "Sizes by source", "licence": "Sizes by licence",
-    "script": "Sizes by script", "format": "Sizes by format",
+    "variety": "Sizes by variety", "region": "Sizes by region", "source": "Sizes by source",
+    "licence": "Sizes by licence", "register": "Sizes by register", "script": "Sizes by script",
+    "format": "Sizes by format",
 }  # fmt: skip
 _DISAGREEMENTS = 20
 """Pairs of a declared and another detected language that the page lists."""
@@ -66,6 +67,7 @@ def render_corpus(
         tiles=_tiles(summary),
         language_figure=Markup(corpus_plots.language_plot(bars)) if bars else None,
         language_note=_cut(len(bars)),
+        token_note=_tokens(summary),
         language_table=corpus_tables.language_table(summary),
         groups=[
             corpus_tables.group_table(summary, column, title) for column, title in _GROUPS.items()
@@ -106,6 +108,7 @@ def render_corpus(
         ),
         sources=corpus_tables.sources_table(sources),
         comparisons=comparisons,
+        originals=", ".join(str(one["id"]) for one in sources if one.get("keep_original")),
         recipe=_recipe(corpus),
         count=numbers.count,
         counted=counted,
@@ -145,6 +148,8 @@ def _tiles(summary: Summary) -> list[Tile]:
     size = f"{_large(totals['bytes'])} bytes"
     if totals["words"] is not None:
         size += f", {_large(totals['words'])} words"
+    if totals["tokens"] is not None:
+        size = f"{_large(totals['tokens'])} tokens, {size}"
     tiles = [
         Tile(numbers.count(totals["documents"]), "documents", f"of {totals['read']:,} read"),
         Tile(_large(totals["characters"]), "characters", size),
@@ -171,6 +176,22 @@ def _tiles(summary: Summary) -> list[Tile]:
         ),
         Tile(numbers.count(totals["quarantined"]), "in quarantine", "records that were no use"),
     ]
+
+
+def _tokens(summary: Summary) -> str:
+    """How the tokens were counted."""
+    found = summary["tokens"]
+    if found is None:
+        return "Tokens were not counted, for want of a tokenizer: words and characters stand in."
+    name = f"Tokens are those of {found['tokenizer']} ({found['fingerprint'][:8]}), without special"
+    if found["counted"] == found["documents"]:
+        return f"{name} tokens, of all documents."
+    documents = counted(found["documents"], "document")
+    return (
+        f"{name} tokens, counted in {found['counted']:,} of {documents}: "
+        f"up to {found['sample']:,} of each language and source. The others are taken to have as "
+        "many in a byte as these."
+    )
 
 
 def _large(value: int) -> str:

@@ -65,29 +65,38 @@ def language_table(summary: Summary) -> Table:
     sizes = {row["language"]: row for row in summary["by"]["language"]}
     left_out = left_out_of(summary)
     total = summary["totals"]
-    nothing = {"documents": 0, "bytes": 0, "characters": 0, "words": None}
+    nothing = {"documents": 0, "bytes": 0, "characters": 0, "words": None, "tokens": None}
     rows = []
     for language in languages(summary):
         row = sizes.get(language, nothing)
-        rows.append((language, *_sizes(row, total), _rate(left_out[language], row["documents"])))
+        rows.append((language, *_sizes(row, summary), _rate(left_out[language], row["documents"])))
     rate = _rate(sum(left_out.values()), total["documents"])
-    rows.append(("all", *_sizes(total, total), rate))
+    rows.append(("all", *_sizes(total, summary), rate))
     return Table(
         "Sizes by language",
-        ("Language", "Documents", "Characters", "Share", "Bytes", "Words", "Left out by rules"),
+        ("Language", *_columns(summary), "Left out by rules"),
         tuple(rows),
         totals=1,
     )
 
 
-def _sizes(row: Mapping[str, Any], total: Mapping[str, Any]) -> tuple[str, ...]:
+def _columns(summary: Summary) -> tuple[str, ...]:
+    """Names of what :func:`_sizes` gives; tokens where they were counted."""
+    tokens = ("Tokens",) if summary["tokens"] else ()
+    return ("Documents", "Characters", "Share", "Bytes", "Words", *tokens)
+
+
+def _sizes(row: Mapping[str, Any], summary: Summary) -> tuple[str, ...]:
+    total = summary["totals"]
     share = row["characters"] / total["characters"] if total["characters"] else None
+    tokens = (numbers.count(row["tokens"]),) if summary["tokens"] else ()
     return (
         numbers.count(row["documents"]),
         numbers.count(row["characters"]),
         numbers.share(share),
         numbers.count(row["bytes"]),
         numbers.count(row["words"]),
+        *tokens,
     )
 
 
@@ -97,30 +106,25 @@ def _rate(left_out: int, kept: int) -> str:
 
 
 def group_table(summary: Summary, column: str, title: str) -> Table:
-    """Documents and characters by another column."""
-    total = summary["totals"]
+    """Documents, characters and tokens by another column."""
+    chosen = [0, 1, 2, *range(5, len(_columns(summary)))]
     return Table(
         title,
-        (column.capitalize(), "Documents", "Characters", "Share"),
-        tuple((row[column], *_sizes(row, total)[:3]) for row in summary["by"][column]),
+        (column.capitalize(), *(_columns(summary)[place] for place in chosen)),
+        tuple(
+            (row[column], *(_sizes(row, summary)[place] for place in chosen))
+            for row in summary["by"][column]
+        ),
     )
 
 
 def cells_table(summary: Summary) -> Table:
-    """Language x region x source x licence."""
-    names = ("language", "region", "source", "licence")
-    total = summary["totals"]
+    """Language x region x source x licence x register."""
+    names = ("language", "region", "source", "licence", "register")
     return Table(
-        "Sizes by language, region, source and licence",
-        (
-            *(name.capitalize() for name in names),
-            "Documents",
-            "Characters",
-            "Share",
-            "Bytes",
-            "Words",
-        ),
-        tuple((*(row[name] for name in names), *_sizes(row, total)) for row in summary["cells"]),
+        "Sizes by language, region, source, licence and register",
+        (*(name.capitalize() for name in names), *_columns(summary)),
+        tuple((*(row[name] for name in names), *_sizes(row, summary)) for row in summary["cells"]),
         names=len(names),
     )
 
@@ -320,6 +324,7 @@ def duplicates_table(summary: Summary) -> Table:
     found = summary["duplicates"]
     rows = [
         ("Clusters of two and more", numbers.count(found["clusters"])),
+        *((f"Of these {kind}", numbers.count(n)) for kind, n in found["kinds"].items()),
         ("Documents in them", numbers.count(found["documents_in_clusters"])),
         ("Largest cluster", numbers.count(found["largest"])),
         *((f"Left out: {rule}", numbers.count(n)) for rule, n in found["left_out"].items()),

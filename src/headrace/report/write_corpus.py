@@ -10,6 +10,7 @@ from headrace.corpus.catalogue.catalogue import Catalogue, sources_of
 from headrace.corpus.catalogue.filters_of_another import what_filters_leave_out
 from headrace.corpus.catalogue.speakers import Speakers
 from headrace.corpus.catalogue.summary import summarise
+from headrace.corpus.catalogue.tokens import count_tokens
 from headrace.report.corpus_page import Comparison, render_corpus
 from headrace.report.corpus_tables import comparison_table, filters_matrix
 from headrace.shards import storage
@@ -19,7 +20,11 @@ PAGE_NAME = "report.html"
 
 
 def write_corpus_report(
-    url: str, compare: Sequence[str] = (), speakers: Speakers | None = None
+    url: str,
+    compare: Sequence[str] = (),
+    speakers: Speakers | None = None,
+    tokenizer: str | None = None,
+    token_sample: int | None = None,
 ) -> dict[str, Any]:
     """Write both files, each whole or not at all, and return what ``report.json`` holds.
 
@@ -27,13 +32,18 @@ def write_corpus_report(
         url: folder of the corpus.
         compare: folders of other corpora.
         speakers: of languages, to compare their shares with.
+        tokenizer: folder or name of the one whose tokens are counted; None: no tokens.
+        token_sample: documents of each language and source whose tokens are counted; None: all.
 
     Raises :class:`~headrace.errors.UserError` if a folder holds no corpus, and
     :class:`~headrace.errors.MissingExtraError` where duckdb, jinja2 or matplotlib is missing.
     """
     comparisons = []
     with Catalogue(url) as catalogue:
-        summary = summarise(catalogue, speakers)
+        tokens = None
+        if tokenizer is not None:
+            tokens = count_tokens(catalogue, tokenizer, token_sample)
+        summary = summarise(catalogue, speakers, tokens)
         summary["comparisons"] = []
         for other_url in compare:
             with Catalogue(other_url) as other:

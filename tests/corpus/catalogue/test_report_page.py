@@ -61,6 +61,7 @@ def test_languages_of_which_nothing_was_kept_are_one_row():
     summary = {
         "by": {"language": [{"language": "en", **sizes}]},
         "totals": {**sizes, "filtered": 10},
+        "tokens": None,
         "removal": removal,
     }
     table = corpus_tables.language_table(summary)

@@ -353,7 +353,7 @@ def test_a_search_without_documents(tmp_path):
 def test_decisions_of_a_search_that_has_not_ended(tmp_path):
     groups = groups_of_texts()
     search(tmp_path, groups)
-    (tmp_path / "search" / "decisions-000001.parquet").unlink()
+    (tmp_path / "search" / "copies-decisions-000001.parquet").unlink()
     with pytest.raises(FileNotFoundError):
         read_decisions(tmp_path / "search", 1)
 

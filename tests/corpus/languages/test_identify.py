@@ -52,7 +52,8 @@ CHEROKEE = "ᎾᏂᎥ ᎠᏂᏴᏫ ᏂᎨᎫᏓᎸᎾ ᎠᎴ ᎤᏂᎶᏒᎭ Ꮵ
 )
 def test_clear_texts(method, text, tag, script):
     found = identify(text, None, LanguageSettings(method=method))
-    assert (found.language, found.detected, found.script) == (tag, tag, script)
+    assert (found.variety, found.detected, found.script) == (tag, tag, script)
+    assert found.language == tag.partition("-")[0]
     assert found.method == method
     assert found.score >= 0.5
     assert found.languages == {}

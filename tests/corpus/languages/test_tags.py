@@ -1,8 +1,17 @@
 """Language tags: spelling, scripts, and when two agree."""
 
 import pytest
+from langcodes.data_dicts import MACROLANGUAGES, NORMALIZED_MACROLANGUAGES
 
-from headrace.corpus.languages.tags import agree, canonical, primary, with_script, written_in
+from headrace.corpus.languages.tags import (
+    _PRINCIPAL,
+    agree,
+    canonical,
+    primary,
+    variety_of,
+    with_script,
+    written_in,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +75,11 @@ def test_codes_that_stand_for_one_language_are_one():
     assert primary("nb") == primary("no") == "no"
     assert primary("pt-BR") == "pt"
     assert primary("zh-Hans") == primary("cmn") == "zh"
+    assert variety_of("zh-Hans") == variety_of("cmn-Hans") == "zh-Hans"
+    assert variety_of("und") == primary("und") == "und"
+
+
+def test_they_are_what_iso_639_3_has_as_macrolanguages():
+    """All but Hebrew of the Bible, which ISO 639-3 takes for a language of its own."""
+    known = {**MACROLANGUAGES, **NORMALIZED_MACROLANGUAGES, "hbo": "he"}
+    assert {code: known[code] for code in _PRINCIPAL} == _PRINCIPAL

@@ -8,15 +8,15 @@ from pydantic import ValidationError
 from headrace.corpus.documents import Document, Filtered, content_hash
 from headrace.corpus.licences.settings import LicenceSettings
 from headrace.corpus.licences.spdx import UNKNOWN
-from headrace.corpus.licences.step import LicenceStep, SourceLicence, source_problems
+from headrace.corpus.licences.step import LicenceStep, source_problems, terms_problems
 
 
 def settings(**values):
     return LicenceSettings.model_validate_json(json.dumps(values))
 
 
-def take(source, own=None, forbids=(), **values):
-    step = LicenceStep(settings(**values), {"s": SourceLicence(source, tuple(forbids))})
+def take(source, own=None, **values):
+    step = LicenceStep(settings(**values), {"s": source})
     document = Document(
         id="0" * 32, source="s", key="k", text="t", content_hash=content_hash("t"),
         licence=own or source, licence_evidence="document" if own else "source",
@@ -27,7 +27,7 @@ def take(source, own=None, forbids=(), **values):
 def kept(*arguments, **values):
     result = take(*arguments, **values)
     if isinstance(result, Filtered):
-        assert result.rule in ("licence", "terms")
+        assert result.rule == "licence"
         return False
     return True
 
@@ -89,10 +89,10 @@ def test_the_stricter_of_two_licences_decides():
 
 
 def test_terms_of_service_forbid_whatever_the_licence_says():
-    assert kept("CC0", forbids=["commercial"])
-    assert kept("CC0", forbids=["commercial"], uses=["training"])
-    result = take("CC0", forbids=["training", "commercial"], uses=["training"])
-    assert (result.rule, result.detail) == ("terms", "training")
+    assert terms_problems(["commercial"], [], "forbids") == []
+    assert terms_problems(["commercial"], ["training"], "forbids") == []
+    (problem,) = terms_problems(["training", "commercial"], ["training"], "forbids")
+    assert (problem.where, problem.value) == ("forbids", "training")
 
 
 def test_a_recipe_with_a_licence_that_there_is_not():

@@ -73,6 +73,16 @@ def test_everything_that_is_wrong_is_said_at_once(load, tmp_path, monkeypatch):
     assert found == {"privacy.key": "the key lies inside the data set"}
 
 
+def test_terms_that_forbid_what_the_corpus_is_for(load, tmp_path):
+    source = {**SOURCE, "files": [f"{tmp_path}/in/de.txt"]}
+    other = {**source, "id": "b", "forbids": ["commercial", "redistribution", "training"]}
+    with pytest.raises(ConfigError) as caught:
+        load(source, other, licences={"uses": ["training", "redistribution"]})
+    found = [(problem.where, problem.value) for problem in caught.value.problems]
+    assert found == [("sources.1.forbids", "training"), ("sources.1.forbids", "redistribution")]
+    assert load(source, other, licences={"uses": ["derivatives"]}).recipe.sources[1].forbids
+
+
 def test_modes_that_need_a_key_need_one(load, tmp_path):
     source = {**SOURCE, "files": [f"{tmp_path}/in/de.txt"]}
     assert problems(load, source, privacy={"modes": {"EMAIL": "pseudonym"}}) == {

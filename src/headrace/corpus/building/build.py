@@ -6,12 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from headrace.corpus.building import state
@@ -20,14 +19,15 @@ from headrace.corpus.building.finish import (
     join_quarantine,
     join_tables,
     language_counts,
-    package_versions,
     private_counts,
+    varieties,
+    without_original,
     write_manifests,
 )
 from headrace.corpus.building.ledger import Ledger
-from headrace.corpus.building.outcomes import REJECTED
 from headrace.corpus.building.part_work import examine_part, hash_of, part_path
 from headrace.corpus.building.parts import Part, cut
+from headrace.corpus.building.reject_limit import RejectLimit
 from headrace.corpus.building.repeated_keys import find_repeated, reject_rows
 from headrace.corpus.building.sandbox import SandboxSettings
 from headrace.corpus.building.settle import filtered_path, quarantine_path, settle_part
@@ -39,8 +39,9 @@ from headrace.corpus.duplicates.layout import Part as SearchedPart
 from headrace.corpus.duplicates.search import Summary, find_duplicates
 from headrace.corpus.media import MediaSettings
 from headrace.corpus.media import parts as ranges_of
+from headrace.corpus.recipe.files import recorded_patterns
 from headrace.corpus.recipe.load import LoadedRecipe
-from headrace.corpus.recipe.settings import Source
+from headrace.corpus.recipe.settings import Recipe, Source
 from headrace.errors import CorpusError, Problem
 from headrace.shards import storage
 from headrace.shards.index import index_url
@@ -134,7 +135,6 @@ class _Build:
     def run(self) -> dict[str, Any]:
         """All stages; what stands in ``corpus.json``."""
         done = self._examine()
-        self._check_rejects(done)
         summary = self._find_duplicates()
         settled = self._settle(summary is not None)
         shards = self._write([one["languages"] for one in settled])
@@ -144,12 +144,16 @@ class _Build:
         """The ledger's lines of all parts, in order."""
         recipe = self._recipe
         settings = SandboxSettings(
-            recipe.model_dump_json(), recipe.limits.memory_bytes, recipe.limits.seconds
+            # a column that the recipe names must be in a file, and those by default need not
+            recipe.model_dump_json(exclude_unset=True),
+            recipe.limits.memory_bytes,
+            recipe.limits.seconds,
         )
         ids = [source.id for source in recipe.sources]
         ledger = Ledger(self._folder / "parts.jsonl")
         done = {row["part"]: row for row in ledger.rows if self._is_intact(row)}
         todo = [part for part in self._parts if part.number not in done]
+        limit = self._limit(done)
         bar = tqdm(
             total=sum(part.size for part in self._parts),
             initial=sum(part.size for part in self._parts if part.number in done),
@@ -160,18 +164,31 @@ class _Build:
         )
         task = partial(_examine_part, settings, ids, str(self._folder))
         try:
-            with bar:
-                for part, row in self._workers.run(task, todo):
+            limit.check()
+            with bar, closing(self._workers.run(task, todo)) as results:
+                for part, row in results:
                     ledger.add(row)
                     done[part.number] = row
                     bar.update(part.size)
                     bar.set_postfix(_totals(done.values()), refresh=False)
+                    limit.add(part, row)
+                    if row["rejected"]:
+                        limit.check([part.slices[0].file.source])
             for row in self._reject_repeated(done):
                 ledger.add(row)
                 done[row["part"]] = row
         finally:
             ledger.close()
+        self._limit(done).check()
         return [done[part.number] for part in self._parts]
+
+    def _limit(self, done: Mapping[int, Mapping[str, Any]]) -> RejectLimit:
+        """The parts that are done, counted."""
+        limit = RejectLimit(self._recipe, self._parts, self._folder)
+        for part in self._parts:
+            if part.number in done:
+                limit.add(part, done[part.number])
+        return limit
 
     def _is_intact(self, row: Mapping[str, Any]) -> bool:
         path = part_path(self._folder, f"{row['part']:06d}")
@@ -182,26 +199,6 @@ class _Build:
         files = [part_path(self._folder, part.name) for part in self._parts]
         for number, rows in find_repeated(files, self._folder).items():
             yield {**done[number], **reject_rows(files[number], rows)}
-
-    def _check_rejects(self, done: Sequence[Mapping[str, Any]]) -> None:
-        """Raises CorpusError if too much of a source cannot be used."""
-        limits = self._recipe.limits
-        problems = []
-        for number, source in enumerate(self._recipe.sources):
-            own = [row for row in done if row["source"] == source.id]
-            read = sum(row["read"] for row in own)
-            rejected = sum(row["rejected"] for row in own)
-            if rejected > max(limits.rejected_records, limits.rejected_share * read):
-                reasons = _reasons(part_path(self._folder, f"{row['part']:06d}") for row in own)
-                remedy = (
-                    "Look at what was wrong, or raise limits.rejected_share and run it again: "
-                    "what was done is kept"
-                )
-                value = f"{rejected} of {read}: {reasons}"
-                where = f"sources.{number} ({source.id})"
-                problems.append(Problem("too many records are rejected", where, value, remedy))
-        if problems:
-            raise CorpusError(problems)
 
     def _find_duplicates(self) -> Summary | None:
         settings = self._recipe.duplicates
@@ -242,7 +239,7 @@ class _Build:
             disable=None,
         )
         todo = [plan for plan in plans if (plan.language, plan.number) not in done]
-        task = partial(write_shard, self._folder, self._output)
+        task = partial(write_shard, self._folder, self._output, self._recipe.keeps_originals)
         try:
             with bar:
                 for plan, row in self._workers.run(task, todo):
@@ -291,16 +288,17 @@ class _Build:
             "version": recipe.version,
             "description": recipe.description,
             "build": self._identity.fingerprint,
-            "recipe": recipe.model_dump(mode="json"),
+            "recipe": _recorded(recipe),
             "recipe_fingerprint": self._identity.recipe,
             "key_fingerprint": self._loaded.key_fingerprint,
+            "encoder_fingerprint": self._loaded.encoder_fingerprint,
             "sources": [_about(source) for source in recipe.sources],
             "counts": count(output, ids, read),
             "languages": language_counts(output, manifests),
             "duplicates": None if summary is None else vars(summary),
             "private": private_counts(output),
-            "warnings": warnings_of(recipe, list(manifests), done),
-            "versions": package_versions(),
+            "warnings": warnings_of(recipe, varieties(output), without_original(output), done),
+            "versions": dict(self._identity.versions),
         }
         data = json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
         storage.write_atomically(str(output / CORPUS_NAME), data)
@@ -325,16 +323,24 @@ def _documents(plan: ShardPlan) -> int:
     return sum(piece.count for piece in plan.pieces)
 
 
-def _reasons(files: Iterable[Path]) -> str:
-    """How often a record was rejected why, in words."""
-    reasons: Counter[str] = Counter()
-    for file in files:
-        table = pq.read_table(file, columns=["rule"], filters=[("outcome", "=", REJECTED)])
-        reasons.update(table["rule"].to_pylist())
-    return ", ".join(f"{reason} {number}" for reason, number in reasons.most_common())
+def _recorded(recipe: Recipe) -> dict[str, Any]:
+    """The recipe; of files not where they lie on this machine."""
+    document = recipe.model_dump(mode="json")
+    document["sources"] = [{**one.model_dump(mode="json"), **_files(one)} for one in recipe.sources]
+    if document["privacy"] is not None:
+        for name in ("key", "packs"):
+            path = document["privacy"][name]
+            document["privacy"][name] = None if path is None else Path(path).name
+    return document
 
 
 def _about(source: Source) -> dict[str, Any]:
     """All that the recipe says of a source but how it is read."""
     reading = set(MediaSettings.model_fields)
-    return source.model_dump(mode="json", exclude=reading)
+    return {**source.model_dump(mode="json", exclude=reading), **_files(source)}
+
+
+def _files(source: Source) -> dict[str, list[str]]:
+    both = recorded_patterns([*source.files, *source.except_files])
+    count = len(source.files)
+    return {"files": both[:count], "except_files": both[count:]}

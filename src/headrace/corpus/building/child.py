@@ -21,8 +21,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from headrace.corpus.building import messages
 from headrace.corpus.building.messages import packed
-from headrace.corpus.documents import Reject
+from headrace.corpus.documents import Record, Reject
 from headrace.corpus.media import RefusalError, read_records
+from headrace.corpus.media.originals import Originals
 from headrace.corpus.recipe.files import InputFile, stamp_of
 from headrace.errors import StorageError, UserError
 
@@ -141,13 +142,23 @@ class _Slices:
         if found := _change(file):
             self._out.send(messages.CHANGED, found, flush=True)
             return
-        limits, out = self._limits, self._out
-        limits.begin()
+        self._limits.begin()
         source = self._recipe.sources[file.source]
         records = read_records(file.url, source, key=file.key, start=one.start, end=one.end)
+        with Originals(file.url, source) as originals:
+            self._read(file, records, order["skip"], originals if source.keep_original else None)
+
+    def _read(
+        self,
+        file: InputFile,
+        records: Iterator[Record | Reject],
+        skip: int,
+        originals: Originals | None,
+    ) -> None:
+        limits, out = self._limits, self._out
         read = 0
         for record in records:
-            if read < order["skip"]:
+            if read < skip:
                 read += 1
                 limits.begin()
                 continue
@@ -160,7 +171,10 @@ class _Slices:
             with limits.off():
                 out.send(messages.RECORD, record.key, record.offset, flush=True)
             limits.begin()
-            row = self._examiner.row(record, file)
+            if originals is None:
+                row = self._examiner.row(record, file)
+            else:
+                row = self._examiner.row(record, file, originals.of)
             with limits.off():
                 # at once: the next record may end the process while it is read
                 out.send(messages.ROW, messages.row_message(row), flush=True)

@@ -19,7 +19,7 @@ from headrace.corpus.documents import (
 )
 from headrace.corpus.duplicates.signatures import Signer
 from headrace.corpus.languages.step import IdentifyLanguage
-from headrace.corpus.licences.step import LicenceStep, SourceLicence
+from headrace.corpus.licences.step import LicenceStep
 from headrace.corpus.media.refusal import RefusalError
 from headrace.corpus.normalise import Normalise
 from headrace.corpus.privacy.key import load_key
@@ -52,9 +52,7 @@ class Examiner:
 
     def _made(self) -> list[tuple[str, Step]]:
         recipe = self._recipe
-        sources = {
-            source.id: SourceLicence(source.licence, source.forbids) for source in recipe.sources
-        }
+        sources = {source.id: source.licence for source in recipe.sources}
         steps: list[tuple[str, Step]] = [
             ("normalise", Normalise(recipe.normalise)),
             ("language", IdentifyLanguage(recipe.languages)),
@@ -65,8 +63,18 @@ class Examiner:
         steps.append(("quality", MeasureQuality(recipe.quality)))
         return steps
 
-    def row(self, record: Record | Reject, file: InputFile) -> dict[str, Any]:
+    def row(
+        self,
+        record: Record | Reject,
+        file: InputFile,
+        original: Callable[[Record], bytes | None] = lambda record: None,
+    ) -> dict[str, Any]:
         """The row of what a reader found; whatever a step raises makes the record a rejected one.
+
+        Args:
+            record: what was found.
+            file: in which.
+            original: reads the bytes of a document that is kept; None: they are not kept.
 
         Raises:
             MemoryError: if the record needs more memory than it may have.
@@ -92,7 +100,9 @@ class Examiner:
             columns = self._signer.columns(document) if self._signer is not None else {}
             step = "sample"
             sample = make_sample(document.id, document.text, _metadata(document))
-            return kept_row(document, source.governance(), sample.fields, columns)
+            step = "original"
+            data = original(record)
+            return kept_row(document, source.governance(), sample.fields, data, columns)
         except MemoryError:
             raise
         except RefusalError as error:
@@ -107,7 +117,7 @@ class Examiner:
         privacy = self._privacy
         if privacy is None:
             return document
-        language = document.language
+        language = document.tag
         return replace(
             document,
             key=self._clean_key(document.key),
@@ -162,6 +172,7 @@ def _metadata(document: Document) -> Mapping[str, Any]:
         "title": document.title,
         "collected_at": document.collected_at,
         "language": document.language,
+        "variety": None if document.variety == document.language else document.variety,
         "script": document.script,
         "languages": dict(document.languages),
         "licence": document.licence,

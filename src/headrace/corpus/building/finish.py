@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -18,7 +20,11 @@ from headrace.corpus.catalogue.schema import (
     FILTERED_SCHEMA,
     INDEX_NAME,
     INDEX_SCHEMA,
+    LEFT_OUT_SCHEMA,
+    ORIGINS_NAME,
+    ORIGINS_SCHEMA,
     QUARANTINE_NAME,
+    WRITTEN_SCHEMA,
 )
 from headrace.errors import HeadraceError
 from headrace.shards import storage
@@ -30,16 +36,17 @@ PACKAGES = (
     "selectolax", "pypdfium2", "python-docx", "fastwarc", "ftfy", "pytesseract",
 )  # fmt: skip
 """On whose versions the content of a corpus may depend."""
+_OF_ENCODERS = ("torch", "transformers", "tokenizers", "faiss-cpu", "faiss-gpu")
 
 
 class CountError(HeadraceError):
     """What was read is not what was written, filtered and quarantined: a fault of the build."""
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of those of :data:`PACKAGES` that are installed."""
+def package_versions(encoder: bool = False) -> dict[str, str]:
+    """Versions of those of :data:`PACKAGES` that are installed, and of what an encoder needs."""
     found = {}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *(_OF_ENCODERS if encoder else ())):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -70,17 +77,32 @@ def write_manifests(
 
 
 def join_tables(output: Path, index: Iterable[Path], filtered: Iterable[Path]) -> None:
-    """Write ``index.parquet`` and ``filtered.parquet`` from the pieces of all shards and parts."""
-    for name, schema, files in (
-        (INDEX_NAME, INDEX_SCHEMA, index),
-        (FILTERED_NAME, FILTERED_SCHEMA, filtered),
-    ):
-        with (
-            storage.open_atomically(str(output / name)) as file,
-            pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    """Write the tables from the pieces of all shards and parts: index, filtered, origins of both.
+
+    Args:
+        output: folder of the corpus.
+        index: pieces with the columns of :data:`WRITTEN_SCHEMA`.
+        filtered: pieces with those of :data:`LEFT_OUT_SCHEMA`.
+    """
+    with _table(output / ORIGINS_NAME, ORIGINS_SCHEMA) as origins:
+        for name, schema, files, whole in (
+            (INDEX_NAME, INDEX_SCHEMA, index, WRITTEN_SCHEMA),
+            (FILTERED_NAME, FILTERED_SCHEMA, filtered, LEFT_OUT_SCHEMA),
         ):
-            for piece in files:
-                writer.write_table(pq.read_table(piece, schema=schema))
+            with _table(output / name, schema) as table:
+                for piece in files:
+                    rows = pq.read_table(piece, schema=whole)
+                    table.write_table(rows.select(schema.names))
+                    origins.write_table(rows.select(ORIGINS_SCHEMA.names))
+
+
+@contextmanager
+def _table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    with (
+        storage.open_atomically(str(path)) as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        yield writer
 
 
 def join_quarantine(output: Path, files: Iterable[Path]) -> None:
@@ -157,6 +179,19 @@ def language_counts(output: Path, manifests: Mapping[str, Manifest]) -> dict[str
             "fingerprint": manifest.fingerprint,
         }
     return counts
+
+
+def varieties(output: Path) -> list[str]:
+    """BCP-47 tags of what is written, sorted."""
+    return sorted(
+        pc.unique(pq.read_table(output / INDEX_NAME, columns=["variety"])["variety"]).to_pylist()
+    )
+
+
+def without_original(output: Path) -> Counter[str]:
+    """Documents of which no original is kept, by source."""
+    index = pq.read_table(output / INDEX_NAME, columns=["source", "original_bytes"])
+    return Counter(index.filter(pc.is_null(index["original_bytes"]))["source"].to_pylist())
 
 
 def private_counts(output: Path) -> dict[str, int]:

@@ -11,33 +11,36 @@ from typing import Any
 
 import pyarrow as pa
 
-from headrace.corpus.catalogue.schema import FILTERED_SCHEMA, INDEX_SCHEMA, document_row
+from headrace.corpus.catalogue.schema import LEFT_OUT_SCHEMA, WRITTEN_SCHEMA, document_row
 from headrace.corpus.documents import Document, Filtered, Reject
 from headrace.corpus.duplicates.signatures import SIGNATURE
 
 KEPT, FILTERED, REJECTED = "kept", "filtered", "rejected"
 
-DOCUMENT_COLUMNS = [name for name in INDEX_SCHEMA.names if name in set(FILTERED_SCHEMA.names)]
-"""Columns that the index and the table of filtered documents have in common."""
+DOCUMENT_COLUMNS = [name for name in WRITTEN_SCHEMA.names if name in set(LEFT_OUT_SCHEMA.names)]
+"""What is known of a document whether it is written or left out."""
 
 OUTCOME_SCHEMA = pa.schema(
     [
         pa.field("outcome", pa.string(), nullable=False),
         pa.field("rule", pa.string()),
         pa.field("detail", pa.string()),
-        *(INDEX_SCHEMA.field(name).with_nullable(True) for name in DOCUMENT_COLUMNS),
+        *(WRITTEN_SCHEMA.field(name).with_nullable(True) for name in DOCUMENT_COLUMNS),
         pa.field("text", pa.large_binary()),
         pa.field("json", pa.large_binary()),
+        pa.field("original", pa.large_binary()),
         pa.field(SIGNATURE, pa.binary()),
     ]
 )
-"""``rule`` is the reason of a rejected record; ``text`` and ``json`` are the fields of a sample."""
+"""``rule`` is the reason of a rejected record; ``text``, ``json`` and ``original`` are the fields
+of a sample."""
 
 
 def kept_row(
     document: Document,
     governance: Mapping[str, str | None],
     sample: Mapping[str, bytes],
+    original: bytes | None,
     columns: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The row of a document that no rule of its own leaves out.
@@ -46,6 +49,7 @@ def kept_row(
         document: as all steps have left it.
         governance: of its source.
         sample: its fields ``txt`` and ``json``.
+        original: the bytes that it was read from; None: they are not kept.
         columns: what the search for duplicates needs of it.
     """
     return {
@@ -53,6 +57,8 @@ def kept_row(
         **document_row(document, governance),
         "text": sample["txt"],
         "json": sample["json"],
+        "original": original,
+        "original_bytes": None if original is None else len(original),
         **columns,
     }
 

@@ -104,7 +104,7 @@ class _TableWriter:
     def add(self, row: dict[str, Any]) -> None:
         self.counts[row["outcome"]] += 1
         self._rows.append(row)
-        self._bytes += len(row.get("text") or b"")
+        self._bytes += len(row.get("text") or b"") + len(row.get("original") or b"")
         if len(self._rows) == _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
             self._flush()
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from headrace.corpus.building.outcomes import DOCUMENT_COLUMNS, FILTERED, KEPT, REJECTED
 from headrace.corpus.building.part_work import part_path
-from headrace.corpus.catalogue.schema import FILTERED_SCHEMA
+from headrace.corpus.catalogue.schema import LEFT_OUT_SCHEMA
 from headrace.corpus.duplicates.decide import Decision, read_decisions
 from headrace.shards import storage
 
@@ -21,6 +21,7 @@ _KEPT_SCHEMA = pa.schema(
         pa.field("row", pa.int64(), nullable=False),
         pa.field("language", pa.string(), nullable=False),
         pa.field("cluster", pa.string()),
+        pa.field("cluster_kind", pa.string()),
     ]
 )
 
@@ -72,8 +73,10 @@ def settle_part(folder: Path, duplicates: Path | None, number: int) -> dict[str,
         elif outcome == FILTERED or (decision is not None and decision.rule is not None):
             left_out.append(row)
         else:
-            cluster = decision.cluster if decision is not None else None
-            kept.append({"row": row, "language": languages[row], "cluster": cluster})
+            found = {"row": row, "language": languages[row]}
+            if decision is not None:
+                found |= {"cluster": decision.cluster, "cluster_kind": decision.kind}
+            kept.append(found)
     filtered = _filtered(table, left_out, decisions)
     lines = _quarantine(table.take(pa.array(rejected, pa.int64())))
     _write(kept_path(folder, name), pa.Table.from_pylist(kept, _KEPT_SCHEMA))
@@ -91,19 +94,20 @@ def settle_part(folder: Path, duplicates: Path | None, number: int) -> dict[str,
 def _filtered(table: pa.Table, rows: list[int], decisions: dict[int, Decision]) -> pa.Table:
     """The rows as the table of filtered documents has them; a duplicate names what is kept."""
     taken = table.take(pa.array(rows, pa.int64()))
-    rules, details, clusters = (taken[name].to_pylist() for name in ("rule", "detail", "cluster"))
+    names = ("rule", "detail", "cluster", "cluster_kind")
+    rules, details, clusters, kinds = (taken[name].to_pylist() for name in names)
     outcomes = taken["outcome"].to_pylist()
     for place, row in enumerate(rows):
         decision = decisions.get(row)
         if outcomes[place] == KEPT and decision is not None:
             rules[place], details[place] = decision.rule, decision.kept
-            clusters[place] = decision.cluster
-    replaced = {"rule": rules, "detail": details, "cluster": clusters}
+            clusters[place], kinds[place] = decision.cluster, decision.kind
+    replaced = dict(zip(names, (rules, details, clusters, kinds), strict=True))
     columns = [
         pa.array(replaced[field.name], field.type) if field.name in replaced else taken[field.name]
-        for field in FILTERED_SCHEMA
+        for field in LEFT_OUT_SCHEMA
     ]
-    return pa.table(columns, schema=FILTERED_SCHEMA)
+    return pa.table(columns, schema=LEFT_OUT_SCHEMA)
 
 
 def _quarantine(table: pa.Table) -> list[str]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from headrace.corpus.building.outcomes import DOCUMENT_COLUMNS
 from headrace.corpus.building.part_work import part_path
 from headrace.corpus.building.settle import kept_path
-from headrace.corpus.catalogue.schema import INDEX_SCHEMA
+from headrace.corpus.catalogue.schema import WRITTEN_SCHEMA
 from headrace.shards import storage
 from headrace.shards.open_shard import OpenShard, shard_name
 from headrace.shards.sample import Sample
@@ -82,21 +82,31 @@ def index_path(folder: Path, plan: ShardPlan) -> Path:
     return folder / "index" / f"{plan.language}-{plan.number:06d}.parquet"
 
 
-def write_shard(folder: Path, output: Path, plan: ShardPlan) -> dict[str, Any]:
+def write_shard(folder: Path, output: Path, originals: bool, plan: ShardPlan) -> dict[str, Any]:
     """Write a shard, its index and its rows of the corpus's index; the line of the ledger.
 
     The tar is put in its place last but for the line: whoever does it again writes the same bytes.
+
+    Args:
+        folder: of what lies between the stages.
+        output: of the corpus.
+        originals: whether samples have the field ``orig``.
+        plan: of the shard.
     """
+    columns = ["id", "text", "json", *(["original"] if originals else [])]
     url = storage.join(str(output), plan.language, plan.name)
     rows: list[pa.Table] = []
     shard = OpenShard(url)
     try:
         position = 0
         for piece in plan.pieces:
-            for table in _documents(folder, plan.language, piece):
-                keys, texts, metadata = (table[name].to_pylist() for name in ("id", "text", "json"))
-                for key, text, record in zip(keys, texts, metadata, strict=True):
-                    shard.add(Sample(key, {"txt": text, "json": record}))
+            for table in _documents(folder, plan.language, piece, columns):
+                for key, *contents in zip(
+                    *(table[name].to_pylist() for name in columns), strict=True
+                ):
+                    # all samples of a source have the same fields
+                    fields = zip(("txt", "json", "orig"), contents, strict=False)
+                    shard.add(Sample(key, {name: data or b"" for name, data in fields}))
                 rows.append(_index_rows(table, plan.name, position))
                 position += len(table)
         with storage.open_atomically(str(index_path(folder, plan))) as file:
@@ -108,7 +118,9 @@ def write_shard(folder: Path, output: Path, plan: ShardPlan) -> dict[str, Any]:
     return {"language": plan.language, "number": plan.number, "entry": asdict(entry)}
 
 
-def _documents(folder: Path, language: str, piece: Piece) -> Iterator[pa.Table]:
+def _documents(
+    folder: Path, language: str, piece: Piece, columns: Sequence[str]
+) -> Iterator[pa.Table]:
     """Rows of a piece, by row group of its part; ``cluster`` is what the search has found."""
     name = f"{piece.part:06d}"
     kept = pq.read_table(kept_path(folder, name), filters=[("language", "=", language)])
@@ -120,11 +132,13 @@ def _documents(folder: Path, language: str, piece: Piece) -> Iterator[pa.Table]:
             end = start + parquet.metadata.row_group(group).num_rows
             low, high = np.searchsorted(rows, [start, end])
             if low < high:
-                table = parquet.read_row_group(group, columns=[*DOCUMENT_COLUMNS, "text", "json"])
+                chosen = list(dict.fromkeys([*DOCUMENT_COLUMNS, *columns]))
+                table = parquet.read_row_group(group, columns=chosen)
                 table = table.take(pa.array(rows[low:high] - start))
-                clusters = kept["cluster"].slice(low, high - low)
-                place = table.schema.get_field_index("cluster")
-                yield table.set_column(place, "cluster", clusters)
+                for name in ("cluster", "cluster_kind"):
+                    found = kept[name].slice(low, high - low)
+                    table = table.set_column(table.schema.get_field_index(name), name, found)
+                yield table
             start = end
 
 
@@ -132,4 +146,4 @@ def _index_rows(table: pa.Table, shard: str, first: int) -> pa.Table:
     count = len(table)
     columns = [table[name] for name in DOCUMENT_COLUMNS]
     columns += [pa.array([shard] * count), pa.array(range(first, first + count), pa.int64())]
-    return pa.table(columns, schema=INDEX_SCHEMA)
+    return pa.table(columns, schema=WRITTEN_SCHEMA)

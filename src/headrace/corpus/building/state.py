@@ -18,8 +18,10 @@ from headrace.corpus.catalogue.schema import (
     CORPUS_NAME,
     FILTERED_NAME,
     INDEX_NAME,
+    ORIGINS_NAME,
     QUARANTINE_NAME,
 )
+from headrace.corpus.catalogue.tokens import FOLDER as TOKENS
 from headrace.corpus.recipe.load import LoadedRecipe
 from headrace.errors import CorpusError, Problem
 from headrace.shards import storage
@@ -27,7 +29,7 @@ from headrace.shards.ledger import LEDGER_NAME
 from headrace.shards.manifest import MANIFEST_NAME
 from headrace.shards.writer import delete_source
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same recipe and files give another corpus than before."""
 BUILD_FOLDER = ".build"
 _LOCK_NAME = ".build.lock"
@@ -73,7 +75,9 @@ def identity_of(loaded: LoadedRecipe) -> Identity:
         [file.source, file.url, file.key, file.stamp.size, file.stamp.version]
         for file in loaded.files
     ]
-    return Identity(_hash([recipe, loaded.key_fingerprint]), _hash(files), package_versions())
+    fingerprints = [loaded.key_fingerprint, loaded.encoder_fingerprint]
+    versions = package_versions(loaded.encoder_fingerprint is not None)
+    return Identity(_hash([recipe, *fingerprints]), _hash(files), versions)
 
 
 def _hash(value: Any) -> str:
@@ -146,7 +150,7 @@ def _check_same(before: Mapping[str, Any], identity: Identity, output: Path) -> 
     now = identity.to_json()
     words = {
         "format": "the version of Headrace",
-        "recipe": "the recipe, or the secret key",
+        "recipe": "the recipe, the secret key, or the encoder",
         "inputs": "the files of the sources",
         "versions": "installed packages",
     }
@@ -207,8 +211,9 @@ def clear(output: Path) -> None:
             _delete_unfinished(folder)
         if folder.name not in (BUILD_FOLDER, _JOBS) and not any(folder.iterdir()):
             folder.rmdir()
-    for name in (INDEX_NAME, FILTERED_NAME, QUARANTINE_NAME):
+    for name in (INDEX_NAME, FILTERED_NAME, ORIGINS_NAME, QUARANTINE_NAME):
         (output / name).unlink(missing_ok=True)
+    shutil.rmtree(output / TOKENS, ignore_errors=True)
     shutil.rmtree(output / BUILD_FOLDER, ignore_errors=True)
 
 

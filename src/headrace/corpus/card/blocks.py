@@ -126,6 +126,7 @@ def _change(entry: Takedown) -> str:
 BLOCKS: Mapping[str, Callable[[Facts], str]] = {
     "sizes": _sizes,
     "languages": _languages,
+    "varieties": _by("variety", "Sizes by variety"),
     "warnings": _warnings,
     "governance": _governance,
     "sources": _by("source", "Sizes by source"),

@@ -10,7 +10,8 @@ from typing import Any
 from headrace.corpus.card.takedowns import Takedown, read_takedowns
 from headrace.corpus.catalogue.catalogue import Catalogue, sources_of
 from headrace.corpus.catalogue.schema import INDEX_NAME
-from headrace.corpus.catalogue.summary import UNDETERMINED, summarise
+from headrace.corpus.catalogue.summary import summarise
+from headrace.corpus.languages.tags import UNDETERMINED
 from headrace.shards import storage
 
 _PIECE = 1 << 20
@@ -38,6 +39,12 @@ class Facts:
         """Languages that have documents, most documents first, without those that are unknown."""
         rows = self.summary["by"]["language"]
         return [row["language"] for row in rows if row["language"] != UNDETERMINED]
+
+    @property
+    def varieties(self) -> list[str]:
+        """BCP-47 tags of the documents, most documents first, without those that are unknown."""
+        rows = self.summary["by"]["variety"]
+        return [row["variety"] for row in rows if row["variety"] != UNDETERMINED]
 
     @property
     def licences(self) -> list[str]:

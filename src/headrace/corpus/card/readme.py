@@ -24,13 +24,12 @@ def size_category(documents: int) -> str:
 
 def metadata(facts: Facts, description: Description) -> dict[str, Any]:
     """The YAML block at the top of the card, as the hub and the package datasets read it."""
-    primary = list(dict.fromkeys(tag.partition("-")[0] for tag in facts.languages))
     licences = [description.licence] if description.licence else facts.licences
     found: dict[str, Any] = {
         "pretty_name": description.title or facts.name,
-        "language": primary,
+        "language": facts.languages,
         "license": list(dict.fromkeys(map(hub_licence, identifiers(licences)))),
-        "multilinguality": ["multilingual" if len(primary) > 1 else "monolingual"],
+        "multilinguality": ["multilingual" if len(facts.languages) > 1 else "monolingual"],
         "size_categories": [size_category(facts.summary["totals"]["documents"])],
         "source_datasets": ["original"],
         "task_categories": ["text-generation", "fill-mask"],
@@ -40,9 +39,8 @@ def metadata(facts: Facts, description: Description) -> dict[str, Any]:
             *(_config(name, [f"{folder}/*.tar"]) for name, folder in facts.folders.items()),
         ],
     }
-    tags = [tag for tag in facts.languages if "-" in tag]
-    if tags:
-        found["language_bcp47"] = tags
+    if any("-" in tag for tag in facts.varieties):
+        found["language_bcp47"] = facts.varieties
     return found
 
 
@@ -90,6 +88,7 @@ def render_readme(facts: Facts, description: Description) -> str:
         counted_part("warnings"),
         "## Languages",
         counted_part("languages"),
+        counted_part("varieties"),
         "## Why and how it was made",
         "### Motivation",
         say("motivation"),
@@ -113,7 +112,7 @@ def render_readme(facts: Facts, description: Description) -> str:
         say("privacy"),
         counted_part("private information"),
         "## Structure",
-        _STRUCTURE,
+        _structure(facts),
         "## Uses",
         say("uses"),
         "### Out of scope",
@@ -141,10 +140,22 @@ def render_readme(facts: Facts, description: Description) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_STRUCTURE = """\
-Each language is a folder of WebDataset shards: plain tars in which a document is `ID.txt` (UTF-8, \
-NFC) and `ID.json` (what is known about it). `index.parquet` has a row a document.
+def _structure(facts: Facts) -> str:
+    kept = [str(source["id"]) for source in facts.sources if source.get("keep_original")]
+    originals = (
+        f" `ID.orig` has the bytes that it was read from if its source is {' or '.join(kept)}, and "
+        "is empty otherwise: private information has not been taken out of these."
+        if kept
+        else ""
+    )
+    return (
+        "Each language is a folder of WebDataset shards: plain tars in which a document is "
+        f"`ID.txt` (UTF-8, NFC) and `ID.json` (what is known about it).{originals} `index.parquet` "
+        f"has a row a document; its column `variety` has the tag with region and script.\n\n{_READ}"
+    )
 
+
+_READ = """\
 ```python
 from datasets import load_dataset
 
@@ -189,6 +200,7 @@ def render_statement(facts: Facts, description: Description) -> str:
         block(facts, "rules"),
         "## B. Language varieties",
         block(facts, "languages"),
+        block(facts, "varieties"),
         "Tags are BCP 47; und is a language that could not be told, others are the languages of "
         "which nothing was kept.",
         "## C. Speakers",

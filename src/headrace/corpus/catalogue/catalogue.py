@@ -115,6 +115,20 @@ class Catalogue:
         """The single value of one of our own questions."""
         return self.rows(sql, values)[0][0]
 
+    def table(self, sql: str, **tables: pa.Table) -> pa.Table:
+        """The answer to one of our own questions, which may name further tables."""
+        for name, table in tables.items():
+            self._connection.register(name, table)
+        try:
+            return self._connection.sql(sql).to_arrow_table()
+        finally:
+            for name in tables:
+                self._connection.unregister(name)
+
+    def add(self, name: str, table: pa.Table) -> None:
+        """Have a further table for our own questions."""
+        self._connection.register(name, table)
+
     def ask(self, sql: str, values: Sequence[object] = (), *, where: str) -> Answer:
         """The answer to a question of a user: one ``SELECT`` over the tables.
 

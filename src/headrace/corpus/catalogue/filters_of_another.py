@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from headrace.corpus.catalogue.catalogue import Catalogue
+from headrace.corpus.quality.measures import MEASURES
 from headrace.corpus.quality.settings import Limit, QualitySettings
 from headrace.corpus.quality.step import MeasureQuality
 from headrace.errors import CorpusError, Problem
@@ -36,8 +37,12 @@ def what_filters_leave_out(
         problem = Problem("its quality limits are not known here", name, str(error)[:200], remedy)
         raise CorpusError(problem) from error
     found = []
-    for (language,) in catalogue.rows("SELECT DISTINCT language FROM documents ORDER BY language"):
-        broken = {measure: _broken(measure, limit) for measure, limit in step.limits(language)}
+    tags: dict[str, list[str]] = {}
+    pairs = "SELECT DISTINCT language, variety FROM documents ORDER BY ALL"
+    for language, variety in catalogue.rows(pairs):
+        tags.setdefault(language, []).append(variety)
+    for language, own in tags.items():
+        broken = _broken_by(step, own)
         if not broken:
             continue
         broken["any"] = " OR ".join(broken.values())
@@ -50,6 +55,18 @@ def what_filters_leave_out(
             if number
         ]
     return found
+
+
+def _broken_by(step: MeasureQuality, varieties: Sequence[str]) -> dict[str, str]:
+    """A condition in SQL for each measure: limits of a language may differ by variety."""
+    found: dict[str, list[str]] = {}
+    for variety in varieties:
+        for measure, limit in step.limits(variety):
+            text = variety.replace("'", "''")
+            found.setdefault(measure, []).append(
+                f"(variety = '{text}' AND {_broken(measure, limit)})"
+            )
+    return {measure: f"({' OR '.join(found[measure])})" for measure in MEASURES if measure in found}
 
 
 def _broken(measure: str, limit: Limit) -> str:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from headrace.corpus.languages.tags import canonical, variety_of
+
 if TYPE_CHECKING:
     from headrace.corpus.catalogue.catalogue import Answer
 
-COLUMNS = ("id", "language", "source", "licence", "domain", "title", "characters")
+COLUMNS = ("id", "variety", "source", "licence", "domain", "title", "characters")
 """What a table of documents shows unless other columns are asked for."""
 
 
@@ -27,7 +29,7 @@ class Filters:
     where: str | None = None
     """A condition in SQL."""
     languages: Sequence[str] = ()
-    """``pt`` finds pt-BR as well."""
+    """``pt`` finds pt-BR as well, ``pes`` and ``fa`` are one."""
     sources: Sequence[str] = ()
     licences: Sequence[str] = ()
     """``*`` stands for anything: ``CC-BY-*``."""
@@ -38,8 +40,9 @@ class Filters:
     def condition(self) -> tuple[str, list[str]]:
         """A condition in SQL, and the values of its ``?``."""
         parts, values = [], []
+        varieties = [_variety(tag) for tag in self.languages]
         for alternatives, sql, times in (
-            (self.languages, "(lower(language) = ? OR starts_with(lower(language), ? || '-'))", 2),
+            (varieties, "(lower(variety) = ? OR starts_with(lower(variety), ? || '-'))", 2),
             (self.sources, "source = ?", 1),
             (self.licences, "lower(licence) GLOB ?", 1),
             (self.domains, "(domain = ? OR ends_with(domain, '.' || ?))", 2),
@@ -55,6 +58,12 @@ class Filters:
         if self.where is not None:
             parts.append(f"({self.where}\n)")
         return " AND ".join(parts) or "true", values
+
+
+def _variety(tag: str) -> str:
+    """The tag as the index has it; what is none stays as it is, and finds nothing."""
+    known = canonical(tag)
+    return variety_of(known) if known else tag
 
 
 def _pattern(text: str, sql: str) -> str:

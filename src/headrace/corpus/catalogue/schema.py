@@ -1,7 +1,8 @@
 """The columns of the tables of a corpus: what it holds, and what was left out of it.
 
 ``index.parquet`` has a row for each document that was written, ``filtered.parquet`` one for each
-that a rule left out; neither has its text.
+that a rule left out; neither has its text.  ``origins.parquet`` has what of both is not for
+publication, and is needed to take documents down.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from headrace.corpus.documents import Document
 
 INDEX_NAME = "index.parquet"
 FILTERED_NAME = "filtered.parquet"
+ORIGINS_NAME = "origins.parquet"
 QUARANTINE_NAME = "quarantine.jsonl"
 CORPUS_NAME = "corpus.json"
 GOVERNANCE = ("custodian", "region", "jurisdiction", "consent_basis")
@@ -39,6 +41,7 @@ _DOCUMENT = [
     pa.field("title", pa.string()),
     pa.field("collected_at", pa.string()),
     pa.field("language", pa.string()),
+    pa.field("variety", pa.string()),
     pa.field("language_score", pa.float64()),
     pa.field("language_method", pa.string()),
     pa.field("detected_language", pa.string()),
@@ -52,37 +55,47 @@ _DOCUMENT = [
     pa.field("characters", pa.int64()),
     pa.field("bytes", pa.int64()),
     pa.field("words", pa.int64()),
+    pa.field("original_bytes", pa.int64()),
     pa.field("quality", pa.map_(pa.string(), pa.float64())),
     pa.field("private", pa.map_(pa.string(), pa.int64())),
     pa.field("subject_keys", pa.list_(pa.string())),
     pa.field("cluster", pa.string()),
+    pa.field("cluster_kind", pa.string()),
 ]
+ORIGIN_COLUMNS = ("file", "content_hash", "subject_keys")
+"""Of a document, but not for publication: paths of this machine; the hash of a text with its
+private information, by which guesses could be tested; keyed hashes that say which documents one
+person is in."""
+_PUBLIC = [field for field in _DOCUMENT if field.name not in ORIGIN_COLUMNS]
+_OF_ORIGIN = ("id", "source", "format", *ORIGIN_COLUMNS)
+ORIGINS_SCHEMA = pa.schema([field for field in _DOCUMENT if field.name in _OF_ORIGIN])
+"""Rows are those of the index and then those of the filtered documents."""
+_PLACE = [
+    pa.field("shard", pa.string(), nullable=False),
+    pa.field("position", pa.int64(), nullable=False),
+]
+_RULE = [pa.field("rule", pa.string(), nullable=False), pa.field("detail", pa.string())]
 
-INDEX_SCHEMA = pa.schema(
-    [
-        *_DOCUMENT,
-        pa.field("shard", pa.string(), nullable=False),
-        pa.field("position", pa.int64(), nullable=False),
-    ]
-)
+WRITTEN_SCHEMA = pa.schema([*_DOCUMENT, *_PLACE])
+"""All that a build knows of a document that it has written."""
+LEFT_OUT_SCHEMA = pa.schema([*_DOCUMENT, *_RULE])
+"""All that a build knows of a document that a rule has left out."""
+INDEX_SCHEMA = pa.schema([*_PUBLIC, *_PLACE])
 """``shard`` is the name of the tar in the folder of the row's language, ``position`` the number of
-the sample in it, from 0 on.  Rows are sorted by language, shard and position."""
-FILTERED_SCHEMA = pa.schema(
-    [
-        *_DOCUMENT,
-        pa.field("rule", pa.string(), nullable=False),
-        pa.field("detail", pa.string()),
-    ]
-)
+the sample in it, from 0 on; ``original_bytes`` is null where no original is kept,
+``cluster_kind`` is ``exact``, ``near`` or ``semantic``.  Rows are sorted by language, shard and
+position."""
+FILTERED_SCHEMA = pa.schema([*_PUBLIC, *_RULE])
 """Rows are in the order of the sources and their files.  What the steps behind the rule would have
 found is null or empty."""
 
 
 def document_row(document: Document, governance: Mapping[str, str | None]) -> dict[str, Any]:
-    """The columns that both tables have.
+    """The columns that both tables have, and those of their origins.
 
     Args:
-        document: with its text, which is counted and not kept.
+        document: with its text, which is counted and not kept.  Its original and the kind of its
+            cluster are not known here.
         governance: the values of :data:`GOVERNANCE` of its source.
     """
     text = document.text
@@ -102,6 +115,7 @@ def document_row(document: Document, governance: Mapping[str, str | None]) -> di
         "title": document.title,
         "collected_at": document.collected_at,
         "language": document.language,
+        "variety": document.tag,
         "language_score": document.language_score,
         "language_method": document.language_method,
         "detected_language": document.detected_language,
@@ -115,10 +129,12 @@ def document_row(document: Document, governance: Mapping[str, str | None]) -> di
         "characters": len(text),
         "bytes": len(text.encode("utf-8", "surrogatepass")),
         "words": None if words is None else round(words),
+        "original_bytes": None,
         "quality": sorted(document.quality.items()),
         "private": sorted(document.private_counts.items()),
         "subject_keys": list(document.subject_keys),
         "cluster": document.cluster,
+        "cluster_kind": None,
     }
 
 

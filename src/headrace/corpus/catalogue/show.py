@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.corpus.catalogue.catalogue import Catalogue
@@ -33,6 +33,8 @@ class Shown:
     """The other members of its cluster: id, source, key, and the rule that left one out."""
     cluster_size: int
     """Of all its members, this one as well."""
+    original: bytes | None = field(default=None, repr=False)
+    """What it was read from; None: that is not kept."""
 
     def marked(self) -> str:
         """The text with each span as ``[its text TYPE]``."""
@@ -135,6 +137,7 @@ def _shown(catalogue: Catalogue, row: dict[str, Any], readers: dict[str, ShardRe
         place=place,
         cluster=members,
         cluster_size=size,
+        original=sample.fields["orig"] if row["original_bytes"] is not None else None,
     )
 
 

@@ -54,26 +54,26 @@ def read_speakers(url: str) -> Speakers:
     return speakers
 
 
-def representation(languages: Sequence[Mapping[str, Any]], speakers: Speakers) -> dict[str, Any]:
+def representation(varieties: Sequence[Mapping[str, Any]], speakers: Speakers) -> dict[str, Any]:
     """Shares in the corpus beside shares of the speakers, over the languages of the table.
 
-    A language of the corpus that the table lacks counts for its parent (``pt-BR`` for ``pt``); if
+    A variety in the corpus that the table lacks counts for its parent (``pt-BR`` for ``pt``); if
     that is not there either it is in ``not_in_table``.  ``ratio`` is the share of characters over
     that of speakers: 1 where a language has its due.
 
     Args:
-        languages: documents and characters by language, as in ``report.json``.
+        varieties: documents and characters by ``variety``, as in ``report.json``.
         speakers: of each language.
     """
     known = {language.lower(): language for language in speakers}
     counted = {language: {"documents": 0, "characters": 0} for language in speakers}
     unknown = []
-    for row in languages:
-        tag = row["language"].lower()
+    for row in varieties:
+        tag = row["variety"].lower()
         while tag not in known and "-" in tag:
             tag = tag.rpartition("-")[0]
         if tag not in known:
-            unknown.append(row["language"])
+            unknown.append(row["variety"])
             continue
         for name in ("documents", "characters"):
             counted[known[tag]][name] += row[name]

@@ -6,26 +6,38 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from headrace.corpus.catalogue.catalogue import Catalogue
 from headrace.corpus.catalogue.distributions import quality_of, registers_of
 from headrace.corpus.catalogue.speakers import Speakers, representation
+from headrace.corpus.catalogue.tokens import TokenCounts
+from headrace.corpus.languages.tags import UNDETERMINED, agree
 
 FORMAT_VERSION = 1
-SIZES = ("documents", "bytes", "characters", "words")
+SIZES = ("documents", "bytes", "characters", "words", "tokens")
 _SUMS = (
     "count(*)::BIGINT AS documents, coalesce(sum(bytes), 0)::BIGINT AS bytes, "
-    "coalesce(sum(characters), 0)::BIGINT AS characters, sum(words)::BIGINT AS words"
+    "coalesce(sum(characters), 0)::BIGINT AS characters, sum(words)::BIGINT AS words, "
+    "sum(tokens)::BIGINT AS tokens"
 )
-GROUPS = ("language", "region", "source", "licence", "script", "format")
-"""Columns by which documents are counted."""
+_SIZED = "(SELECT documents.*, tokens FROM documents LEFT JOIN tokens USING (id))"
+GROUPS = ("language", "variety", "region", "source", "licence", "register", "script", "format")
+"""What documents are counted by: columns, and the tags that describe how a text is written."""
+CELLS = ("language", "region", "source", "licence", "register")
+"""What they are counted by at once."""
+_REGISTER = "register['shape'] || coalesce(', ' || register['sentences'] || ' sentences', '')"
 UNKNOWN = "unknown"
 """Stands for a value that is not known."""
-UNDETERMINED = "und"
+
+_NO_TOKENS = pa.table({"id": pa.array([], pa.string()), "tokens": pa.array([], pa.int64())})
 
 Row = dict[str, Any]
 
 
-def summarise(catalogue: Catalogue, speakers: Speakers | None = None) -> dict[str, Any]:
+def summarise(
+    catalogue: Catalogue, speakers: Speakers | None = None, tokens: TokenCounts | None = None
+) -> dict[str, Any]:
     """The numbers of a corpus as JSON values; documents that have been removed do not count.
 
     Shares are from 0 to 1, entropies in bits.
@@ -33,16 +45,19 @@ def summarise(catalogue: Catalogue, speakers: Speakers | None = None) -> dict[st
     Args:
         catalogue: the corpus.
         speakers: languages and their speakers, to compare the shares of languages with.
+        tokens: of all documents; without them the sizes have None in their place.
     """
+    catalogue.add("tokens", _NO_TOKENS if tokens is None else tokens.table)
     by = {column: _sizes(catalogue, (column,)) for column in GROUPS}
     totals = _totals(catalogue)
     summary: dict[str, Any] = {
         "format": FORMAT_VERSION,
         "name": catalogue.name,
         "version": catalogue.corpus.get("version"),
+        "tokens": None if tokens is None else tokens.to_json(),
         "totals": totals,
         "by": by,
-        "cells": _sizes(catalogue, ("language", "region", "source", "licence")),
+        "cells": _sizes(catalogue, CELLS),
         "registers": registers_of(catalogue),
         "entropy": {name: entropy(by[name]) for name in ("language", "source", "region")},
         "removal": _removal(catalogue),
@@ -58,7 +73,7 @@ def summarise(catalogue: Catalogue, speakers: Speakers | None = None) -> dict[st
         ),
     }
     if speakers is not None:
-        summary["speakers"] = representation(by["language"], speakers)
+        summary["speakers"] = representation(by["variety"], speakers)
     return summary
 
 
@@ -67,17 +82,18 @@ def _named(catalogue: Catalogue, names: Sequence[str], sql: str) -> list[Row]:
 
 
 def _sizes(catalogue: Catalogue, columns: Sequence[str]) -> list[Row]:
-    """Documents, bytes, characters and words by the values of some columns, most documents first.
+    """Sizes by the values of some columns, most documents first.
 
-    Words are None where none of the documents has been counted.
+    Words and tokens are None where those of none of the documents have been counted.
     """
-    values = ", ".join(f"coalesce({column}, '{UNKNOWN}') AS {column}" for column in columns)
+    found = {column: _REGISTER if column == "register" else column for column in columns}
+    values = ", ".join(f"coalesce({sql}, '{UNKNOWN}') AS {name}" for name, sql in found.items())
     names = ", ".join(columns)
     return _named(
         catalogue,
         (*columns, *SIZES),
         f"SELECT {names}, {_SUMS} FROM "
-        f"(SELECT {values}, bytes, characters, words FROM documents) "
+        f"(SELECT {values}, bytes, characters, words, tokens FROM {_SIZED}) "
         f"GROUP BY {names} ORDER BY documents DESC, {names}",
     )
 
@@ -88,7 +104,7 @@ def _totals(catalogue: Catalogue) -> Row:
     A takedown deletes the rows of what it removes: what the build counted and is in no table any
     more has been removed.
     """
-    (row,) = catalogue.rows(f"SELECT {_SUMS} FROM documents")
+    (row,) = catalogue.rows(f"SELECT {_SUMS} FROM {_SIZED}")
     totals: Row = dict(zip(SIZES, row, strict=True))
     totals["filtered"] = catalogue.one("SELECT count(*) FROM filtered")
     totals["quarantined"] = catalogue.one("SELECT count(*) FROM quarantine")
@@ -163,6 +179,20 @@ def _duplicates(catalogue: Catalogue, totals: Mapping[str, Any]) -> Row:
     )
     names = ("clusters", "documents_in_clusters", "largest", "largest_id")
     found: Row = dict(zip(names, row, strict=True))
+    found["kinds"] = dict(
+        catalogue.rows(
+            """
+            WITH members AS (
+                SELECT cluster, cluster_kind FROM documents WHERE cluster IS NOT NULL
+                UNION ALL SELECT cluster, cluster_kind FROM filtered WHERE cluster IS NOT NULL
+            ), clusters AS (
+                SELECT max(cluster_kind) AS kind FROM members GROUP BY cluster HAVING count(*) > 1
+            )
+            SELECT coalesce(kind, 'unknown') AS kind, count(*) FROM clusters
+            GROUP BY ALL ORDER BY kind
+            """
+        )
+    )
     left_out = catalogue.rows(
         "SELECT rule, count(*) FROM filtered WHERE contains(rule, 'duplicate') "
         "GROUP BY rule ORDER BY rule"
@@ -186,12 +216,14 @@ def _identification(catalogue: Catalogue, totals: Mapping[str, Any]) -> Row:
     )
     declared = "declared_language IS NOT NULL AND detected_language IS NOT NULL"
     both = f"{declared} AND detected_language <> '{UNDETERMINED}'"
-    # A detector that says pt does not contradict a source that says pt-BR.
-    same = "split_part(lower({}), '-', 1)"
-    agree = f"{same.format('declared_language')} = {same.format('detected_language')}"
-    compared, agreeing = catalogue.rows(
-        f"SELECT count(*), count(*) FILTER ({agree}) FROM documents WHERE {both}"
-    )[0]
+    pairs = _named(
+        catalogue,
+        ("declared", "detected", "documents"),
+        "SELECT declared_language, detected_language, count(*) FROM documents "
+        f"WHERE {both} GROUP BY ALL ORDER BY count(*) DESC, 1, 2",
+    )
+    disagreements = [row for row in pairs if not agree(row["declared"], row["detected"])]
+    compared = sum(row["documents"] for row in pairs)
     found = sum(row["documents"] for row in undetected)
     return {
         "methods": dict(
@@ -209,11 +241,6 @@ def _identification(catalogue: Catalogue, totals: Mapping[str, Any]) -> Row:
             f"AND detected_language = '{UNDETERMINED}'"
         ),
         "compared": compared,
-        "agreeing": agreeing,
-        "disagreements": _named(
-            catalogue,
-            ("declared", "detected", "documents"),
-            "SELECT declared_language, detected_language, count(*) FROM documents "
-            f"WHERE {both} AND NOT ({agree}) GROUP BY ALL ORDER BY count(*) DESC, 1, 2",
-        ),
+        "agreeing": compared - sum(row["documents"] for row in disagreements),
+        "disagreements": disagreements,
     }

@@ -1,4 +1,4 @@
-"""Documents that say the same: exact copies, near-copies, and which of them is kept.
+"""Documents that say the same: exact, nearly or in other words, and which of them is kept.
 
 Needs the extra ``corpus``.  docs/duplicates.md says what is found and at what cost.
 
@@ -9,20 +9,32 @@ a number, through ``each``: a map on any workers.  Then ``read_decisions(folder,
 part's rows which cluster they are in, and by which rule those go that are not kept.
 """
 
-from headrace.corpus.duplicates.decide import EXACT_RULE, NEAR_RULE, Decision, read_decisions
+from headrace.corpus.duplicates.decide import (
+    EXACT_RULE,
+    NEAR_RULE,
+    SEMANTIC_RULE,
+    Decision,
+    read_decisions,
+)
 from headrace.corpus.duplicates.layout import Part
 from headrace.corpus.duplicates.search import Each, Summary, find_duplicates
-from headrace.corpus.duplicates.settings import DuplicatesSettings, NearSettings
+from headrace.corpus.duplicates.settings import (
+    DuplicatesSettings,
+    NearSettings,
+    SemanticSettings,
+)
 from headrace.corpus.duplicates.signatures import Signer
 
 __all__ = [
     "EXACT_RULE",
     "NEAR_RULE",
+    "SEMANTIC_RULE",
     "Decision",
     "DuplicatesSettings",
     "Each",
     "NearSettings",
     "Part",
+    "SemanticSettings",
     "Signer",
     "Summary",
     "find_duplicates",

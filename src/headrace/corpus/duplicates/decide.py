@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ from headrace.corpus.duplicates.clusters import joined
 from headrace.corpus.duplicates.layout import (
     Layout,
     Numbers,
+    Stage,
+    edges_path,
     load_layout,
     write_array,
     write_arrays,
@@ -22,7 +25,10 @@ from headrace.corpus.duplicates.layout import (
 
 EXACT_RULE = "exact duplicate"
 NEAR_RULE = "near duplicate"
-_EDGES_NAME = "edges.npy"
+SEMANTIC_RULE = "semantic duplicate"
+Kind = Literal["exact", "near", "semantic"]
+"""What holds a set together; of several the loosest."""
+_KINDS: tuple[Kind, ...] = ("exact", "near", "semantic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +37,18 @@ class Decision:
 
     cluster: str
     """Id of the set: that of its first document, in the order of the recipe."""
+    kind: Kind
+    """Of the set."""
     kept: str
     """Id of the document that is kept."""
     rule: str | None
     """Why this one is left out; None: it is the one that is kept."""
 
 
-def join(folder: Path) -> int:
-    """Write the sets of all partitions, and return how many there are."""
+def join(folder: Path) -> None:
+    """Write the sets of exact and near-duplicates of all partitions."""
     layout = load_layout(folder)
-    done = folder / _EDGES_NAME
+    done = edges_path(folder, "copies")
     if not done.exists():
         kinds = ("pairs", "checked") if layout.reads_texts else ("pairs",)
         pieces = (
@@ -49,16 +57,20 @@ def join(folder: Path) -> int:
             for partition in range(layout.partitions)
         )
         write_array(done, joined(pieces))
-    return len(np.unique(np.load(done, mmap_mode="r")[:, 0]))
 
 
-def members(folder: Path, number: int) -> None:
-    """Write id and length of those documents of a part that are in a set: ``members-N.npz``."""
+def clusters_of(folder: Path, stage: Stage) -> int:
+    """How many sets a stage has found."""
+    return len(np.unique(np.load(edges_path(folder, stage), mmap_mode="r")[:, 0]))
+
+
+def members(folder: Path, stage: Stage, number: int) -> None:
+    """Write id and length of those documents of a part that are in a set of a stage."""
     layout = load_layout(folder)
-    done = layout.path("members", number, ".npz")
+    done = layout.path(f"{stage}-members", number, ".npz")
     if done.exists():
         return
-    numbers = np.unique(np.load(folder / _EDGES_NAME, mmap_mode="r"))
+    numbers = np.unique(np.load(edges_path(folder, stage), mmap_mode="r"))
     low, high = np.searchsorted(numbers, layout.firsts[number : number + 2])
     own = numbers[low:high]
     rows = own - layout.firsts[number]
@@ -70,8 +82,10 @@ def members(folder: Path, number: int) -> None:
     write_arrays(done, numbers=own, ids=ids.astype(np.uint64), hashes=hashes, characters=characters)
 
 
-def decide(folder: Path) -> dict[str, int]:
+def decide(folder: Path, stage: Stage) -> dict[str, int]:
     """Choose the document of each set that is kept, and write what becomes of the others.
+
+    A document that copies of it had left out before is left out by that rule still.
 
     Returns:
         Documents left out, by rule.
@@ -79,30 +93,37 @@ def decide(folder: Path) -> dict[str, int]:
     layout = load_layout(folder)
     if not layout.parts:
         return {EXACT_RULE: 0, NEAR_RULE: 0}
-    pieces = [np.load(layout.path("members", n, ".npz")) for n in range(len(layout.parts))]
+    paths = [layout.path(f"{stage}-members", n, ".npz") for n in range(len(layout.parts))]
+    pieces = [np.load(path) for path in paths]
     table = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0].files}
-    edges = np.load(folder / _EDGES_NAME)
-    numbers = table["numbers"]
-    roots = np.arange(len(numbers))
-    roots[np.searchsorted(numbers, edges[:, 1])] = np.searchsorted(numbers, edges[:, 0])
+    numbers, hashes = table["numbers"], table["hashes"]
+    roots = _roots(numbers, np.load(edges_path(folder, stage)))
     kept = _kept(layout, roots, numbers, table["characters"])
-    exact = (table["hashes"] == table["hashes"][kept]).all(-1) & layout.settings.exact
+    # of exact and near-duplicates alone: the same, but for sets that mean the same
+    copies = _roots(numbers, np.load(edges_path(folder, "copies")))
+    stands = _kept(layout, copies, numbers, table["characters"])
+    exact = (hashes == hashes[stands]).all(-1) & layout.settings.exact
+    semantic = stands == np.arange(len(numbers))
+    rules = np.where(semantic, SEMANTIC_RULE, np.where(exact, EXACT_RULE, NEAR_RULE))
     out = kept != np.arange(len(numbers))
-    counts = {EXACT_RULE: int((out & exact).sum()), NEAR_RULE: int((out & ~exact).sum())}
+    kinds = np.zeros(len(numbers), np.int64)
+    differs = (hashes != hashes[roots]).any(-1) | (not layout.settings.exact)
+    np.maximum.at(kinds, roots, np.where(copies != roots, 2, np.where(differs, 1, 0)))
     ends = np.searchsorted(numbers, layout.firsts)
     for part in range(len(layout.parts)):
         own = slice(ends[part], ends[part + 1])
-        rules = np.where(exact[own], EXACT_RULE, NEAR_RULE).tolist()
         rows = pa.table(
             {
                 "row": numbers[own] - layout.firsts[part],
                 "cluster": _hexadecimal(table["ids"][roots[own]]),
+                "kind": [_KINDS[kind] for kind in kinds[roots[own]].tolist()],
                 "kept": _hexadecimal(table["ids"][kept[own]]),
-                "rule": pa.array(rules, pa.string(), mask=~out[own]),
+                "rule": pa.array(rules[own].tolist(), pa.string(), mask=~out[own]),
             }
         )
-        write_table(layout.path("decisions", part, ".parquet"), rows)
-    return counts
+        write_table(layout.path(f"{stage}-decisions", part, ".parquet"), rows)
+    names = (EXACT_RULE, NEAR_RULE, *([SEMANTIC_RULE] if stage == "all" else []))
+    return {name: int((out & (rules == name)).sum()) for name in names}
 
 
 def read_decisions(folder: Path, number: int) -> dict[int, Decision]:
@@ -112,9 +133,17 @@ def read_decisions(folder: Path, number: int) -> dict[int, Decision]:
         FileNotFoundError: if the search in the folder has not come to its end.
     """
     layout = load_layout(folder)
-    table = pq.read_table(layout.path("decisions", number, ".parquet"))
-    columns = [table[name].to_pylist() for name in ("row", "cluster", "kept", "rule")]
+    path = layout.path(f"{layout.last_stage}-decisions", number, ".parquet")
+    table = pq.read_table(path)
+    columns = [table[name].to_pylist() for name in ("row", "cluster", "kind", "kept", "rule")]
     return {row: Decision(*rest) for row, *rest in zip(*columns, strict=True)}
+
+
+def _roots(numbers: Numbers, edges: Numbers) -> Numbers:
+    """For each member the place of the first of its set."""
+    roots = np.arange(len(numbers))
+    roots[np.searchsorted(numbers, edges[:, 1])] = np.searchsorted(numbers, edges[:, 0])
+    return roots
 
 
 def _kept(

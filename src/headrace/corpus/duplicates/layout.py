@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,8 @@ from headrace.corpus.duplicates.bands import bands_and_rows
 from headrace.corpus.duplicates.settings import DuplicatesSettings
 
 LAYOUT_NAME = "layout.json"
+Stage = Literal["copies", "all"]
+"""``copies``: exact and near-duplicates; ``all``: with those that mean the same."""
 ENTRIES = 4_000_000
 """Entries of a partition, more or less: 96 MB, a few times that while it is sorted."""
 Numbers = NDArray[np.int64]
@@ -35,7 +37,8 @@ class Part:
 
     Columns: ``outcome`` (only rows with ``kept`` take part), ``id`` and ``content_hash`` (32
     hexadecimal digits), ``characters``, ``source``; with near-duplicates ``signature``, and
-    ``text`` (UTF-8) where pairs are verified by it.
+    ``text`` (UTF-8) where pairs are verified by it; with semantic duplicates ``text`` and
+    ``language``.
     """
 
     file: Path
@@ -74,6 +77,11 @@ class Layout:
         """Whether some pairs are decided by their texts."""
         return self.settings.near is not None and self.settings.near.verify == "text"
 
+    @property
+    def last_stage(self) -> Stage:
+        """Which decisions hold in the end."""
+        return "copies" if self.settings.semantic is None else "all"
+
     def part_of(self, numbers: Numbers) -> NDArray[np.int64]:
         """The part of each document."""
         return np.searchsorted(self.firsts, numbers, side="right") - 1
@@ -81,6 +89,11 @@ class Layout:
     def path(self, kind: str, number: int, suffix: str = ".npy") -> Path:
         """The file of a part or partition."""
         return self.folder / f"{kind}-{number:06d}{suffix}"
+
+
+def edges_path(folder: Path, stage: Stage) -> Path:
+    """Edges from the first document of each set to its others."""
+    return folder / f"{stage}-edges.npy"
 
 
 def prepare(parts: Sequence[Part], folder: Path, settings: DuplicatesSettings) -> Layout:

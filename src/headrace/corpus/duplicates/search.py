@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from headrace.corpus.duplicates.buckets import bucket
-from headrace.corpus.duplicates.decide import decide, join, members
+from headrace.corpus.duplicates.decide import clusters_of, decide, join, members
 from headrace.corpus.duplicates.layout import Part, prepare
 from headrace.corpus.duplicates.pairs import pairs
+from headrace.corpus.duplicates.semantic import embed, relate
 from headrace.corpus.duplicates.settings import DuplicatesSettings
 from headrace.corpus.duplicates.texts import check, cut, gather
 
@@ -36,6 +37,8 @@ class Summary:
     """Texts in very large buckets that were not compared with all others there; once a bucket."""
     bands: tuple[int, int]
     """Bands of a signature, and the values of each."""
+    related: int | None = None
+    """Pairs of documents that mean the same; None: they were not looked for."""
 
 
 def find_duplicates(
@@ -64,13 +67,21 @@ def find_duplicates(
         gather(folder)
         each(partial(cut, folder), range(len(parts)))
         accepted += sum(each(partial(check, folder), range(layout.partitions)))
-    clusters = join(folder)
-    each(partial(members, folder), range(len(parts)))
+    join(folder)
+    each(partial(members, folder, "copies"), range(len(parts)))
+    removed = decide(folder, "copies")
+    related = None
+    if settings.semantic is not None:
+        each(partial(embed, folder), range(len(parts)))
+        related = relate(folder)
+        each(partial(members, folder, "all"), range(len(parts)))
+        removed = decide(folder, "all")
     return Summary(
-        clusters=clusters,
-        removed=decide(folder),
+        clusters=clusters_of(folder, layout.last_stage),
+        removed=removed,
         candidates=sum(one.candidates for one in found),
         accepted=accepted,
         unexamined=sum(one.unexamined for one in found),
         bands=layout.bands,
+        related=related,
     )

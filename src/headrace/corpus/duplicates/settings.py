@@ -34,6 +34,19 @@ class NearSettings(Section):
     """Of the hash functions."""
 
 
+class SemanticSettings(Section):
+    """Texts that mean the same, by the vectors of an encoder."""
+
+    model: str = Field(min_length=1)
+    """Folder of an encoder in Hugging Face format; `${NAME}` is an environment variable."""
+    threshold: float = Field(0.95, gt=0, le=1)
+    """Cosine of two vectors from which on the documents mean the same."""
+    pooling: Literal["mean", "cls"] = "mean"
+    """What a vector is: the mean of the last hidden states, or that of the first token."""
+    max_length: int = Field(256, ge=3)
+    """Tokens of a document that are read; of the rest nothing is known."""
+
+
 class DuplicatesSettings(Section):
     """Which documents say the same, and which of them is kept."""
 
@@ -41,6 +54,8 @@ class DuplicatesSettings(Section):
     """Whether documents with the same normalised text are duplicates."""
     near: NearSettings | None = Field(default_factory=NearSettings)
     """`null`: near-duplicates are not looked for."""
+    semantic: SemanticSettings | None = None
+    """Documents that mean the same in other words; `null`: they are not looked for."""
     keep: Literal["first", "longest"] | Annotated[tuple[str, ...], Field(min_length=1)] = "first"
     """Which document of a cluster is kept. `first`: by the order of the recipe's sources, then by
     reading order. `longest`: that with most characters, the first of these. A list: ids of sources,

@@ -7,7 +7,7 @@ from headrace.corpus.languages.identify import Identification, disagree, identif
 from headrace.corpus.languages.scripts import main_script, script_counts
 from headrace.corpus.languages.settings import LanguageSettings
 from headrace.corpus.languages.step import IdentifyLanguage
-from headrace.corpus.languages.tags import canonical, primary
+from headrace.corpus.languages.tags import canonical, primary, variety_of
 
 __all__ = [
     "Identification",
@@ -19,4 +19,5 @@ __all__ = [
     "main_script",
     "primary",
     "script_counts",
+    "variety_of",
 ]

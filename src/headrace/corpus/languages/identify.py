@@ -18,9 +18,12 @@ from headrace.corpus.languages.sampling import Part, parts_of
 from headrace.corpus.languages.scripts import main_script
 from headrace.corpus.languages.settings import LanguageSettings
 from headrace.corpus.languages.tags import (
+    NO_LANGUAGE,
     UNDETERMINED,
     agree,
     canonical,
+    primary,
+    variety_of,
     with_script,
     written_in,
 )
@@ -36,7 +39,10 @@ class Identification:
     """What is known of the language of a text."""
 
     language: str
-    """BCP-47 tag of the one that counts; ``und``."""
+    """Code of the one that counts, without script and region: ``fa`` for ``pes`` as for ``fa-AF``;
+    ``und``."""
+    variety: str
+    """Its BCP-47 tag with script, region and variant as far as they are said; ``und``."""
     method: str
     """What decided: ``declared``, the name of the detector, or ``none``."""
     detected: str
@@ -44,7 +50,7 @@ class Identification:
     score: float
     """Mean probability of the detected one, 0 to 1; of the best guess where it is ``und``."""
     declared: str | None = None
-    """Canonical BCP-47 tag; None without one, or if it is no language tag."""
+    """Canonical BCP-47 tag; None without one, or if it is none, or names no language."""
     script: str | None = None
     """ISO 15924 code of most letters; None without letters."""
     languages: Mapping[str, float] = field(default_factory=dict)
@@ -80,18 +86,26 @@ def identify(
     """
     tool = detector(settings.method, settings.candidates)
     parts = parts_of(text, settings.parts, settings.part_characters)
-    declared = canonical(declared) if declared else None
+    declared = _named(declared)
     script = _script(parts)
     detected, score, languages = _detect(parts, script, tool, settings)
-    if declared and declared != UNDETERMINED and settings.decides == "declared":
-        language, method = declared, "declared"
+    if declared and settings.decides == "declared":
+        tag, method = declared, "declared"
     elif detected != UNDETERMINED:
-        language, method = detected, settings.method
-    elif declared and declared != UNDETERMINED:
-        language, method = declared, "declared"
+        tag, method = detected, settings.method
+    elif declared:
+        tag, method = declared, "declared"
     else:
-        language, method = UNDETERMINED, "none"
-    return Identification(language, method, detected, score, declared, script, languages)
+        tag, method = UNDETERMINED, "none"
+    return Identification(
+        primary(tag), variety_of(tag), method, detected, score, declared, script, languages
+    )
+
+
+def _named(declared: str | None) -> str | None:
+    """The canonical tag of a declared language; None if it is no tag, or names no language."""
+    tag = canonical(declared) if declared else None
+    return None if tag is None or primary(tag) in NO_LANGUAGE else tag
 
 
 def _script(parts: Sequence[Part]) -> str | None:

@@ -12,10 +12,10 @@ from headrace.corpus.languages.tags import UNDETERMINED, canonical, primary
 
 
 class IdentifyLanguage:
-    """Adds language, score, method, script, and shares of a mixed text.
+    """Adds language, variety, score, method, script, and shares of a mixed text.
 
     ``declared_language`` of the document is what its source says.  A declared language that is no
-    language tag is moved to ``metadata["declared_language"]``.
+    language tag, or names no language, is moved to ``metadata["declared_language"]``.
 
     Rules: ``language`` (not one of ``keep``), ``language:undetermined``, ``language:disagreement``.
 
@@ -40,6 +40,7 @@ class IdentifyLanguage:
         document = replace(
             document,
             language=found.language,
+            variety=found.variety,
             language_score=found.score,
             language_method=found.method,
             detected_language=found.detected,
@@ -56,9 +57,9 @@ class IdentifyLanguage:
         if (
             self._keep is not None
             and found.language != UNDETERMINED
-            and primary(found.language) not in self._keep
+            and found.language not in self._keep
         ):
-            return Filtered(document, "language", found.language)
+            return Filtered(document, "language", found.variety)
         return document
 
 

@@ -13,6 +13,8 @@ except ModuleNotFoundError:
     raise MissingExtraError("langcodes", "corpus", "reading language tags") from None
 
 UNDETERMINED = "und"
+NO_LANGUAGE = frozenset({"und", "mul", "mis", "zxx"})
+"""ISO 639 codes that name no language: unknown, several, without a code, no language at all."""
 
 _PRINCIPAL = {
     "nb": "no", "cmn": "zh", "arb": "ar", "pes": "fa", "prs": "fa", "swh": "sw", "zlm": "ms",
@@ -20,7 +22,9 @@ _PRINCIPAL = {
     "npi": "ne", "ory": "or", "als": "sq", "plt": "mg", "kmr": "ku", "ydd": "yi", "pbt": "ps",
     "pbu": "ps", "gug": "gn", "quz": "qu", "hbo": "he", "fuv": "ff", "knn": "kok", "gom": "kok",
 }  # fmt: skip
-"""Codes of one language where another code (ISO 639-3 macrolanguages) usually means that one."""
+"""Codes of one language where another code (its ISO 639-3 macrolanguage, of two letters in most
+cases) usually means that one.  Other members of a macrolanguage (Cantonese, Egyptian Arabic) are
+languages of their own."""
 
 _FURTHER_SCRIPTS = {
     "az": "Cyrl Arab", "bs": "Cyrl", "crh": "Latn", "ff": "Adlm Arab", "fuv": "Adlm Arab",
@@ -52,6 +56,15 @@ def primary(tag: str) -> str:
     """The language of a canonical tag, one code for those that stand for each other."""
     language = Language.get(tag).language or UNDETERMINED
     return _PRINCIPAL.get(language, language)
+
+
+@lru_cache(maxsize=4096)
+def variety_of(tag: str) -> str:
+    """A canonical tag with :func:`primary` for its language: ``pes-IR`` -> ``fa-IR``."""
+    language = Language.get(tag).language
+    if language is None:
+        return tag
+    return primary(tag) + tag[len(language) :]
 
 
 @lru_cache(maxsize=4096)

@@ -46,5 +46,4 @@ class LicenceSettings(Section):
     unknown: Literal["keep", "drop"] = "keep"
     """What becomes of documents whose licence is not known, or not recognised."""
     uses: tuple[Use, ...] = ()
-    """What the corpus is for. Documents of a source whose terms of service forbid one of these are
-    left out."""
+    """What the corpus is for. A source whose terms of service forbid one of these is an error."""

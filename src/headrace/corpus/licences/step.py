@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from headrace.corpus.documents import Document, Filtered
 from headrace.corpus.licences.recognise import recognise
@@ -12,17 +12,6 @@ from headrace.corpus.licences.spdx import UNKNOWN, both, groups, holds
 from headrace.errors import Problem
 
 RULE = "licence"
-TERMS_RULE = "terms"
-
-
-@dataclass(frozen=True)
-class SourceLicence:
-    """What a recipe says of one source."""
-
-    licence: str
-    """As it is declared: an expression, a name or an address; ``unknown``."""
-    forbids: tuple[Use, ...] = ()
-    """Uses that its terms of service forbid, whatever the licence says."""
 
 
 class LicenceStep:
@@ -37,17 +26,18 @@ class LicenceStep:
     a licence that its document names; a statement of a document that is not recognised makes its
     licence unknown.
 
+    Args:
+        settings: which licences are admitted.
+        sources: id -> licence of each source as it is declared: an expression, a name or an
+            address; ``unknown``.
+
     Raises:
         MissingExtraError: without the packages of the extra ``corpus``.
     """
 
-    def __init__(self, settings: LicenceSettings, sources: Mapping[str, SourceLicence]) -> None:
+    def __init__(self, settings: LicenceSettings, sources: Mapping[str, str]) -> None:
         self._settings = settings
-        self._licences = {name: _of_source(source) for name, source in sources.items()}
-        self._forbidden = {
-            name: [use for use in settings.uses if use in source.forbids]
-            for name, source in sources.items()
-        }
+        self._licences = {name: _of_source(licence) for name, licence in sources.items()}
         self._decided: dict[str, bool] = {}
 
     def __call__(self, document: Document) -> Document | Filtered:
@@ -58,9 +48,6 @@ class LicenceStep:
         """
         licence, evidence = self._settled(document)
         document = replace(document, licence=licence, licence_evidence=evidence)
-        forbidden = self._forbidden[document.source]
-        if forbidden:
-            return Filtered(document, TERMS_RULE, ", ".join(forbidden))
         if licence not in self._decided:
             self._decided[licence] = holds(licence, self._accepts)
         return document if self._decided[licence] else Filtered(document, RULE, licence)
@@ -104,8 +91,24 @@ def source_problems(licence: str, where: str) -> list[Problem]:
     return [Problem("no licence that is known", where, licence[:80], remedy)]
 
 
-def _of_source(source: SourceLicence) -> tuple[str, str]:
-    found = recognise(source.licence)
+def terms_problems(forbids: Sequence[Use], uses: Sequence[Use], where: str) -> list[Problem]:
+    """What the terms of service of a source forbid, and the corpus is for: whatever the licence.
+
+    Args:
+        forbids: uses that the terms forbid.
+        uses: of the corpus.
+        where: the former stand in the recipe.
+    """
+    remedy = "Take the source out of the recipe, or the use out of licences.uses"
+    return [
+        Problem("the terms of the source forbid what the corpus is for", where, use, remedy)
+        for use in uses
+        if use in forbids
+    ]
+
+
+def _of_source(licence: str) -> tuple[str, str]:
+    found = recognise(licence)
     if found is None:
         return UNKNOWN, "source: not recognised"
     return found.expression, f"source: {found.evidence}"

@@ -97,6 +97,7 @@ class WarcReader(Reader):
             "collected_at": entry.headers.get("WARC-Date") or None,
             "format": self.name,
             "offset": offset,
+            "original": data,
         }
         return self._document(data, content_type, charset, language, file, facts)
 

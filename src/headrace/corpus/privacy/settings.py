@@ -21,3 +21,6 @@ class PrivacySettings(Section):
     key: str | None = None
     """File of the secret key, outside the corpus; `${NAME}` is an environment variable.  Needed
     for `hash` and `pseudonym`, and to find a person's documents again."""
+    raw_originals: bool = False
+    """Sources may keep the original bytes of their documents, which hold all the private
+    information that is taken out of the texts."""

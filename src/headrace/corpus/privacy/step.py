@@ -31,7 +31,7 @@ class Deidentify:
 
     def __call__(self, document: Document) -> Document | Filtered | Reject:
         """Raises nothing, whatever the text is."""
-        result = self._deidentified(document.text, document.language)
+        result = self._deidentified(document.text, document.tag)
         if result.text is None:
             if result.reason is not None and result.reason.startswith(f"{RULE}:"):
                 detail = result.reason.removeprefix(f"{RULE}:").strip()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from headrace.corpus.documents import Document, Filtered
 from headrace.corpus.languages.scripts import main_script
-from headrace.corpus.languages.tags import canonical, primary
+from headrace.corpus.languages.tags import canonical, primary, variety_of
 from headrace.corpus.quality.measures import MEASURES, measure
 from headrace.corpus.quality.register import register
 from headrace.corpus.quality.settings import PRESETS, Limit, QualitySettings
@@ -28,7 +28,7 @@ class MeasureQuality:
         self._general: dict[str, Limit | None] = dict(PRESETS[settings.preset])
         self._general.update(dict(settings.limits.items()))
         self._by_language: dict[str, Mapping[str, Limit | None]] = {
-            canonical(tag) or tag: dict(limits.items())
+            variety_of(canonical(tag) or tag): dict(limits.items())
             for tag, limits in settings.by_language.items()
         }
         self._merged: dict[str, list[tuple[str, Limit]]] = {}
@@ -38,7 +38,7 @@ class MeasureQuality:
         script = document.script or main_script(document.text[:_SAMPLE])
         found = measure(document.text, document.language, script)
         document = replace(document, quality=found, register=register(found, script))
-        for name, limit in self.limits(document.language):
+        for name, limit in self.limits(document.tag):
             value = found.get(name)
             if value is not None and not limit.holds(value):
                 return Filtered(document, f"quality:{name}", f"{value:g}, wanted {limit}")

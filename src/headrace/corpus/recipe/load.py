@@ -12,14 +12,17 @@ from pydantic import ValidationError
 from headrace.config.messages import did_you_mean
 from headrace.config.object_file import repeat_problems, section_problems
 from headrace.config.yaml_file import read_yaml
+from headrace.corpus.duplicates.semantic import encoder_of
+from headrace.corpus.duplicates.settings import DuplicatesSettings
 from headrace.corpus.language import language_problems
 from headrace.corpus.licences.step import source_problems as licence_problems
+from headrace.corpus.licences.step import terms_problems
 from headrace.corpus.media import formats
 from headrace.corpus.privacy.key import Key, load_key
 from headrace.corpus.privacy.settings import PrivacySettings
 from headrace.corpus.recipe.files import InputFile, expanded, list_files, name_problems
 from headrace.corpus.recipe.settings import FROM_FILE_NAME, Recipe, Source
-from headrace.errors import ConfigError, Problem, UserError
+from headrace.errors import ConfigError, MissingExtraError, Problem, UserError
 from headrace.shards import storage
 
 _REMEDY = "Begin with a recipe of the folder recipes"
@@ -35,6 +38,8 @@ class LoadedRecipe:
     """By source in the recipe's order, then by URL."""
     key_fingerprint: str | None = None
     """Names the secret key without saying what it is."""
+    encoder_fingerprint: str | None = None
+    """Of the encoder that finds semantic duplicates."""
 
 
 def load_recipe(path: Path, output: Path) -> LoadedRecipe:
@@ -60,15 +65,41 @@ def load_recipe(path: Path, output: Path) -> LoadedRecipe:
     files: list[InputFile] = []
     for number, item in enumerate(_list(data.get("sources"))):
         files += _checked_source(item, number, output, problems)
-    key = None
+    key = encoder = None
     if recipe is not None:
         privacy = recipe.privacy
         if privacy is not None:
             privacy, key = _checked_privacy(privacy, output, problems)
-        recipe = recipe.model_copy(update={"privacy": privacy})
+        duplicates = recipe.duplicates
+        if duplicates is not None and duplicates.semantic is not None:
+            duplicates, encoder = _checked_semantic(duplicates, problems)
+        recipe = recipe.model_copy(update={"privacy": privacy, "duplicates": duplicates})
+        problems += _original_problems(recipe)
+        for number, source in enumerate(recipe.sources):
+            where = f"sources.{number}.forbids"
+            problems += terms_problems(source.forbids, recipe.licences.uses, where)
     if problems or recipe is None:
         raise ConfigError(problems)
-    return LoadedRecipe(recipe, tuple(files), key.fingerprint if key is not None else None)
+    fingerprint = key.fingerprint if key is not None else None
+    return LoadedRecipe(recipe, tuple(files), fingerprint, encoder)
+
+
+def _original_problems(recipe: Recipe) -> list[Problem]:
+    """Original bytes must not come beside texts without private information by accident."""
+    problems = []
+    promised = recipe.privacy is not None and not recipe.privacy.raw_originals
+    for number, source in enumerate(recipe.sources):
+        if not source.keep_original:
+            continue
+        where = f"sources.{number}.keep_original"
+        if promised:
+            what = "the originals hold the private information that is taken out of the texts"
+            remedy = "If that is meant, set privacy.raw_originals: true"
+            problems.append(Problem(what, where, "true", remedy))
+        if source.format == "parquet":
+            what = "a row of a Parquet file has no bytes of its own"
+            problems.append(Problem(what, where, "true", "Leave it out; the file is the original"))
+    return problems
 
 
 def _list(value: Any) -> list[Any]:
@@ -142,6 +173,28 @@ def _checked_privacy(
     if privacy.packs is not None and not Path(privacy.packs).is_dir():
         problems.append(Problem("no such folder", "privacy.packs", privacy.packs, "Check the path"))
     return privacy, key
+
+
+def _checked_semantic(
+    duplicates: DuplicatesSettings, problems: list[Problem]
+) -> tuple[DuplicatesSettings, str | None]:
+    """The section with the path of the encoder as it is meant, and the encoder's fingerprint."""
+    semantic, where = duplicates.semantic, "duplicates.semantic"
+    assert semantic is not None
+    folder = Path(expanded(semantic.model, f"{where}.model", problems)).expanduser()
+    semantic = semantic.model_copy(update={"model": str(folder)})
+    duplicates = duplicates.model_copy(update={"semantic": semantic})
+    if not folder.is_dir():
+        remedy = "Name a folder with an encoder in Hugging Face format"
+        problems.append(Problem("no such folder", f"{where}.model", str(folder), remedy))
+        return duplicates, None
+    try:
+        return duplicates, encoder_of(semantic).fingerprint
+    except MissingExtraError:
+        raise
+    except UserError as error:
+        problems += [Problem(one.what, where, one.value, one.remedy) for one in error.problems]
+    return duplicates, None
 
 
 _KEYED = ("hash", "pseudonym")

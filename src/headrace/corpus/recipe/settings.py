@@ -53,6 +53,9 @@ class Source(MediaSettings):
     forbids: tuple[Use, ...] = ()
     """Uses that its terms forbid, whatever the licence says: `training`, `redistribution`,
     `commercial`, `derivatives`."""
+    keep_original: bool = False
+    """Keep the bytes that each document was read from beside its text, with all the private
+    information that is in them; see docs/corpus.md."""
     homepage: str | None = None
     collected_at: str | None = None
     """ISO 8601 date on which the files were fetched; a document's own date goes first."""
@@ -123,6 +126,11 @@ class Recipe(Section):
     """`null`: duplicates are kept."""
     limits: BuildLimits = BuildLimits()
     output: Output = Output()
+
+    @property
+    def keeps_originals(self) -> bool:
+        """Whether samples have the field ``orig``, which is empty where a source keeps none."""
+        return any(source.keep_original for source in self.sources)
 
     @field_validator("version", mode="before")
     @classmethod

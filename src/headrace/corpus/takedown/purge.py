@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from headrace.corpus.catalogue.schema import FILTERED_NAME, INDEX_NAME, QUARANTINE_NAME
+from headrace.corpus.catalogue.schema import (
+    FILTERED_NAME,
+    INDEX_NAME,
+    ORIGINS_NAME,
+    QUARANTINE_NAME,
+)
+from headrace.corpus.catalogue.tokens import FOLDER as TOKENS
 from headrace.corpus.documents import document_id
 from headrace.errors import CorpusError, Problem
 from headrace.shards import storage
@@ -23,8 +26,6 @@ from headrace.shards.manifest import read_manifest
 from headrace.shards.reader import ShardReader
 
 BUILD_NAME = ".build"
-_LINES = frozenset({"text", "jsonl", "csv"})
-"""Formats whose records are lines: a blank one is passed over."""
 _ROWS = 65_536
 
 
@@ -36,7 +37,11 @@ def purge_tables(url: str, ids: Collection[str], sources: Collection[str]) -> di
         ids: of the documents.
         sources: ids of sources that are removed as a whole, for what was never given an id.
     """
-    dropped = {name: _purge_parquet(url, name, ids) for name in (INDEX_NAME, FILTERED_NAME)}
+    # the origins last: until then the same command finds the documents again
+    tables = (FILTERED_NAME, INDEX_NAME, ORIGINS_NAME)
+    dropped = {name: _purge_parquet(url, name, ids) for name in tables}
+    counts = storage.list_files(storage.join(url, TOKENS), ".parquet")
+    dropped[TOKENS] = sum(_purge_parquet(url, f"{TOKENS}/{name}", ids) for name in counts)
     where = storage.join(url, QUARANTINE_NAME)
     if storage.exists(where):
         lines = storage.read_bytes(where).splitlines(keepends=True)
@@ -104,89 +109,11 @@ def purge_shard_cache(url: str, cache: ShardCache) -> tuple[int, int]:
     """Delete the copies of shards as they were before they were overwritten.
 
     Returns:
-        How many were deleted, and how many are in use and go later.
+        How many were deleted, and how many stay since they are in use.
     """
-    manifest = read_manifest(url)
-    takedown = manifest.takedown
-    results: list[bool | None] = []
-    for entry in manifest.shards if takedown else ():
-        overwritten = takedown.shards.get(entry.name) if takedown else None
-        for former in overwritten.former if overwritten else ():
-            results.append(cache.drop(url, replace(entry, hash=former)))
-    return results.count(True), results.count(False)
-
-
-def purge_raw(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Delete or blank the raw input of removed documents, as far as that can be done.
-
-    A file that is one document is deleted.  A document that is a line of a plain local file becomes
-    a line of spaces, so that what lies behind it keeps its place.
-
-    Args:
-        rows: ``file``, ``offset``, ``length`` and ``format`` of each document, as the index has
-            them.
-
-    Returns:
-        ``files`` deleted, ``records`` blanked, and ``left``: files that have to be cleaned by hand.
-    """
-    deleted, blanked = 0, 0
-    left: set[str] = set()
-    lines: dict[str, list[tuple[int, int]]] = {}
-    for row in rows:
-        file, offset, length = row["file"], row["offset"], row["length"]
-        if not file:
-            continue
-        if not storage.is_local(file):
-            left.add(file)
-        elif offset is None:
-            path = storage.local_path(file)
-            if path.is_file():
-                path.unlink()
-                deleted += 1
-        elif row["format"] in _LINES and length and not _is_packed(file):
-            lines.setdefault(file, []).append((offset, length))
-        else:
-            left.add(file)
-    for file, places in lines.items():
-        done = _blank(storage.local_path(file), places)
-        blanked += done
-        if done < len(places):
-            left.add(file)
-    return {"files": deleted, "records": blanked, "left": sorted(left)}
-
-
-def _is_packed(file: str) -> bool:
-    return file.lower().endswith((".gz", ".zst", ".bz2", ".xz", ".zip"))
-
-
-def _blank(path: Path, places: Sequence[tuple[int, int]]) -> int:
-    """Write spaces over lines of a file; how many, none of what is no whole line."""
-    if not path.is_file():
-        return 0
-    size, done = path.stat().st_size, 0
-    patches: list[tuple[int, int]] = []
-    with path.open("rb") as file:
-        for offset, length in sorted(places):
-            file.seek(max(0, offset - 1))
-            before = file.read(1) if offset else b"\n"
-            file.seek(offset + length)
-            after = file.read(1)
-            file.seek(offset)
-            last = file.read(length)[-1:]
-            ends = after in (b"", b"\r", b"\n") or last == b"\n"
-            if offset + length <= size and before == b"\n" and ends:
-                patches.append((offset, length))
-                done += 1
-    if patches:
-        with path.open("rb") as source, storage.open_atomically(str(path)) as target:
-            shutil.copyfileobj(source, target, storage.PIECE_BYTES)
-            for offset, length in patches:
-                source.seek(offset)
-                target.seek(offset)
-                kept = bytes(byte if byte in b"\r\n" else 32 for byte in source.read(length))
-                target.write(kept)
-            target.seek(0, os.SEEK_END)
-    return done
+    takedown = read_manifest(url).takedown
+    shards = takedown.shards.values() if takedown is not None else ()
+    return cache.drop({former for shard in shards for former in shard.former})
 
 
 def _purge_parquet(url: str, name: str, ids: Collection[str]) -> int:
