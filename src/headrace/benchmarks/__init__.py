@@ -3,5 +3,5 @@
 A module has ``settings(quick, ...) -> object`` and ``measure(settings, rounds) -> Measured``.
 """
 
-BENCHMARKS = ("training", "stream", "selection")
+BENCHMARKS = ("training", "stream", "selection", "build")
 """Every benchmark; the name is that of its module."""

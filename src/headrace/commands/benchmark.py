@@ -20,13 +20,14 @@ EXAMPLE = "headrace benchmark training --quick --json training.json"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("name", help="benchmark: training, stream or selection")
+    parser.add_argument("name", help="benchmark: training, stream, selection or build")
     parser.add_argument("--quick", action="store_true", help="a smaller version, about a minute")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds in place of the default")
     parser.add_argument(
         "--peers",
         metavar="DIR",
-        help="environments of the peers of stream or selection, made by scripts/NAME_peers.sh DIR",
+        help="environments of the peers of stream, selection or build, made by "
+        "scripts/NAME_peers.sh DIR",
     )
     # DeepSpeed's launcher adds this; the rank is taken from the environment
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
