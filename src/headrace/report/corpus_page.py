@@ -11,6 +11,7 @@ from headrace.counts import counted
 from headrace.report import corpus_plots, corpus_tables, numbers
 from headrace.report.corpus_tables import Matrix, Summary
 from headrace.report.page import Tile, render_page, require_page_tools
+from headrace.report.quality_terms import QUALITY_TERMS
 from headrace.report.table import Table
 
 TEMPLATE = "corpus.html.j2"
@@ -99,6 +100,8 @@ def render_corpus(
         ),
         quality=[(measure, Markup(drawing)) for measure, drawing in quality],
         constant=", ".join(constant),
+        terms={name.replace("_", " "): text for name, text in QUALITY_TERMS.items()},
+        others=corpus_tables.OTHERS in corpus_tables.languages(summary),
         quality_table=corpus_tables.quality_table(summary),
         quarantine=corpus_tables.plain_table(
             "Records in quarantine",

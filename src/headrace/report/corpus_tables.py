@@ -136,10 +136,12 @@ def sources_table(sources: Iterable[Mapping[str, Any]]) -> Table:
         "consent_basis": "Consent basis", "jurisdiction": "Jurisdiction", "region": "Region",
         "terms_of_service": "Terms of service",
     }  # fmt: skip
+    sources = list(sources)
+    said = {name: title for name, title in names.items() if any(one.get(name) for one in sources)}
     rows = tuple(
-        tuple(str(source.get(name) or numbers.MISSING) for name in names) for source in sources
+        tuple(str(source.get(name) or numbers.MISSING) for name in said) for source in sources
     )
-    return Table("Governance of the sources", tuple(names.values()), rows, names=len(names))
+    return Table("Governance of the sources", tuple(said.values()), rows, names=len(said))
 
 
 def speakers_table(summary: Summary) -> Table:
@@ -167,7 +169,7 @@ def entropy_table(summary: Summary) -> Table:
     """How evenly the characters are spread."""
     return Table(
         "Entropy of the shares of characters",
-        ("Over", "Entropy (bits)", "At most", "Equal shares that have the same"),
+        ("Over", "Entropy (bits)", "At most", "Effective number"),
         tuple(
             (
                 f"{name}s",
@@ -242,7 +244,7 @@ def _share_cell(rule: str, language: str, row: Mapping[str, Any] | None, highest
 
 
 def private_matrix(summary: Summary) -> Matrix | None:
-    """Findings of each type of private information in a million characters of each language."""
+    """Findings of each type of private information a million characters of each language."""
     characters = {row["language"]: row["characters"] for row in summary["by"]["language"]}
     found = {(row["type"], row["language"]): row for row in summary["private"]}
     if not found:
@@ -271,7 +273,7 @@ def private_matrix(summary: Summary) -> Matrix | None:
         hover = f"{kind}, all languages: {count:,}"
         cells.append(Cell(numbers.amount(rate), _step(rate, highest), hover))
         rows.append(Row(kind, tuple(cells)))
-    title = "Private information that was replaced, in a million characters of the language"
+    title = "Private information that was replaced: findings a million characters of the language"
     return Matrix(title, "Type", (*columns, "all"), tuple(rows))
 
 
@@ -328,7 +330,7 @@ def duplicates_table(summary: Summary) -> Table:
         ("Documents in them", numbers.count(found["documents_in_clusters"])),
         ("Largest cluster", numbers.count(found["largest"])),
         *((f"Left out: {rule}", numbers.count(n)) for rule, n in found["left_out"].items()),
-        ("Share of the documents that had got so far", numbers.share(found["share"])),
+        ("Share of the documents that were compared", numbers.share(found["share"])),
     ]
     return Table("Duplicates", ("Quantity", "Documents"), tuple(rows))
 

@@ -67,8 +67,13 @@ def amount(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A fraction in percent with the sign and one decimal: 0.313 -> ``31.3 %``."""
-    return MISSING if value is None else f"{100 * value:.1f} %"
+    """A fraction in percent with the sign and one decimal: 0.313 -> ``31.3 %``.
+
+    What is not nothing is not written as if it were: ``< 0.1 %``.
+    """
+    if value is None:
+        return MISSING
+    return "< 0.1 %" if 0 < value < 0.0005 else f"{100 * value:.1f} %"
 
 
 def milliseconds(seconds: float | None) -> str:

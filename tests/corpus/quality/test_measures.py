@@ -159,3 +159,12 @@ def test_lists_of_stop_words_cover_real_text(language):
     assert found["stop_words"] >= 0.5 * len(stop_words()[language])
     others = [measure(text, other, main_script(text)) for other in ("sw", "tr", "vi")]
     assert all(other["stop_word_share"] < found["stop_word_share"] / 2 for other in others)
+
+
+def test_the_report_explains_every_measure():
+    from typing import get_args
+
+    from headrace.corpus.quality.measures import Measure
+    from headrace.report.quality_terms import QUALITY_TERMS
+
+    assert set(QUALITY_TERMS) == set(get_args(Measure))

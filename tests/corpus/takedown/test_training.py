@@ -28,7 +28,7 @@ from tests.training.conftest import WORKERS, free_port
 
 
 def write_config(folder: Path, tokenizer: Path) -> Path:
-    """25 epochs of some 20 steps."""
+    """9 epochs of some 70 steps."""
     config = {
         "train_batch_size": 8,
         "optimizer": {"type": "AdamW", "params": {"lr": 1e-3}},
@@ -51,7 +51,7 @@ def write_config(folder: Path, tokenizer: Path) -> Path:
             "batching": {"window_batches": 4},
             "logging": {"every_steps": 1, "tensorboard": False},
             "checkpoint": {"every_steps": 20},
-            "stages": [{"name": "text", "epochs": 25, "keep_best": "last"}],
+            "stages": [{"name": "text", "epochs": 9, "keep_best": "last"}],
         },
     }  # fmt: skip
     path = folder / "config.json"

@@ -89,6 +89,8 @@ def render_readme(facts: Facts, description: Description) -> str:
         "## Languages",
         counted_part("languages"),
         counted_part("varieties"),
+        "A share is one of characters; `und` is a language that could not be told, others are the "
+        "languages of which nothing was kept.",
         "## Why and how it was made",
         "### Motivation",
         say("motivation"),
