@@ -3,6 +3,7 @@
 import json
 import math
 from collections import defaultdict
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -111,6 +112,8 @@ def test_the_report_says_what_was_counted(own_corpus, tokenizer, capsys):
     said = capsys.readouterr().out
     page = (own_corpus.path / "report.html").read_text(encoding="utf-8")
     report = json.loads((own_corpus.path / "report.json").read_text())
+    assert report["tokens"]["tokenizer"] == Path(tokenizer).name
+    assert str(Path(tokenizer).parent) not in page
     assert "counted in 10 of 131 documents: up to 2 of each language and source" in page
     for row in report["by"]["language"]:
         assert f"<td>{row['tokens']:,}</td>" in page

@@ -198,6 +198,7 @@ def test_a_build_leaves_them_out_and_says_so(recipe, tmp_path, capsys):
     assert document["counts"]["s"]["rules"] == rules
     assert document["duplicates"]["related"] == 4
     assert document["encoder_fingerprint"]
+    assert document["recipe"]["duplicates"]["semantic"]["model"] == "model"
     assert "torch" in document["versions"]
     filtered = pq.read_table(out / "filtered.parquet").to_pylist()
     assert Counter(row["cluster_kind"] for row in filtered) == {"semantic": 5, "near": 1}

@@ -331,6 +331,9 @@ def _recorded(recipe: Recipe) -> dict[str, Any]:
         for name in ("key", "packs"):
             path = document["privacy"][name]
             document["privacy"][name] = None if path is None else Path(path).name
+    if recipe.duplicates is not None and recipe.duplicates.semantic is not None:
+        found = Path(recipe.duplicates.semantic.model).name
+        document["duplicates"]["semantic"]["model"] = found
     return document
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class TokenCounts:
     """Tokens of every document, and how they are known."""
 
     tokenizer: str
-    """Folder or name, as it was given."""
+    """Its name on the hub, or that of its folder, without the place on this machine."""
     fingerprint: str
     """Of the tokenizer: 32 hexadecimal digits."""
     table: pa.Table
@@ -79,6 +80,8 @@ def count_tokens(catalogue: Catalogue, name: str, sample: int | None = None) -> 
     _count_missing(catalogue, tokenizer.backend_tokenizer, fingerprint, wanted, known)
     chosen = [id_ for rows in wanted.values() for id_, _ in rows]
     counts = pa.table({"id": chosen, "tokens": [known[id_] for id_ in chosen]}, _SCHEMA)
+    if Path(name).expanduser().is_dir():
+        name = Path(name).expanduser().resolve().name
     return TokenCounts(name, fingerprint, _estimated(catalogue, counts), len(counts), sample)
 
 
