@@ -4,6 +4,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -121,6 +122,43 @@ def test_too_many_rejects_fail_and_a_raised_limit_goes_on_with_what_was_done(cor
     monkeypatch.setattr(build, "examine_part", None)  # nothing is examined again
     document = corpus.build(corpus.recipe(source, limits={"rejected_share": 0.5}))
     assert document["counts"]["s"]["quarantined"] == 30
+
+
+def test_a_source_of_which_nothing_can_be_used_ends_the_build_early(corpus, monkeypatch):
+    good = [corpus.jsonl("good.jsonl", documents(corpus, 0, 40))]
+    bad = [corpus.jsonl(f"bad{n:02}.jsonl", ["{broken"] * 10) for n in range(40)]
+    sources = {"id": "good", "files": good}, {"id": "bad", "files": bad}
+    small = {"part": "2 kB"}
+    with pytest.raises(CorpusError) as caught:
+        corpus.build(corpus.recipe(*sources, limits=small))
+    (problem,) = caught.value.problems
+    assert problem.where == "sources.1 (bad)"
+    rejected, read = problem.value.partition(" so far")[0].split(" of ")
+    assert rejected == read
+    done = {row["part"] for row in corpus.rows_of(corpus.out / ".build" / "parts.jsonl")}
+    assert 20 < int(read) < 200, "neither at the first bad record nor at the end"
+
+    examined = []
+
+    def counted(part, *rest, examine=build.examine_part):
+        examined.append(part.number)
+        return examine(part, *rest)
+
+    with pytest.raises(CorpusError, match="too many"):
+        corpus.build(corpus.recipe(*sources, limits=small))
+    monkeypatch.setattr(build, "examine_part", counted)
+    document = corpus.build(corpus.recipe(*sources, limits={**small, "rejected_share": 1.0}))
+    assert document["counts"]["bad"]["quarantined"] == 400
+    assert examined
+    assert not done.intersection(examined), "what was done is not done again"
+
+
+def test_a_bad_beginning_of_a_source_that_is_good_as_a_whole_ends_nothing(corpus):
+    bad = corpus.jsonl("a.jsonl", ["{broken"] * 30)
+    good = [corpus.jsonl(f"b{n}.jsonl", documents(corpus, 70 * n, 70)) for n in range(10)]
+    recipe = corpus.recipe({"id": "s", "files": [bad, *good]}, limits={"part": "5 kB"})
+    counts = corpus.build(recipe)["counts"]["s"]
+    assert (counts["read"], counts["quarantined"]) == (730, 30)
 
 
 def test_a_finished_corpus_stays_and_another_one_is_not_mixed_into_it(corpus):
@@ -249,8 +287,23 @@ def test_private_information_is_nowhere_in_the_corpus(corpus):
                     assert "anna.keller" not in str(column.to_pylist()), path
     index = pq.read_table(corpus.out / "index.parquet").to_pylist()
     wanted = set(subject_keys(address, secret))
-    assert [bool(wanted & set(row["subject_keys"])) for row in index[:2]] == [True, False]
+    origins = pq.read_table(corpus.out / "origins.parquet").to_pylist()
+    assert [row["id"] for row in origins[: len(index)]] == [row["id"] for row in index]
+    assert [bool(wanted & set(row["subject_keys"])) for row in origins[:2]] == [True, False]
     assert document["private"]["PHONE"] == 1
+
+
+def test_tables_need_not_have_columns_that_the_recipe_does_not_name(corpus):
+    folder = corpus.folder / "in"
+    folder.mkdir()
+    texts = [corpus.sentence(number) for number in range(3)]
+    (folder / "a.csv").write_text("text\n" + "".join(f"{text}\n" for text in texts))
+    pq.write_table(pa.table({"text": texts}), folder / "b.parquet")
+    source = {"id": "s", "files": [str(folder / "*")]}
+    counts = corpus.build(corpus.recipe(source))["counts"]["s"]
+    assert (counts["read"], counts["written"]) == (6, 6)
+    with pytest.raises(CorpusError, match="no document is left"):  # a column that is not there
+        corpus.build(corpus.recipe({**source, "fields": {"url": "url"}}), out="named")
 
 
 def test_no_document_at_all_is_an_error(corpus):
