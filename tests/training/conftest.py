@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,8 @@ def launch_command(script: Path, *arguments: str, ranks: int = 2) -> list[str]:
 class Launcher:
     """Starts real ranks on the CPU, those of commands with DeepSpeed's launcher as users do."""
 
-    def __init__(self) -> None:
+    def __init__(self, forked_ranks) -> None:
+        self.forked_ranks = forked_ranks
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
     def run(self, script: Path, *arguments: str, ranks: int = 2) -> subprocess.CompletedProcess:
@@ -49,56 +50,39 @@ class Launcher:
             timeout=500,
         )
 
-    def run_alone(self, worker: str, *arguments: str) -> subprocess.CompletedProcess:
+    def run_alone(self, worker: Path, *arguments: str) -> subprocess.CompletedProcess:
         """Run a worker that starts its ranks itself."""
-        return subprocess.run(
-            [sys.executable, str(WORKERS / worker), *arguments],
-            env=self.environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=500,
-        )
+        return self._run_forked(worker, arguments, [self.environment])
 
     def run_ranks(
         self, script: Path, *arguments: str, ranks: int = 2
     ) -> subprocess.CompletedProcess:
         """Run to the end without the launcher, for tests of what the ranks do.
 
-        The launcher is two more processes that import DeepSpeed, one after the other.  When one
-        rank fails, the others are killed; the exit code is that rank's.
+        They are forked from a process that has the libraries; the launcher is two more that import
+        DeepSpeed.  When one rank fails, the others are soon killed; the exit code is that rank's.
         """
         common = {
             "WORLD_SIZE": str(ranks), "LOCAL_SIZE": str(ranks),
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
         }  # fmt: skip
-        command = [sys.executable, str(script), *arguments]
-        with tempfile.TemporaryFile("w+") as output:
-            started = [
-                subprocess.Popen(
-                    command,
-                    env={**self.environment, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                    cwd=ROOT,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                )
-                for rank in range(ranks)
-            ]
-            end = time.monotonic() + 500
-            while True:
-                codes = [process.poll() for process in started]
-                if None not in codes or any(codes) or time.monotonic() > end:
-                    break
-                time.sleep(0.05)
-            for process in started:
-                process.kill()
-                process.wait()
-            output.seek(0)
+        environments = [
+            {**self.environment, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            for rank in range(ranks)
+        ]
+        return self._run_forked(script, arguments, environments)
+
+    def _run_forked(
+        self, script: Path, arguments: Sequence[str], environments: list[dict[str, str]]
+    ) -> subprocess.CompletedProcess:
+        words = [str(script), *arguments]
+        with tempfile.NamedTemporaryFile("r") as output:
+            codes = self.forked_ranks.run(words, environments, ROOT, Path(output.name), 500)
             printed = output.read()
         if None in codes and not any(codes):
-            raise subprocess.TimeoutExpired(command, 500, printed)
+            raise subprocess.TimeoutExpired(words, 500, printed)
         code = next((code for code in codes if code), 0)
-        return subprocess.CompletedProcess(command, code, printed, "")
+        return subprocess.CompletedProcess(words, code, printed, "")
 
     def start(self, script: Path, *arguments: str, log: Path) -> subprocess.Popen:
         with log.open("w") as stream:
@@ -112,8 +96,8 @@ class Launcher:
 
 
 @pytest.fixture(scope="session")
-def launcher() -> Launcher:
-    return Launcher()
+def launcher(forked_ranks) -> Launcher:
+    return Launcher(forked_ranks)
 
 
 @pytest.fixture(scope="session")

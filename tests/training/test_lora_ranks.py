@@ -156,7 +156,7 @@ def test_adapters_go_on_with_other_numbers_of_ranks(small_corpus, launcher, tmp_
         for phase, steps in zip(phases, (3, 3, None), strict=True):
             add(phase, f"moved{zero}", steps, **{"zero_optimization.stage": zero})
     (tmp_path / "phases.json").write_text(json.dumps(phases))
-    done = launcher.run_alone("world_sizes.py", str(tmp_path / "phases.json"))
+    done = launcher.run_alone(WORKER.with_name("world_sizes.py"), str(tmp_path / "phases.json"))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for zero in range(4):
         whole, moved = (read_losses(tmp_path / f"{name}{zero}") for name in ("whole", "moved"))

@@ -1,7 +1,5 @@
 """The loss and the gradients of a global batch do not depend on how many ranks share it."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,13 +31,7 @@ def choice_steps(choice_corpus, launcher, tmp_path_factory):
 
 def take_steps(corpus, launcher, folder, all_ranks):
     config = corpus.write_config(folder / "run.json", folder / "run", **CHANGES)
-    finished = subprocess.run(
-        [sys.executable, str(WORKER), str(config), str(folder), *map(str, all_ranks)],
-        env=launcher.environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    finished = launcher.run_alone(WORKER, str(config), str(folder), *map(str, all_ranks))
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
     taken = {}
     for ranks in all_ranks:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,8 @@ from safetensors.torch import load_file
 
 from headrace.config import load_run_config
 from headrace.errors import ConfigError, HeadraceError, UserError
+
+WORKER = Path(__file__).parent / "workers" / "world_sizes.py"
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +94,7 @@ def train(cases, folder, corpus, launcher):
             own = {**changes, STAGE: stage} if name == "stages" else changes
             add(phase, f"{name}-moved", steps, str(folder / f"{name}-{ranks}"), **own)
     (folder / "phases.json").write_text(json.dumps(phases))
-    done = launcher.run_alone("world_sizes.py", str(folder / "phases.json"))
+    done = launcher.run_alone(WORKER, str(folder / "phases.json"))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder
 
