@@ -131,7 +131,11 @@ def test_after_a_kill_the_same_command_goes_on_and_ends_the_same(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "before", "after"), [("frank_wolfe", 2, 1), ("exact_greedy", 1, 2)]
+    ("name", "before", "after"),
+    [
+        ("frank_wolfe", 2, 1),
+        pytest.param("exact_greedy", 1, 2, marks=pytest.mark.extended),
+    ],
 )
 def test_another_number_of_ranks_goes_on(files, uninterrupted, tmp_path, name, before, after):
     output = tmp_path / "selected"
