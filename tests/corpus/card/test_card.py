@@ -1,5 +1,6 @@
 """The card of a corpus: what it says, and that it does not go stale unnoticed."""
 
+import json
 import logging
 
 import pytest
@@ -93,6 +94,26 @@ def test_a_card_without_a_description_is_all_to_be_done(own_corpus, capsys):
     dataset = mlcroissant.Dataset(str(own_corpus.path / "croissant.json"))
     assert dataset.metadata.ctx.issues.errors == set()
     assert main(["card", str(own_corpus.path), "--check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("privacy", "says"),
+    [
+        (None, "was not looked for"),
+        (
+            {"mode": "pseudonym", "modes": {"PASSWORD": "mask"}, "names": False},
+            "made-up values of its kind, the same for the same value; PASSWORD was replaced by the "
+            "name of its type. Names of people stayed",
+        ),
+    ],
+)
+def test_it_says_what_was_done_about_private_information(own_corpus, privacy, says):
+    path = own_corpus.path / "corpus.json"
+    document = json.loads(path.read_text())
+    document["recipe"]["privacy"] = privacy
+    path.write_text(json.dumps(document))
+    assert main(["card", str(own_corpus.path)]) == 0
+    assert says in readme(own_corpus)
 
 
 def test_the_same_corpus_gives_the_same_card(carded, capsys):

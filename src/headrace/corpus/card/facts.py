@@ -33,6 +33,8 @@ class Facts:
     warnings: Sequence[str]
     takedowns: Sequence[Takedown]
     index_sha256: str
+    recipe: Mapping[str, Any]
+    """As ``corpus.json`` has it; empty where it has none."""
 
     @property
     def languages(self) -> list[str]:
@@ -71,6 +73,7 @@ def read_facts(url: str) -> Facts:
             warnings=[str(warning) for warning in corpus.get("warnings") or ()],
             takedowns=read_takedowns(url),
             index_sha256=_sha256(storage.join(url, INDEX_NAME)),
+            recipe=corpus.get("recipe") or {},
         )
 
 

@@ -88,6 +88,7 @@ def render_readme(facts: Facts, description: Description) -> str:
         counted_part("warnings"),
         "## Languages",
         counted_part("languages"),
+        "By variety, with script and region as far as they are known:",
         counted_part("varieties"),
         "A share is one of characters; `und` is a language that could not be told, others are the "
         "languages of which nothing was kept.",
@@ -111,6 +112,7 @@ def render_readme(facts: Facts, description: Description) -> str:
         "### Duplicates",
         counted_part("duplicates"),
         "## Private information",
+        *_replaced(facts),
         say("privacy"),
         counted_part("private information"),
         "## Structure",
@@ -155,6 +157,27 @@ def _structure(facts: Facts) -> str:
         f"`ID.txt` (UTF-8, NFC) and `ID.json` (what is known about it).{originals} `index.parquet` "
         f"has a row a document; its column `variety` has the tag with region and script.\n\n{_READ}"
     )
+
+
+_MODES = {
+    "mask": "replaced by the name of its type",
+    "hash": "replaced by a keyed hash, the same for the same value",
+    "pseudonym": "replaced by made-up values of its kind, the same for the same value",
+    "drop": "a reason to leave the document out",
+}
+
+
+def _replaced(facts: Facts) -> list[str]:
+    """What the recipe does with private information; nothing if that is not known."""
+    if "privacy" not in facts.recipe:
+        return []
+    privacy = facts.recipe["privacy"]
+    if privacy is None:
+        return ["Private information was not looked for: the texts have what they had."]
+    others = [f"{name} was {_MODES[mode]}" for name, mode in sorted(privacy["modes"].items())]
+    names = "Names of people were looked for" if privacy["names"] else "Names of people stayed"
+    text = "; ".join([f"What was found was {_MODES[privacy['mode']]}", *others])
+    return [f"{text}. {names}; the types are those of the table."]
 
 
 _READ = """\

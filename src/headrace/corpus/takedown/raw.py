@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from headrace.config.section import Section
 from headrace.corpus.catalogue.schema import ORIGINS_NAME, QUARANTINE_NAME
 from headrace.corpus.documents import Document, Record, document_id
@@ -95,23 +98,25 @@ def plan_raw(place: Place, match: Match, requests: Sequence[Request]) -> list[Ra
             )
         )
     check_origins(place.url, "--raw-inputs")
-    ids = {*match.ids, *match.filtered}
+    ids = pa.array([*match.ids, *match.filtered], pa.string())
     whole = whole_sources(place, requests)
     files: dict[str, list[Mapping[str, Any]]] = {}
     own: set[str] = set()
     others: set[str] = set()
     columns = ("id", "source", "format", "file", "content_hash")
     for batch in batches_of(place.url, ORIGINS_NAME, columns):
-        for row in batch.to_pylist():
-            if row["id"] in ids:
-                files.setdefault(row["file"], []).append(row)
-            (own if row["source"] in whole else others).add(row["file"])
+        for row in batch.filter(pc.is_in(batch.column("id"), ids)).to_pylist():
+            files.setdefault(row["file"], []).append(row)
+        if whole:
+            inside = pc.is_in(batch.column("source"), pa.array(sorted(whole), pa.string()))
+            for mask, found in ((inside, own), (pc.invert(inside), others)):
+                found.update(pc.unique(batch.filter(mask).column("file")).to_pylist())
     for row in _quarantined(place.url) if whole else ():
         (own if row["source"] in whole else others).add(row["file"])
     ends = own - others
-    found = [RawFile(url, "delete", files.get(url, ())) for url in ends]
-    found += [_planned(url, rows) for url, rows in files.items() if url not in ends]
-    return sorted(found, key=lambda file: file.url)
+    planned = [RawFile(url, "delete", files.get(url, ())) for url in ends]
+    planned += [_planned(url, rows) for url, rows in files.items() if url not in ends]
+    return sorted(planned, key=lambda file: file.url)
 
 
 def _quarantined(url: str) -> Iterator[Mapping[str, Any]]:
