@@ -330,7 +330,7 @@ def duplicates_table(summary: Summary) -> Table:
         ("Documents in them", numbers.count(found["documents_in_clusters"])),
         ("Largest cluster", numbers.count(found["largest"])),
         *((f"Left out: {rule}", numbers.count(n)) for rule, n in found["left_out"].items()),
-        ("Share of the documents that were compared", numbers.share(found["share"])),
+        ("Left out, of all that were compared", numbers.share(found["share"])),
     ]
     return Table("Duplicates", ("Quantity", "Documents"), tuple(rows))
 
