@@ -169,6 +169,9 @@ class Run:
     """One build, from the start of its process to its end."""
 
     seconds: float
+    """By the clock."""
+    cpu_seconds: float
+    """Of all processes; of datatrove with several workers, of the first alone."""
     peak_bytes: int
     """Of all its processes, shared pages divided among them; looked at twice a second."""
 
@@ -178,8 +181,8 @@ def run(entrants: Entrants, contestant: Contestant, task: Task) -> Run:
     began = time.perf_counter()
     process = begin(entrants, contestant, task)
     with _watched(process.pid) as peak:
-        answer_of(process)
-    return Run(time.perf_counter() - began, peak[0])
+        answer = answer_of(process)
+    return Run(time.perf_counter() - began, answer["cpu_s"], peak[0])
 
 
 @contextlib.contextmanager
