@@ -122,7 +122,7 @@ def render_corpus(
 def _facts(summary: Summary, corpus: Mapping[str, Any]) -> list[str]:
     facts = [
         f"version {summary['version']}" if summary["version"] else "",
-        counted(len(summary["by"]["language"]), "language"),
+        counted(_known_languages(summary), "language"),
         counted(len(summary["by"]["source"]), "source"),
         f"build {corpus['build']}" if corpus.get("build") else "",
     ]
@@ -160,7 +160,7 @@ def _tiles(summary: Summary) -> list[Tile]:
     spread = f"as even as {numbers.amount(entropy['effective'])} of equal size"
     return [
         *tiles,
-        Tile(numbers.count(len(summary["by"]["language"])), "languages", spread),
+        Tile(numbers.count(_known_languages(summary)), "languages", spread),
         Tile(
             numbers.share(totals["filtered"] / totals["read"] if totals["read"] else None),
             "left out by rules",
@@ -195,6 +195,10 @@ def _tokens(summary: Summary) -> str:
         f"up to {found['sample']:,} of each language and source. The others are taken to have as "
         "many in a byte as these."
     )
+
+
+def _known_languages(summary: Summary) -> int:
+    return sum(row["language"] != "und" for row in summary["by"]["language"])
 
 
 def _large(value: int) -> str:

@@ -46,6 +46,7 @@ def test_every_number_of_the_report_is_on_the_page(reported, page):
     assert "The licence of 41 documents (31.3 %) is not known." in page
     assert "Village &lt;news&gt; &amp; more" in page
     assert "Not in the table: und." in page
+    assert "<span>3 languages</span>" in page  # und is none
     assert [other["name"] for other in report["comparisons"]] == ["Other texts"]
     assert "Beside Other texts" in page
 
