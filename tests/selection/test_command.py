@@ -16,6 +16,7 @@ from headrace.selection.encoder import Encoder
 from headrace.shards import ShardWriter
 from headrace.shards.sample import Sample
 from headrace.stream.selected import read_chosen
+from headrace.training.distributed import free_port
 
 
 @pytest.fixture
@@ -365,7 +366,7 @@ def test_nothing_to_choose_from_and_sources_of_one_language(small_corpus, small_
 
 
 @pytest.mark.slow
-def test_two_ranks_of_a_launcher_choose_as_one_process(command, tmp_path):
+def test_two_ranks_of_a_launcher_choose_as_one_process(command, forked_ranks, tmp_path):
     """Real ranks share the embedding and the selection; a mistake is printed once."""
     assert main([*command, "--fraction", "0.1"]) == 0
     command[command.index("--output") + 1] = str(tmp_path / "ranks")
@@ -373,16 +374,18 @@ def test_two_ranks_of_a_launcher_choose_as_one_process(command, tmp_path):
     launcher = str(Path(sys.executable).parent / "torchrun")
     script = str(Path(__file__).parents[2] / "launch" / "select_data.py")
 
-    def launched(*options):
-        words = [launcher, "--nproc-per-node", "2", "--standalone", script, *command[1:]]
-        return subprocess.run(
-            [*words, *options],
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        )  # fmt: skip
-
-    finished = launched("--fraction", "0.1")
+    words = [launcher, "--nproc-per-node", "2", "--standalone", script, *command[1:]]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(
+        [*words, "--fraction", "0.1"], env=environment, capture_output=True, text=True
+    )
     assert finished.returncode == 0, finished.stderr
     one, many = ((tmp_path / name / "selection.parquet") for name in ("selected", "ranks"))
     assert one.read_bytes() == many.read_bytes()
-    wrong = launched("--rows", "5000")
-    assert wrong.stderr.count("error: --rows: out of range (value: 5,000). Give 1 to 240") == 1
+    environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ranks = [{**environment, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    log = tmp_path / "log"
+    words = [script, *command[1:], "--rows", "5000"]
+    assert forked_ranks.run(words, ranks, tmp_path, log, 300) == [2, 2]
+    error = "error: --rows: out of range (value: 5,000). Give 1 to 240"
+    assert log.read_text().count(error) == 1

@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -45,12 +46,12 @@ def ranks_of(process):
     ]
 
 
-def wait_for_step(output, step, process):
+def wait_for_step(output, step, is_over):
     """Wait until a step is logged, and a checkpoint lies behind the run."""
     metrics = output / "metrics.jsonl"
     end = time.monotonic() + 300
     while time.monotonic() < end:
-        assert process.poll() is None, "the run ended before it was interrupted"
+        assert not is_over(), "the run ended before it was interrupted"
         if metrics.exists() and f'"step": {step},' in metrics.read_text(encoding="utf-8"):
             return
         time.sleep(0.02)
@@ -66,24 +67,28 @@ def interrupted(write_config, launcher, train_script, read_losses, tmp_path_fact
     config, output = write_config("interrupted")
     log = tmp_path_factory.mktemp("interrupted") / "log"
     found = {}
-    for name, step in (("signal", 11), ("one rank", 41), ("all", 71)):
-        process = launcher.start(train_script, "--ds_config", str(config), log=log)
-        wait_for_step(output, step, process)
-        everyone = [process, *psutil.Process(process.pid).children(recursive=True)]
-        if name == "signal":
-            ranks_of(process)[1].send_signal(signal.SIGUSR1)
-        else:
-            for victim in everyone if name == "all" else ranks_of(process)[1:2]:
-                victim.kill()
+
+    def note(name, code):
         found[name] = {
-            "code": process.wait(timeout=120),
+            "code": code,
             "log": log.read_text(),
             "complete": (output / "multilingual" / "all" / "result.json").exists(),
             "saved": list(
                 (output / "multilingual" / "all" / "checkpoints").glob("step-*/COMPLETE")
             ),
         }
-    finished = launcher.run(train_script, "--ds_config", str(config))
+
+    for name, step, number in (("signal", 11, signal.SIGUSR1), ("one rank", 41, signal.SIGKILL)):
+        process = launcher.start(train_script, "--ds_config", str(config), log=log)
+        wait_for_step(output, step, lambda process=process: process.poll() is not None)
+        ranks_of(process)[1].send_signal(number)
+        note(name, process.wait(timeout=120))
+    with ThreadPoolExecutor() as thread:  # a launcher would be dead too
+        ranks = thread.submit(launcher.run_ranks, train_script, "--ds_config", str(config))
+        wait_for_step(output, 71, ranks.done)
+        launcher.forked_ranks.kill()
+        note("all", ranks.result().returncode)
+    finished = launcher.run_ranks(train_script, "--ds_config", str(config))
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
     return found, read_losses(output)
 

@@ -1,6 +1,7 @@
 """The same seed gives the same losses, also across a stop and a resume, at every ZeRO stage."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ WORKER = Path(__file__).parent / "workers" / "several_runs.py"
 
 pytestmark = pytest.mark.slow
 
+KINDS = [pytest.param("tokens", marks=pytest.mark.extended), "packed"]
 NO_DROPOUT = {"headrace.model.dropout": 0.0}
-TOKENS = {"type": "tokens", "tokens_per_batch": 300, "window_batches": 4}
-PACKED = {"type": "packed", "pack_length": 64, "window_batches": 4}
+FILLED = {
+    "tokens": {"type": "tokens", "tokens_per_batch": 300, "window_batches": 4},
+    "packed": {"type": "packed", "pack_length": 64, "window_batches": 4},
+}
 FEW_STEPS = [{"name": "multilingual", "epochs": 1, "max_steps": 12}]
 STAGES = [
     {"name": "multilingual", "epochs": 2, "max_steps": 22},
@@ -71,25 +75,35 @@ def runs(small_corpus, launcher, read_losses, tmp_path_factory):
                 "headrace.stages": STAGES[:1],
             },
         )
-    for batching in (TOKENS, PACKED):
-        for kind in ("first", "stopped"):
-            add(
-                (batching["type"], kind),
-                f"{batching['type']}-{kind}",
-                stop_after=60 if kind == "stopped" else None,  # in the second epoch
-                **{
-                    "zero_optimization.stage": 1,
-                    "train_batch_size": 8,
-                    "train_micro_batch_size_per_gpu": 2,
-                    "headrace.batching": batching,
-                    "headrace.stages": [{"name": "multilingual", "epochs": 2}],
-                },
-            )
     few = {**NO_DROPOUT, "train_batch_size": 10, "headrace.stages": FEW_STEPS}
     add("two ranks", "two_ranks", **few)
     train(jobs, launcher, folder)
     losses = {key: read_losses(output) for key, output in outputs.items()}
     return losses | {"folder": folder}
+
+
+@pytest.fixture(scope="module")
+def filled(small_corpus, launcher, read_losses, tmp_path_factory):
+    """Losses of runs with a kind of batches that are filled by length, and their folder."""
+
+    @cache
+    def run(kind):
+        folder = tmp_path_factory.mktemp(kind)
+        changes = {
+            "zero_optimization.stage": 1,
+            "train_batch_size": 8,
+            "train_micro_batch_size_per_gpu": 2,
+            "headrace.batching": FILLED[kind],
+            "headrace.stages": [{"name": "multilingual", "epochs": 2}],
+        }
+        jobs = []
+        add_job(jobs, small_corpus, folder / "first", **changes)
+        # in the second epoch
+        add_job(jobs, small_corpus, folder / "stopped", stop_after=60, **changes)
+        train(jobs, launcher, folder)
+        return folder, *(read_losses(folder / name) for name in ("first", "stopped"))
+
+    return run
 
 
 def test_two_runs_with_the_same_seed_have_identical_losses(runs):
@@ -126,24 +140,25 @@ def test_every_zero_stage_trains_the_same_model(runs, zero):
     assert list(sharded.values()) == pytest.approx(list(plain.values()), rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["tokens", "packed"])
-def test_batches_filled_by_length_resume_to_the_bit(runs, kind):
-    lines = (runs["folder"] / f"{kind}-first" / "metrics.jsonl").read_text().splitlines()
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_filled_by_length_resume_to_the_bit(filled, kind):
+    folder, first, stopped = filled(kind)
+    lines = (folder / "first" / "metrics.jsonl").read_text().splitlines()
     start, *records = [json.loads(line) for line in lines]
     steps = [record for record in records if record["kind"] == "train"]
     validations = [record for record in records if record["kind"] == "validation"]
     assert start["batching"] == kind
     assert steps[-1]["step"] == len(steps) == start["steps"] > 60
-    assert runs[kind, "first"] == runs[kind, "stopped"]
+    assert first == stopped
     assert [record["epoch"] for record in validations] == [1.0, 2.0]
     first_epoch = validations[0]["step"]
     assert first_epoch < 60
-    assert len(list((runs["folder"] / f"{kind}-stopped").glob("multilingual/all/export/*"))) > 3
+    assert len(list((folder / "stopped").glob("multilingual/all/export/*"))) > 3
 
 
-@pytest.mark.parametrize("kind", ["tokens", "packed"])
-def test_batches_filled_by_length_are_nearly_full(runs, kind):
-    lines = (runs["folder"] / f"{kind}-first" / "metrics.jsonl").read_text().splitlines()
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_filled_by_length_are_nearly_full(filled, kind):
+    lines = (filled(kind)[0] / "first" / "metrics.jsonl").read_text().splitlines()
     steps = [record for record in map(json.loads, lines) if record["kind"] == "train"]
     assert all(0 < record["fill_rate"] <= 1 for record in steps)
     assert sum(record["fill_rate"] for record in steps) > (0.65 if kind == "packed" else 0.8) * len(
