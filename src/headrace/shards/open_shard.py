@@ -6,6 +6,7 @@ from contextlib import ExitStack, suppress
 
 from headrace.errors import Problem, ShardError
 from headrace.shards import storage
+from headrace.shards.filesystems import translated
 from headrace.shards.index import TAR_BLOCK, BlockHasher, IndexBuilder, write_index
 from headrace.shards.manifest import ShardEntry
 from headrace.shards.sample import Sample
@@ -50,13 +51,13 @@ class OpenShard:
         for field, data in sorted(sample.fields.items()):
             self._builder.add_member(field, self._offset + TAR_BLOCK, len(data))
             self._offset += TAR_BLOCK + len(data) + -len(data) % TAR_BLOCK
-        with storage.translated(self._url, "write it"):
+        with translated(self._url, "write it"):
             self._tar.write({"__key__": sample.key, **sample.fields})
         assert self._tar.tarstream.offset == self._offset, "a member header is not one block"
 
     def commit(self) -> ShardEntry:
         """Put the tar and then its index in their places; what a manifest says of it."""
-        with storage.translated(self._url, "write it"):
+        with translated(self._url, "write it"):
             self._tar.close()
         index = self._builder.finish(self._offset, self._hasher)
         self._stack.close()
