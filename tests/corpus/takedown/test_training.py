@@ -111,7 +111,7 @@ def tokens_of(config_path: Path, corpus: BuiltCorpus, ids: set[str]) -> list[byt
 
 def stream_at(branch: Path, step: int) -> Any:
     """Where the stream of a run is to go on, as the checkpoint of a step has it."""
-    (state,) = (branch / "checkpoints" / f"step-{step}").rglob("mp_rank_00_model_states.pt")
+    (state,) = (branch / "checkpoints" / f"step-{step:06d}").rglob("mp_rank_00_model_states.pt")
     saved = torch.load(state, map_location="cpu", weights_only=False)
     return json.loads(json.loads(saved["headrace"])["stream"])
 
