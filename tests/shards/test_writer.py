@@ -6,6 +6,7 @@ import os
 import signal
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,17 @@ def test_stock_webdataset_reads_the_shards(source: Path, make_samples: MakeSampl
     assert [(row["__key__"], row["txt"], row["json"]) for row in rows] == [
         (sample.key, sample.text, sample.metadata) for sample in make_samples(50)
     ]
+
+
+def test_the_bytes_are_those_of_webdatasets_own_writer(
+    source: Path, make_samples: MakeSamples
+) -> None:
+    tar = BytesIO()
+    settings = {"user": "headrace", "group": "headrace", "mode": 0o444, "mtime": 0}
+    with webdataset.TarWriter(tar, encoder=False, compress=False, **settings) as writer:
+        for sample in make_samples(20):
+            writer.write({"__key__": sample.key, **sample.fields})
+    assert (source / "shard-000000.tar").read_bytes() == tar.getvalue()
 
 
 def test_manifest_counts_and_metadata(tmp_path: Path, make_samples: MakeSamples) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tarfile
 from contextlib import ExitStack, suppress
+from io import BytesIO
+from typing import IO, cast
 
 from headrace.errors import Problem, ShardError
 from headrace.shards import storage
@@ -25,35 +28,26 @@ class OpenShard:
     """
 
     def __init__(self, url: str) -> None:
-        # webdataset imports torch: reading and looking around should not pay for it.
-        from webdataset import TarWriter
-
         self._url = url
         self._stack = ExitStack()
         file = self._stack.enter_context(storage.open_atomically(url))
         self._hasher = BlockHasher(file.write)
         self._builder = IndexBuilder()
         self._offset = 0
-        self._tar = TarWriter(
-            self._hasher,
-            user="headrace",
-            group="headrace",
-            mode=0o444,
-            mtime=0,
-            encoder=False,
-            compress=False,
+        # a tar that grows at its end needs no more of a file than this
+        self._tar = self._stack.enter_context(
+            tarfile.open(fileobj=cast("IO[bytes]", self._hasher), mode="w|")  # noqa: SIM115
         )
 
     def add(self, sample: Sample) -> None:
         """Write one sample."""
         self._builder.start_sample(sample.key, self._offset)
-        # TarWriter writes the fields in the order of their names.
-        for field, data in sorted(sample.fields.items()):
-            self._builder.add_member(field, self._offset + TAR_BLOCK, len(data))
-            self._offset += TAR_BLOCK + len(data) + -len(data) % TAR_BLOCK
         with translated(self._url, "write it"):
-            self._tar.write({"__key__": sample.key, **sample.fields})
-        assert self._tar.tarstream.offset == self._offset, "a member header is not one block"
+            for field, data in sorted(sample.fields.items()):
+                self._builder.add_member(field, self._offset + TAR_BLOCK, len(data))
+                self._offset += TAR_BLOCK + len(data) + -len(data) % TAR_BLOCK
+                self._tar.addfile(_member(sample.key, field, data), BytesIO(data))
+        assert self._tar.offset == self._offset, "a member header is not one block"
 
     def commit(self) -> ShardEntry:
         """Put the tar and then its index in their places; what a manifest says of it."""
@@ -66,8 +60,15 @@ class OpenShard:
 
     def discard(self) -> None:
         """Leave nothing behind; what is not written yet need not be, on a full disk say."""
-        with suppress(OSError):
-            self._tar.close()
         stop = ShardError(Problem("the shard is dropped", self._url))
         with suppress(ShardError):
             self._stack.__exit__(type(stop), stop, None)
+
+
+def _member(key: str, field: str, data: bytes) -> tarfile.TarInfo:
+    """What webdataset's ``TarWriter`` puts ahead of a field, with a fixed owner, mode and time."""
+    member = tarfile.TarInfo(f"{key}.{field}")
+    member.size = len(data)
+    member.uname = member.gname = "headrace"
+    member.mode = 0o444
+    return member
