@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from io import BytesIO
 from typing import IO, cast
 
-from headrace.errors import Problem, ShardError
+from headrace.errors import Problem, ShardError, UserError
 from headrace.shards import storage
 from headrace.shards.filesystems import translated
 from headrace.shards.index import TAR_BLOCK, BlockHasher, IndexBuilder, write_index
@@ -61,7 +61,7 @@ class OpenShard:
     def discard(self) -> None:
         """Leave nothing behind; what is not written yet need not be, on a full disk say."""
         stop = ShardError(Problem("the shard is dropped", self._url))
-        with suppress(ShardError):
+        with suppress(OSError, UserError):
             self._stack.__exit__(type(stop), stop, None)
 
 
