@@ -48,7 +48,7 @@ class Request:
     config: RunConfig | None = None
     """Says which precision is wanted; without one: ``auto``."""
     seconds: float = 180.0
-    """How long others are waited for, at each of the four steps."""
+    """How long others are waited for, at each step."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,11 @@ def check(request: Request, *, now: Callable[[], float] = time.time) -> Outcome:
     if rank == 0:
         return _lead(meeting, request, now)
     plan = _Plan(**meeting.hear("plan", 2 * request.seconds))
-    mine, hangs = _take_part(meeting, request, plan, facts, now)
+    mine = _try_node(request, plan, facts, meeting, now)
+    meeting.say(f"tried/{rank}", True)
+    hangs = False
+    if plan.nodes and meeting.hear("group", 4 * request.seconds):
+        mine, hangs = _measure_links(meeting, request, plan, facts, mine)
     meeting.say(f"results/{rank}", asdict(mine))
     code = int(meeting.hear("end", 4 * request.seconds))
     meeting.leave()
@@ -171,8 +175,15 @@ def _measure(
     skews = clock_of_ranks(meeting, others, now)
     blocked = [*of_devices(facts), *of_networks(facts)]
     fit = all(finding.kind is Kind.WARNING for finding in blocked) and len(skews) == len(others)
-    meeting.say("group", fit and len(facts) > 1)  # nobody is to wait for one who is gone
-    mine, hangs = _take_part(meeting, request, plan, facts[0], now)
+    mine, hangs = _try_node(request, plan, facts[0], meeting, now), False
+    if fit:
+        # a node that looks for the file of rank 0 in vain comes when its time for it is over
+        tried = meeting.gather("tried", range(1, meeting.size), 1.5 * request.seconds)
+        fit = len(tried) == meeting.size - 1
+    together = fit and len(facts) > 1  # nobody is to wait for one who is gone
+    meeting.say("group", together)
+    if together:
+        mine, hangs = _measure_links(meeting, request, plan, facts[0], mine)
     heard = meeting.gather("results", range(1, meeting.size), request.seconds)
     results = {0: mine, **{rank: measured.from_data(data) for rank, data in heard.items()}}
     for rank, skew in skews.items():
@@ -181,10 +192,10 @@ def _measure(
     return results, hangs
 
 
-def _take_part(
-    meeting: Meeting, request: Request, plan: _Plan, facts: Facts, now: Callable[[], float]
-) -> tuple[Measured, bool]:
-    """Measure what this rank has to; and whether it hangs."""
+def _try_node(
+    request: Request, plan: _Plan, facts: Facts, meeting: Meeting, now: Callable[[], float]
+) -> Measured:
+    """What the first rank of each node looks at: clock, run folder, sources."""
     mine = Measured()
     firsts = [ranks[0] for ranks in plan.nodes]
     if facts.rank in firsts:
@@ -198,8 +209,13 @@ def _take_part(
             )
         error = try_sources(list(request.sources), node)
         mine.sources = [asdict(problem) for problem in error.problems] if error else []
-    if not (plan.nodes and meeting.hear("group", 2 * request.seconds)):
-        return mine, False
+    return mine
+
+
+def _measure_links(
+    meeting: Meeting, request: Request, plan: _Plan, facts: Facts, mine: Measured
+) -> tuple[Measured, bool]:
+    """Add the rates between the ranks, all of which begin now; and whether this one hangs."""
     device = torch.device("cpu" if facts.device.kind == "cpu" else f"cuda:{facts.device.index}")
 
     def work() -> None:
