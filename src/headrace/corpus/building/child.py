@@ -12,8 +12,9 @@ import os
 import resource
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from headrace.corpus.recipe.settings import Recipe
 
 _FLUSH_BYTES = 1 << 16
+_FLUSH_SECONDS = 1.0
+"""Longest silence while documents are examined one after the other."""
 
 
 class _Pipe:
@@ -39,11 +42,15 @@ class _Pipe:
 
     def __init__(self, descriptor: int) -> None:
         self._file: IO[bytes] = os.fdopen(descriptor, "wb", buffering=_FLUSH_BYTES)
+        self._flushed = time.monotonic()
 
     def send(self, *message: Any, flush: bool = False) -> None:
+        """Write a message, to be on its way now or within a second of the next one's."""
         self._file.write(packed(message))
-        if flush:
+        now = time.monotonic()
+        if flush or now - self._flushed > _FLUSH_SECONDS:
             self._file.flush()
+            self._flushed = now
 
 
 class _Limits:
@@ -146,15 +153,19 @@ class _Slices:
         source = self._recipe.sources[file.source]
         records = read_records(file.url, source, key=file.key, start=one.start, end=one.end)
         with Originals(file.url, source) as originals:
-            self._read(file, records, order["skip"], originals if source.keep_original else None)
+            original = originals.of if source.keep_original else None
+            self._read(file, records, original, skip=order["skip"], careful=order["careful"])
 
     def _read(
         self,
         file: InputFile,
         records: Iterator[Record | Reject],
+        original: Callable[[Record], bytes | None] | None,
+        *,
         skip: int,
-        originals: Originals | None,
+        careful: bool,
     ) -> None:
+        """Examine records; if careful, nothing waits: the next one may end the process."""
         limits, out = self._limits, self._out
         read = 0
         for record in records:
@@ -169,15 +180,11 @@ class _Slices:
                     raise MemoryError
             read += 1
             with limits.off():
-                out.send(messages.RECORD, record.key, record.offset, flush=True)
+                out.send(messages.RECORD, record.key, record.offset, flush=careful)
             limits.begin()
-            if originals is None:
-                row = self._examiner.row(record, file)
-            else:
-                row = self._examiner.row(record, file, originals.of)
+            row = self._examiner.row(record, file, original)
             with limits.off():
-                # at once: the next record may end the process while it is read
-                out.send(messages.ROW, messages.row_message(row), flush=True)
+                out.send(messages.ROW, messages.row_message(row), flush=careful)
             self._fresh = False
             limits.begin()
         with limits.off():

@@ -55,8 +55,8 @@ class Unpacker:
         yield from self._unpacker
 
 
-def slice_message(one: Slice, skip: int) -> dict[str, Any]:
-    """A slice to be read, all but its first ``skip`` records."""
+def slice_message(one: Slice, skip: int, *, careful: bool) -> dict[str, Any]:
+    """A slice to be read, all but its first ``skip`` records; carefully: each is sent at once."""
     file = one.file
     return {
         "source": file.source,
@@ -67,6 +67,7 @@ def slice_message(one: Slice, skip: int) -> dict[str, Any]:
         "start": one.start,
         "end": one.end,
         "skip": skip,
+        "careful": careful,
     }
 
 

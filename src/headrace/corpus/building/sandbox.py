@@ -1,7 +1,9 @@
 """The worker's side of the process in which documents are examined: it watches, and starts again.
 
 A document that takes too long or too much memory, or that kills the process, is rejected; the
-process is started again behind it.  What it costs is that document and the start.
+process is started again behind it.  What is found comes in blocks, which is cheap, until a process
+dies: then nobody knows at which document, and the rest of the slice is read carefully, each record
+and each row sent at once.
 """
 
 from __future__ import annotations
@@ -65,6 +67,8 @@ class _Reading:
     offset: int | None = None
     tries: int = 0
     """Starts in vain for the record in work."""
+    careful: bool = False
+    """Whether the process says at once what it does, as one has died before."""
 
 
 class _Died(Exception):  # noqa: N818 - not an error: it is what the sandbox is for
@@ -101,6 +105,9 @@ class Sandbox:
                 return
             except _Died as death:
                 self.close()
+                if not reading.careful:
+                    reading.careful = True
+                    continue
                 reading.tries += 1
                 if death.reason != "time limit" and reading.tries < _TRIES:
                     continue
@@ -115,7 +122,8 @@ class Sandbox:
         """The rows that are still to come, until the end of the slice or of the process."""
         self._started()
         reading.key = None
-        self._send(messages.packed(messages.slice_message(reading.slice, reading.done)))
+        order = messages.slice_message(reading.slice, reading.done, careful=reading.careful)
+        self._send(messages.packed(order))
         while True:
             kind, *content = self._receive(CLOCK * self.settings.seconds)
             if kind == messages.RECORD:
