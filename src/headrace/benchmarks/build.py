@@ -23,6 +23,7 @@ from headrace.benchmarks.build_contestants import (
     OURS,
     STOCK,
     TUNED,
+    WITH_QUALITY,
     Contestant,
     Entrants,
     Place,
@@ -69,7 +70,7 @@ def settings(quick: bool, peers: Path | None = None) -> Settings:
     """Return the sizes; the quick ones take about a minute without peers on two cores."""
     if quick:
         return Settings(600, 60, files=8, rounds=1, workers=(1,), poisoned=100, peers=peers)
-    return Settings(1500, 100, files=8, rounds=3, workers=(1, 2), poisoned=100, peers=peers)
+    return Settings(4000, 100, files=8, rounds=3, workers=(1, 2), poisoned=100, peers=peers)
 
 
 @dataclass
@@ -155,7 +156,7 @@ def _rounds(
     for count in workers:
         calls = {
             one.name: partial(_pair_of_runs, course, one, few, many, count)
-            for one in course.entrants.contestants
+            for one in (*course.entrants.contestants, WITH_QUALITY)
         }
         found = interleave(calls, rounds)
         title = ONE_CORE if count == 1 else f"{count} workers on {count} cores"

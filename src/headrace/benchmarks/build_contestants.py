@@ -48,7 +48,10 @@ class Contestant:
         return "headrace_build" if self.tuned is None else "peer_datatrove"
 
 
-OURS = Contestant("headrace")
+OURS = Contestant("headrace", options={"quality": None})
+"""With the stages that the peer has too."""
+WITH_QUALITY = Contestant("headrace, quality measured")
+"""As a recipe is that says nothing of quality."""
 STOCK = Contestant("datatrove", tuned=False)
 TUNED = Contestant("datatrove, white-space tokenizer", tuned=True)
 CONTESTANTS = (OURS, STOCK, TUNED)
@@ -71,7 +74,7 @@ class Entrants:
 
 def find(peers: Path | None) -> Entrants:
     """Look for the peer's environment in the folder ``peers``."""
-    interpreters = {one.name: sys.executable for one in CONTESTANTS if one.tuned is None}
+    interpreters = {one.name: sys.executable for one in (OURS, WITH_QUALITY)}
     if peers is None:
         return Entrants(interpreters, {}, "no folder of environments was given (--peers)")
     interpreter = peers / ENVIRONMENT / "bin" / "python"

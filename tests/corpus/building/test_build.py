@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.cli import main
 from headrace.corpus.building import build
 from headrace.corpus.building.build import build_corpus
 from headrace.corpus.building.workers import local_workers
@@ -46,6 +48,21 @@ def mixed(corpus, **sections) -> Path:
         output={"samples_per_shard": 8},
         **sections,
     )
+
+
+def test_quality_can_be_left_unmeasured(corpus):
+    """The same documents are written; the index and the page know no measures of them."""
+    assert corpus.build(mixed(corpus))["counts"]["first"]["written"] == 30
+    keys = pq.read_table(corpus.out / "index.parquet")["key"]
+    shutil.rmtree(corpus.out)
+    document = corpus.build(mixed(corpus, quality=None))
+    assert document["recipe"]["quality"] is None
+    index = pq.read_table(corpus.out / "index.parquet")
+    assert index["key"] == keys
+    assert set(index["words"].to_pylist()) == {None}
+    assert not any(index["quality"].to_pylist())
+    assert main(["report", str(corpus.out)]) == 0
+    assert "No quality was measured." in (corpus.out / "report.html").read_text()
 
 
 def test_every_record_is_written_filtered_or_quarantined(corpus):

@@ -116,6 +116,19 @@ def test_it_says_what_was_done_about_private_information(own_corpus, privacy, sa
     assert says in readme(own_corpus)
 
 
+def test_croissant_names_the_steps_of_the_recipe_alone(own_corpus):
+    path = own_corpus.path / "corpus.json"
+    document = json.loads(path.read_text())
+    privacy = {"mode": "mask", "modes": {}, "names": False}
+    document["recipe"] = {"privacy": privacy, "quality": None, "duplicates": {"near": None}}
+    path.write_text(json.dumps(document))
+    assert main(["card", str(own_corpus.path)]) == 0
+    found = json.loads((own_corpus.path / "croissant.json").read_text())
+    assert found["rai:dataPreprocessingProtocol"][0] == (
+        "Unicode NFC; language identification; licences; private information; duplicates"
+    )
+
+
 def test_the_same_corpus_gives_the_same_card(carded, capsys):
     names = ("README.md", "data_statement.md", "croissant.json", "card.yaml")
     before = [(carded.path / name).read_bytes() for name in names]

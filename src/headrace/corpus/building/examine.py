@@ -60,21 +60,23 @@ class Examiner:
         ]
         if self._privacy is not None:
             steps.append(("privacy", self._privacy))
-        steps.append(("quality", MeasureQuality(recipe.quality)))
+        if recipe.quality is not None:
+            steps.append(("quality", MeasureQuality(recipe.quality)))
         return steps
 
     def row(
         self,
         record: Record | Reject,
         file: InputFile,
-        original: Callable[[Record], bytes | None] = lambda record: None,
+        original: Callable[[Record], bytes | None] | None = None,
     ) -> dict[str, Any]:
         """The row of what a reader found; whatever a step raises makes the record a rejected one.
 
         Args:
             record: what was found.
             file: in which.
-            original: reads the bytes of a document that is kept; None: they are not kept.
+            original: reads the bytes of a document that is kept, or says None where it has none;
+                without it they are not kept.
 
         Raises:
             MemoryError: if the record needs more memory than it may have.
@@ -101,7 +103,7 @@ class Examiner:
             step = "sample"
             sample = make_sample(document.id, document.text, _metadata(document))
             step = "original"
-            data = original(record)
+            data = original(record) if original is not None else None
             return kept_row(document, source.governance(), sample.fields, data, columns)
         except MemoryError:
             raise

@@ -65,6 +65,11 @@ HUMAN = frozenset(
     )
 }  # fmt: skip
 """Keys that come from the description: they do not go stale."""
+_OPTIONAL_STEPS = (
+    ("privacy", "private information"), ("quality", "quality measures"),
+    ("duplicates", "duplicates"),
+)  # fmt: skip
+"""Sections of a recipe that may be null, and what is done to documents where they are not."""
 
 
 def croissant(facts: Facts, description: Description) -> dict[str, Any]:
@@ -186,6 +191,7 @@ def _responsible(facts: Facts, description: Description) -> dict[str, Any]:
     private += [warning for warning in facts.warnings if "priva" in warning]
     rules = sorted({row["rule"] for row in summary["removal"]})
     collected = sorted({str(s["collected_at"]) for s in facts.sources if s.get("collected_at")})
+    optional = [step for section, step in _OPTIONAL_STEPS if facts.recipe.get(section) is not None]
     found: Mapping[str, Any] = {
         "dataCollection": words(description, "curation"),
         "dataCollectionType": ["Secondary data analysis"],
@@ -199,8 +205,7 @@ def _responsible(facts: Facts, description: Description) -> dict[str, Any]:
         ),
         "dataCollectionTimeFrame": [f"{day}T00:00:00" for day in collected if len(day) == 10],
         "dataPreprocessingProtocol": [
-            "Unicode NFC; language identification; licences; private information; quality "
-            "measures; duplicates",
+            "; ".join(["Unicode NFC", "language identification", "licences", *optional]),
             *(f"Rule: {rule}" for rule in rules),
         ],
         "dataAnnotationProtocol": [words(description, "annotators")],

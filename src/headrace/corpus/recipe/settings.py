@@ -121,7 +121,8 @@ class Recipe(Section):
     licences: LicenceSettings = LicenceSettings()
     privacy: PrivacySettings | None = PrivacySettings()
     """`null`: private information stays where it is; the corpus says so."""
-    quality: QualitySettings = QualitySettings()
+    quality: QualitySettings | None = QualitySettings()
+    """`null`: nothing is measured, and the index has no counts of words."""
     duplicates: DuplicatesSettings | None = DuplicatesSettings()
     """`null`: duplicates are kept."""
     limits: BuildLimits = BuildLimits()
