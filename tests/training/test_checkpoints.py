@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from headrace.config.checkpoint import CheckpointConfig
 from headrace.errors import SaveError, UserError
+from headrace.file_hash import hash_of
 from headrace.training import checkpoint_states
 from headrace.training.checkpoint_marker import (
     MARKER,
     FileFacts,
     Marker,
     damage_of,
-    hash_of,
     read_marker,
     share_of,
 )

@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
-import xxhash
 from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from headrace.counts import counted
 from headrace.encoding.store import writing_problems
 from headrace.errors import Problem, SelectionError
+from headrace.file_hash import hash_of
 from headrace.selection.row_files import allocate_rows
 from headrace.selection.vector_cache import joint_fingerprint
 from headrace.selection.vectors import encoded_ids
@@ -86,7 +86,7 @@ def open_parquet(words: str, cache_dir: Path | str, where: str) -> ParquetVector
         raise SelectionError(problems)
     ids, groups, costs = (_column(opened, names, where) for names in (_IDS, _GROUPS, _COSTS))
     names = None if ids is None else encoded_ids(ids.tolist(), where)
-    hashes = [_hash(file) for file, _ in opened]
+    hashes = [hash_of(file) for file, _ in opened]
     fingerprint = joint_fingerprint(["parquet", _VERSION, column, *hashes])
     folder = Path(cache_dir).expanduser() / fingerprint
     with writing_problems(folder):
@@ -217,19 +217,11 @@ def _column(opened: _Opened, names: tuple[str, ...], where: str) -> NDArray[Any]
     return np.concatenate(parts)
 
 
-def _hash(file: Path) -> str:
-    digest = xxhash.xxh3_128()
-    with file.open("rb") as stream:
-        while content := stream.read(_READ_BYTES):
-            digest.update(content)
-    return digest.hexdigest()
-
-
 def _is_whole(folder: Path) -> bool:
     """Whether the vectors are there, as they were written."""
     try:
         expected = (folder / "done").read_text(encoding="utf-8")
-        if expected == _hash(folder / "vectors.npy"):
+        if expected == hash_of(folder / "vectors.npy"):
             return True
     except FileNotFoundError:
         return False
@@ -271,7 +263,7 @@ def _copy(
         os.fsync(stream.fileno())
     if bad or width == 0:
         raise SelectionError(_row_problems(bad, ids, width, where))
-    storage.write_atomically(str(folder / "done"), _hash(folder / "vectors.npy").encode())
+    storage.write_atomically(str(folder / "done"), hash_of(folder / "vectors.npy").encode())
 
 
 def _width(opened: _Opened, column: str, where: str) -> int:

@@ -12,8 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import xxhash
-
+from headrace.file_hash import hash_of
 from headrace.shards.index import INDEX_SUFFIX
 from headrace.shards.locks import claimed, is_at, lock
 
@@ -24,7 +23,6 @@ NOTES = "entry.json"
 """What the entry is, for people."""
 _KEY = re.compile(r"[0-9a-f]{32}")
 _LOCK = "lock"
-_PIECE_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
 
@@ -173,15 +171,17 @@ class Room:
 
 
 def _hash_of(tar: Path) -> str:
-    """xxh3-128 of the tar of an entry: as its notes say, or of its bytes if they were damaged."""
+    """xxh3-128 of the tar of an entry: as its notes say, or of its bytes if they were damaged.
+
+    Empty where the tar has gone since: no hash is that.
+    """
     try:
         return str(json.loads(tar.with_name(NOTES).read_bytes())["hash"])
     except (OSError, ValueError, KeyError, TypeError):
-        hasher = xxhash.xxh3_128()
-        with suppress(FileNotFoundError), tar.open("rb") as file:
-            while data := file.read(_PIECE_BYTES):
-                hasher.update(data)
-        return hasher.hexdigest()
+        try:
+            return hash_of(tar)
+        except FileNotFoundError:
+            return ""
 
 
 def _ours(folder: Path) -> list[Path]:

@@ -20,6 +20,7 @@ import xxhash
 
 from headrace.counts import counted
 from headrace.errors import Problem, SelectionError, UserError
+from headrace.file_hash import hash_of
 from headrace.shards import storage
 from headrace.shards.reader import ShardReader
 from headrace.stream.feistel import Int64Array
@@ -31,8 +32,6 @@ WHERE = "headrace.data.selection"
 SOURCES = "headrace.data.train"
 _NAMED = 3
 """Ids that a problem names; of the others it gives the number."""
-_BLOCK = 1 << 20
-"""Bytes of the file that are hashed at once."""
 _IDS = 1 << 16
 """Ids that are decoded at once."""
 
@@ -109,11 +108,7 @@ def read_chosen(
 
 def hash_of_rows(folder: Path) -> str:
     """32 hexadecimal digits over the bytes of ``selection.parquet``."""
-    hasher = xxhash.xxh3_128()
-    with (folder / ROWS).open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            hasher.update(block)
-    return hasher.hexdigest()
+    return hash_of(folder / ROWS)
 
 
 def _read_report(folder: Path, where: str) -> dict[str, Any]:

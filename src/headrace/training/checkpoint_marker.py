@@ -15,11 +15,11 @@ from typing import Any
 
 import xxhash
 
+from headrace.file_hash import hash_of
 from headrace.shards import storage
 
 MARKER = "COMPLETE"
 _HASH = "xxh3_128"
-_BLOCK = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,6 @@ def damage_of(folder: Path, files: Mapping[str, FileFacts]) -> str | None:
         except OSError as error:
             return f"{name} cannot be read: {error.strerror or error}"
     return None
-
-
-def hash_of(path: Path) -> str:
-    """Return the xxh3-128 of a file, hexadecimal."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def share_of(files: Mapping[str, FileFacts], rank: int, ranks: int) -> dict[str, FileFacts]:

@@ -24,13 +24,13 @@ from typing import Any
 
 from headrace.config.checkpoint import CheckpointConfig
 from headrace.errors import SaveError
+from headrace.file_hash import hash_of
 from headrace.shards import storage
 from headrace.training.checkpoint_loading import STATE, layout_of, load_checkpoint
 from headrace.training.checkpoint_marker import (
     FileFacts,
     Marker,
     damage_of,
-    hash_of,
     read_marker,
     share_of,
     step_of,

@@ -25,7 +25,7 @@ from headrace.corpus.building.finish import (
     write_manifests,
 )
 from headrace.corpus.building.ledger import Ledger
-from headrace.corpus.building.part_work import examine_part, hash_of, part_path
+from headrace.corpus.building.part_work import examine_part, part_path
 from headrace.corpus.building.parts import Part, cut
 from headrace.corpus.building.reject_limit import RejectLimit
 from headrace.corpus.building.repeated_keys import find_repeated, reject_rows
@@ -43,6 +43,7 @@ from headrace.corpus.recipe.files import recorded_patterns
 from headrace.corpus.recipe.load import LoadedRecipe
 from headrace.corpus.recipe.settings import Recipe, Source
 from headrace.errors import CorpusError, Problem
+from headrace.file_hash import hash_of
 from headrace.shards import storage
 from headrace.shards.index import index_url
 

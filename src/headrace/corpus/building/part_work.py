@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
 from headrace.corpus.building.outcomes import FILTERED, KEPT, OUTCOME_SCHEMA, REJECTED, rejected_row
 from headrace.corpus.building.parts import Part
 from headrace.corpus.building.sandbox import Changed, SandboxSettings, borrowed
 from headrace.corpus.documents import Reject
+from headrace.file_hash import hash_of
 from headrace.shards import storage
 
 _GROUP_ROWS = 4096
@@ -81,15 +81,6 @@ def _examined(
         "bytes": path.stat().st_size,
         "hash": hash_of(path),
     }
-
-
-def hash_of(path: Path) -> str:
-    """xxh3-128 of a file."""
-    hasher = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            hasher.update(data)
-    return hasher.hexdigest()
 
 
 class _TableWriter:

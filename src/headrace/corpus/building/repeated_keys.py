@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.corpus.building.outcomes import FILTERED, KEPT, OUTCOME_SCHEMA, REJECTED
-from headrace.corpus.building.part_work import hash_of
 from headrace.corpus.documents import RejectReason
 from headrace.errors import MissingExtraError
+from headrace.file_hash import hash_of
 from headrace.shards import storage
 
 REASON: RejectReason = "repeated key"
