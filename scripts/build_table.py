@@ -6,9 +6,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from headrace.benchmarks.page import Target, line, number, write_page
+from headrace.benchmarks.page import (
+    Row,
+    Target,
+    by_group,
+    cell,
+    figure_table,
+    head,
+    line,
+    missed_lines,
+    opening,
+    row_table,
+    target_table,
+    where_and_how,
+    write_page,
+)
 
 TARGETS = (
     Target("speed_vs_datatrove", "documents/s a core against datatrove, times", at_least=5),
@@ -38,102 +54,38 @@ _TITLES = {
 def render(result: dict[str, Any]) -> str:
     """Return the page."""
     figures = result["figures"]
+    contents = "protocol, contestants, figures, and why a target is missed"
     lines = [
-        "# Build benchmark",
+        *opening("build", contents, result["rounds"]),
         "",
-        "Rendered from [build.json](build.json); protocol, contestants, figures, and why a target "
-        "is missed are in [benchmarks](../benchmarks.md#build). Medians of "
-        f"{result['rounds']} interleaved {_plural(result['rounds'], 'round')}, with the lowest and "
-        "the highest.",
+        *target_table(TARGETS, figures),
         "",
-        *target_table(figures),
+        *missed_lines(TARGETS, figures),
         "",
-        *missed_lines(figures),
-        "",
-        "| figure | |",
-        "|:--|--:|",
-        *(line([f"`{name}`", number(value)]) for name, value in figures.items()),
+        *figure_table(figures),
         "",
     ]
-    for group in dict.fromkeys(row["group"] for row in result["rows"]):
+    for group, rows in by_group(result["rows"]).items():
         lines += [f"## {group[0].upper()}{group[1:]}", ""]
-        rows = [row for row in result["rows"] if row["group"] == group]
-        lines += _head([rows[0]["unit"], *_FACTS])
-        for row in rows:
-            spread = f"{number(row['median'])} [{number(row['lowest'])} {number(row['highest'])}]"
-            facts = [number(row.get(fact)) for fact in _FACTS.values()]
-            lines.append(line([row["name"], spread, *facts]))
-        lines += ["", *_noise(rows)]
+        lines += [*row_table(rows, rows[0]["unit"], _FACTS), "", *_noise(rows)]
     for table, title in _TITLES.items():
         records = result["tables"].get(table, [])
         if not records:
             continue
         names = list(records[0])
         words = [name for name in names if isinstance(records[0][name], str)]
-        lines += [f"## {title}", "", line(names)]
-        lines.append("|" + "".join(":--|" if name in words else "--:|" for name in names))
-        lines += [line([_cell(record[name]) for name in names]) for record in records]
+        lines += [f"## {title}", "", *head(names, words)]
+        lines += [line([cell(record[name]) for name in names]) for record in records]
         lines.append("")
-    environment = result["environment"]
-    lines += [
-        "## Where and how",
-        "",
-        *(f"- {name}: {text}" for name, text in result["setting"].items()),
-        f"- command: `{result['command']}`, {result['date']}",
-        "- machine and versions: "
-        + ", ".join(f"{name} {value}" for name, value in environment.items()),
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *where_and_how(result)]) + "\n"
 
 
-def target_table(figures: dict[str, float]) -> list[str]:
-    """Return the lines of the table of targets."""
-    lines = ["| | measured | target | |", "|:--|--:|--:|:--|"]
-    for target in TARGETS:
-        value = figures.get(target.figure)
-        shown = "" if value is None else f"{value:,.{target.digits}f}"
-        lines.append(line([target.what, shown, target.bound, target.verdict(value)]))
-    return lines
-
-
-def missed_lines(figures: dict[str, float]) -> list[str]:
-    """Say in a sentence which targets are missed, and which could not be measured."""
-    missed = [
-        one.what for one in TARGETS if one.figure in figures and not one.met(figures[one.figure])
-    ]
-    unmeasured = [one.what for one in TARGETS if one.figure not in figures]
-    lines = [
-        f"Missed: {'; '.join(missed)}." if missed else "No target that was measured is missed."
-    ]
-    if unmeasured:
-        lines.append(f"Not measured: {'; '.join(unmeasured)}.")
-    return lines
-
-
-def _noise(rows: list[dict[str, Any]]) -> list[str]:
-    """Say it where rounds differ too much, and what the shortest builds of each give."""
+def _noise(rows: Sequence[Row]) -> list[str]:
+    """A line where the rounds of a row differ too much for their median to say anything."""
     if all(0 < row["highest"] <= _NOISY * row["lowest"] for row in rows):
         return []
     return ["The rounds differ too much for their medians: other work ran on the machine.", ""]
 
 
-def _head(titles: list[str]) -> list[str]:
-    return [line(["", *titles]), "|:--|" + "--:|" * len(titles)]
-
-
-def _cell(value: Any) -> str:
-    """Return text with nothing in it that Markdown would take for its own."""
-    if isinstance(value, int | float):
-        return number(value)
-    text = " ".join(str(value).split())
-    for letter in "\\|<>*_`[]":
-        text = text.replace(letter, f"\\{letter}")
-    return text
-
-
-def _plural(count: int, noun: str) -> str:
-    return noun if count == 1 else f"{noun}s"
-
-
 if __name__ == "__main__":
-    write_page(__doc__, render, missed_lines)
+    write_page(__doc__, render, partial(missed_lines, TARGETS))

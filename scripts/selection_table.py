@@ -6,9 +6,22 @@ it.  ``scripts/selection_results.sh`` measures first.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from headrace.benchmarks.page import Target, line, write_page
+from headrace.benchmarks.page import (
+    Target,
+    by_group,
+    cell,
+    figure_table,
+    head,
+    line,
+    opening,
+    row_table,
+    target_table,
+    where_and_how,
+    write_page,
+)
 from headrace.benchmarks.page import number as plain_number
 
 TARGETS = (
@@ -28,55 +41,25 @@ def render(result: dict[str, Any]) -> str:
     """Return the page."""
     figures = result["figures"]
     lines = [
-        "# Selection benchmark",
+        *opening("selection", "protocol, contestants and figures", result["rounds"]),
         "",
-        "Rendered from [selection.json](selection.json); protocol, contestants and figures are in "
-        f"[benchmarks](../benchmarks.md#selection). Medians of {result['rounds']} interleaved "
-        "rounds, with the lowest and the highest.",
+        *target_table(TARGETS, figures, number),
         "",
-        *target_table(figures),
-        "",
-        "| figure | |",
-        "|:--|--:|",
-        *(f"| `{name}` | {number(value)} |" for name, value in figures.items()),
+        *figure_table(figures, number),
         "",
     ]
-    for group in dict.fromkeys(row["group"] for row in result["rows"]):
-        rows = [row for row in result["rows"] if row["group"] == group]
-        lines += [f"## {group}", "", line(["", "seconds", *_FACTS])]
-        lines.append("|:--|" + "--:|" * (1 + len(_FACTS)))
-        for row in rows:
-            spread = f"{number(row['median'])} [{number(row['lowest'])} {number(row['highest'])}]"
-            facts = [number(row.get(fact)) for fact in _FACTS.values()]
-            lines.append(line([_cell(row["name"]), spread, *facts]))
-        lines.append("")
+    for group, rows in by_group(result["rows"]).items():
+        lines += [f"## {group}", "", *row_table(rows, "seconds", _FACTS, number), ""]
     absent = result.get("tables", {}).get("absent", [])
     if absent:
-        lines += ["## Absent", "", "| contestant | vectors | why |", "|:--|:--|:--|"]
+        titles = ("contestant", "vectors", "why")
+        lines += ["## Absent", "", *head(titles, words=titles)]
         lines += [
-            line([_cell(one[name]) for name in ("contestant", "vectors", "reason")])
+            line([cell(one[name]) for name in ("contestant", "vectors", "reason")])
             for one in absent
         ]
         lines.append("")
-    environment = result["environment"]
-    lines += [
-        "## Where and how",
-        "",
-        *(f"- {name}: {text}" for name, text in result["setting"].items()),
-        f"- command: `{result['command']}`, {result['date']}",
-        "- machine and versions: "
-        + ", ".join(f"{name} {value}" for name, value in environment.items()),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def target_table(figures: dict[str, float]) -> list[str]:
-    """Return the lines of the table of targets."""
-    lines = ["| | measured | target | |", "|:--|--:|--:|:--|"]
-    for target in TARGETS:
-        value = figures.get(target.figure)
-        lines.append(line([target.what, number(value), target.bound, target.verdict(value)]))
-    return lines
+    return "\n".join([*lines, *where_and_how(result)]) + "\n"
 
 
 def number(value: float | None) -> str:
@@ -86,9 +69,5 @@ def number(value: float | None) -> str:
     return plain_number(value)
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
 if __name__ == "__main__":
-    write_page(__doc__, render, target_table)
+    write_page(__doc__, render, partial(target_table, TARGETS, show=number))

@@ -6,9 +6,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from headrace.benchmarks.page import Target, line, number, write_page
+from headrace.benchmarks.page import (
+    Target,
+    by_group,
+    cell,
+    head,
+    line,
+    missed_lines,
+    number,
+    opening,
+    row_table,
+    spread,
+    target_table,
+    where_and_how,
+    write_page,
+)
 
 TARGETS = (
     Target("raw_vs_litdata", "raw samples/s against litData, times", at_least=1, digits=2),
@@ -27,18 +42,13 @@ OURS = "headrace"
 
 def render(result: dict[str, Any]) -> str:
     """Return the page."""
-    environment = result["environment"]
+    figures = result["figures"]
     lines = [
-        "# Stream benchmark",
+        *opening("stream", "protocol, contestants and figures", result["rounds"]),
         "",
-        "Rendered from [stream.json](stream.json); protocol, contestants and figures are in "
-        "[benchmarks](../benchmarks.md#stream). Medians of "
-        f"{result['rounds']} interleaved {_plural(result['rounds'], 'round')}, with the lowest and "
-        "the highest.",
+        *target_table(TARGETS, figures),
         "",
-        *target_table(result["figures"]),
-        "",
-        *missed_lines(result["figures"]),
+        *missed_lines(TARGETS, figures),
         "",
         "## Where another is ahead",
         "",
@@ -60,43 +70,16 @@ def render(result: dict[str, Any]) -> str:
         *_grouped(result, "resume", "ms", {"state, bytes": "state_bytes",
             "samples lost": "samples_lost", "repeated": "samples_repeated"}),
         *_tables(result),
-        "## Where and how",
-        "",
-        *(f"- {name}: {text}" for name, text in result["setting"].items()),
-        f"- command: `{result['command']}`, {result['date']}",
-        "- machine and versions: "
-        + ", ".join(f"{name} {value}" for name, value in environment.items()),
+        *where_and_how(result),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
-
-
-def target_table(figures: dict[str, float]) -> list[str]:
-    """Return the lines of the table of targets."""
-    lines = ["| | measured | target | |", "|:--|--:|--:|:--|"]
-    for target in TARGETS:
-        value = figures.get(target.figure)
-        shown = "" if value is None else f"{value:,.{target.digits}f}"
-        lines.append(line([target.what, shown, target.bound, target.verdict(value)]))
-    return lines
-
-
-def missed_lines(figures: dict[str, float]) -> list[str]:
-    """Say in a sentence which targets are missed, and which could not be measured."""
-    missed = [t.what for t in TARGETS if t.figure in figures and not t.met(figures[t.figure])]
-    unmeasured = [t.what for t in TARGETS if t.figure not in figures]
-    lines = [
-        f"Missed: {'; '.join(missed)}." if missed else "No target that was measured is missed."
-    ]
-    if unmeasured:
-        lines.append(f"Not measured: {'; '.join(unmeasured)}.")
-    return lines
 
 
 def ahead(result: dict[str, Any]) -> list[str]:
     """List every table in which the median of another contestant is better than Headrace's."""
     lines = []
-    for group in _groups(result):
-        rows = {row["name"]: row for row in result["rows"] if row["group"] == group}
+    for group, found in by_group(result["rows"]).items():
+        rows = {row["name"]: row for row in found}
         ours = rows.pop(OURS, None)
         if ours is None:
             continue
@@ -110,19 +93,19 @@ def ahead(result: dict[str, Any]) -> list[str]:
 
 def _raw(result: dict[str, Any]) -> list[str]:
     """Return one row a contestant, one column a size and number of workers; then what else."""
-    groups = [group for group in _groups(result) if "page cache" in group]
+    groups = [group for group in by_group(result["rows"]) if "page cache" in group]
     rows = {(row["group"], row["name"]): row for row in result["rows"]}
     names = list(dict.fromkeys(name for group, name in rows if group in groups))
     titles = [group.replace(", page cache", "") for group in groups]
-    lines = _head(["samples/s", *titles])
+    lines = head(["samples/s", *titles])
     for name in names:
-        cells = [_spread(rows.get((group, name))) for group in groups]
+        cells = [spread(rows.get((group, name))) for group in groups]
         lines.append(line([name, *cells]))
     first = groups[0]
     lines += ["", f"{titles[0]}, further:", ""]
     facts = {"MB/s": "mb_per_s", "CPU µs a sample": "cpu_us_a_sample", "imports, s": "import_s",
              "first batch, ms": "first_batch_ms", "peak, MiB": "peak_mib"}  # fmt: skip
-    lines += _head(["", *facts])
+    lines += head(["", *facts])
     for name in names:
         row = rows.get((first, name), {})
         lines.append(line([name, *(number(row.get(fact)) for fact in facts.values())]))
@@ -132,12 +115,10 @@ def _raw(result: dict[str, Any]) -> list[str]:
 def _grouped(result: dict[str, Any], word: str, unit: str, facts: dict[str, str]) -> list[str]:
     """Return a table for each group whose title has this word."""
     lines: list[str] = []
-    for group in [group for group in _groups(result) if word in group]:
-        lines += [f"{group[0].upper()}{group[1:]}:", "", *_head(["", unit, *facts])]
-        for row in [row for row in result["rows"] if row["group"] == group]:
-            cells = [number(row.get(fact)) for fact in facts.values()]
-            lines.append(line([row["name"], _spread(row), *cells]))
-        lines.append("")
+    for group, rows in by_group(result["rows"]).items():
+        if word in group:
+            title = f"{group[0].upper()}{group[1:]}:"
+            lines += [title, "", *row_table(rows, unit, facts), ""]
     return lines
 
 
@@ -157,41 +138,13 @@ def _tables(result: dict[str, Any]) -> list[str]:
             continue
         lines += [f"## {title}", ""]
         for shape in dict.fromkeys(tuple(record) for record in records):
-            lines += _head(list(shape), numbers=False)
+            lines += head(shape, words=shape)
             for record in records:
                 if tuple(record) == shape:
-                    lines.append(line([_cell(value) for value in record.values()]))
+                    lines.append(line([cell(value) for value in record.values()]))
             lines.append("")
     return lines
 
 
-def _groups(result: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys(row["group"] for row in result["rows"]))
-
-
-def _head(titles: list[str], numbers: bool = True) -> list[str]:
-    return [line(titles), "|:--|" + ("--:|" if numbers else ":--|") * (len(titles) - 1)]
-
-
-def _spread(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    return f"{number(row['median'])} [{number(row['lowest'])} {number(row['highest'])}]"
-
-
-def _cell(value: Any) -> str:
-    """Return text with nothing in it that Markdown would take for its own."""
-    if isinstance(value, int | float):
-        return number(value)
-    text = " ".join(str(value).split())
-    for letter in "\\|<>*_`[]":
-        text = text.replace(letter, f"\\{letter}")
-    return text
-
-
-def _plural(count: int, noun: str) -> str:
-    return noun if count == 1 else f"{noun}s"
-
-
 if __name__ == "__main__":
-    write_page(__doc__, render, missed_lines)
+    write_page(__doc__, render, partial(missed_lines, TARGETS))

@@ -6,9 +6,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from headrace.benchmarks.page import Target, line, number, write_page
+from headrace.benchmarks.page import (
+    Target,
+    by_group,
+    figure_table,
+    number,
+    opening,
+    row_table,
+    target_table,
+    where_and_how,
+    write_page,
+)
 
 _SAME = 1e-6
 """Losses of two loops that differ by less are the same but for rounding."""
@@ -35,47 +46,17 @@ def render(result: dict[str, Any]) -> str:
     """Return the page."""
     figures = result["figures"]
     lines = [
-        "# Training benchmark",
+        *opening("training", "contestants and figures", result["rounds"]),
         "",
-        "Rendered from [training.json](training.json); contestants and figures are in "
-        f"[benchmarks](../benchmarks.md#training). Medians of {result['rounds']} interleaved "
-        "rounds, with the lowest and the highest.",
+        *target_table(TARGETS, figures, number),
         "",
-        *target_table(figures),
-        "",
-        "| figure | |",
-        "|:--|--:|",
-        *(f"| `{name}` | {number(value)} |" for name, value in figures.items()),
+        *figure_table(figures),
         "",
     ]
-    for group in dict.fromkeys(row["group"] for row in result["rows"]):
-        lines += [f"## {group.capitalize()}", "", line(["", "ms a step", *_FACTS])]
-        lines.append("|:--|" + "--:|" * (1 + len(_FACTS)))
-        for row in result["rows"]:
-            if row["group"] == group:
-                spread = [number(row[name]) for name in ("median", "lowest", "highest")]
-                facts = [number(row[fact]) for fact in _FACTS.values()]
-                lines.append(line([row["name"], f"{spread[0]} [{spread[1]} {spread[2]}]", *facts]))
-        lines.append("")
-    lines += [
-        "## Where and how",
-        "",
-        *(f"- {name}: {text}" for name, text in result["setting"].items()),
-        f"- command: `{result['command']}`, {result['date']}",
-        "- machine and versions: "
-        + ", ".join(f"{name} {value}" for name, value in result["environment"].items()),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def target_table(figures: dict[str, float]) -> list[str]:
-    """Return the lines of the table of targets."""
-    lines = ["| | measured | target | |", "|:--|--:|--:|:--|"]
-    for target in TARGETS:
-        value = figures.get(target.figure)
-        lines.append(line([target.what, number(value), target.bound, target.verdict(value)]))
-    return lines
+    for group, rows in by_group(result["rows"]).items():
+        lines += [f"## {group.capitalize()}", "", *row_table(rows, "ms a step", _FACTS), ""]
+    return "\n".join([*lines, *where_and_how(result)]) + "\n"
 
 
 if __name__ == "__main__":
-    write_page(__doc__, render, target_table)
+    write_page(__doc__, render, partial(target_table, TARGETS, show=number))
