@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.corpus.languages.tags import UNDETERMINED
 from headrace.counts import counted
 from headrace.report import corpus_plots, corpus_tables, numbers
 from headrace.report.corpus_tables import Matrix, Summary
@@ -198,7 +199,7 @@ def _tokens(summary: Summary) -> str:
 
 
 def _known_languages(summary: Summary) -> int:
-    return sum(row["language"] != "und" for row in summary["by"]["language"])
+    return sum(row["language"] != UNDETERMINED for row in summary["by"]["language"])
 
 
 def _large(value: int) -> str:
