@@ -99,9 +99,11 @@ def decide(folder: Path, stage: Stage) -> dict[str, int]:
     numbers, hashes = table["numbers"], table["hashes"]
     roots = _roots(numbers, np.load(edges_path(folder, stage)))
     kept = _kept(layout, roots, numbers, table["characters"])
-    # of exact and near-duplicates alone: the same, but for sets that mean the same
-    copies = _roots(numbers, np.load(edges_path(folder, "copies")))
-    stands = _kept(layout, copies, numbers, table["characters"])
+    # of exact and near-duplicates alone: all that this stage has, but for sets that mean the same
+    copies, stands = roots, kept
+    if stage != "copies":
+        copies = _roots(numbers, np.load(edges_path(folder, "copies")))
+        stands = _kept(layout, copies, numbers, table["characters"])
     exact = (hashes == hashes[stands]).all(-1) & layout.settings.exact
     semantic = stands == np.arange(len(numbers))
     rules = np.where(semantic, SEMANTIC_RULE, np.where(exact, EXACT_RULE, NEAR_RULE))
