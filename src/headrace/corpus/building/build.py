@@ -327,7 +327,8 @@ def _documents(plan: ShardPlan) -> int:
 def _recorded(recipe: Recipe) -> dict[str, Any]:
     """The recipe; of files not where they lie on this machine."""
     document = recipe.model_dump(mode="json")
-    document["sources"] = [{**one.model_dump(mode="json"), **_files(one)} for one in recipe.sources]
+    for written, source in zip(document["sources"], recipe.sources, strict=True):
+        written.update(_files(source))
     if document["privacy"] is not None:
         for name in ("key", "packs"):
             path = document["privacy"][name]
