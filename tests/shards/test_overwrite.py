@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from headrace.shards.overwrite import changing, is_interrupted, overwrite_remove
 from headrace.shards.tombstones import Removed, add_tombstones
 from headrace.shards.verify import verify_source
 from headrace.stream.sources import manifest_source
+from tests.killed import killed_at
 
 GONE = {"shard-000000.tar": [0, 7, 19], "shard-000002.tar": [4]}
 
@@ -141,28 +141,9 @@ def test_a_source_on_a_store_is_rewritten(write_source: Callable[..., Manifest])
     assert not verify_source(url).problems
 
 
-EVENTS = ("open", "os.rename", "os.remove")
-
-
-def killed_at(event: int, work: Callable[[], object]) -> bool:
-    """Do the work in a child that is killed at its n-th change of a file; whether it was."""
-    child = os.fork()
-    if child == 0:
-        count = 0
-
-        def hook(name: str, arguments: tuple[object, ...]) -> None:
-            nonlocal count
-            if name in EVENTS and (name != "open" or "w" in str(arguments[1])):
-                count += 1
-                if count == event:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+def changes_a_file(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether a file is opened to be written, renamed or deleted."""
+    return event in ("os.rename", "os.remove") or (event == "open" and "w" in str(arguments[1]))
 
 
 def tells_what_to_do(folder: Path) -> bool:
@@ -184,7 +165,8 @@ def test_a_kill_at_any_moment_is_repaired_by_a_second_run(
         write_source(folder, 50, 20)
         removed = remove(str(folder), GONE)
         whole = {sample.key: sample for sample in ShardReader(str(folder))}
-        if not killed_at(event, lambda folder=folder: overwrite_removed(str(folder))):
+        work = partial(overwrite_removed, str(folder))
+        if not killed_at(event, work, changes_a_file):
             break
         kills += 1
         # What is served meanwhile is intact and living, or refused with what to do.
@@ -194,7 +176,7 @@ def test_a_kill_at_any_moment_is_repaired_by_a_second_run(
         if is_interrupted(str(folder)):
             refused += tells_what_to_do(folder)
         if random.Random(event).random() < 0.5:  # and the second one is killed, too
-            killed_at(1 + event % 5, lambda folder=folder: overwrite_removed(str(folder)))
+            killed_at(1 + event % 5, work, changes_a_file)
         overwrite_removed(str(folder))
         assert_overwritten(folder, removed, list(whole.values()))
     assert kills > 8

@@ -8,8 +8,6 @@ import gzip
 import io
 import json
 import os
-import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,7 @@ from tests.corpus.takedown.built import (
     make_files,
 )
 from tests.corpus.takedown.conftest import LANGUAGES, PERSON, RARE_HOST
+from tests.killed import killed_at
 from tests.shards.conftest import serving
 
 
@@ -213,6 +212,11 @@ def test_formats_and_places_that_cannot_be_changed_are_left(
         plan_raw(source, Match(), [])
 
 
+def changes_raw_input(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether a file of the inputs is renamed or deleted."""
+    return event in ("os.rename", "os.remove") and "/in/" in str(arguments[0])
+
+
 def test_a_takedown_that_is_killed_purges_raw_input_when_it_is_given_again(
     snapshot: Snapshot,
 ) -> None:
@@ -227,21 +231,7 @@ def test_a_takedown_that_is_killed_purges_raw_input_when_it_is_given_again(
             return take_down(place, match, [request], stage="overwrite", key=built.key,
                              raw_inputs=plan).raw  # fmt: skip
 
-        child = os.fork()
-        if child == 0:
-            count = 0
-
-            def hook(name: str, arguments: tuple[Any, ...], event: int = event) -> None:
-                nonlocal count
-                if name in ("os.rename", "os.remove") and "/in/" in str(arguments[0]):
-                    count += 1
-                    if count == event:
-                        os.kill(os.getpid(), signal.SIGKILL)
-
-            sys.addaudithook(hook)
-            work()
-            os._exit(0)
-        assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        assert killed_at(event, work, changes_raw_input)
         assert work() is not None
         assert_purged(built, built.of_person())
         assert not list(built.inputs.rglob(".*"))

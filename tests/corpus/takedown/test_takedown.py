@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from headrace.errors import CorpusError
 from headrace.shards import ShardReader
 from headrace.shards.verify import verify_source
 from tests.corpus.takedown.conftest import LANGUAGES, PERSON, SmallCorpus, make_corpus
+from tests.killed import killed_at
 
 
 def ids_in_shards(corpus: SmallCorpus) -> set[str]:
@@ -158,6 +157,13 @@ def test_a_single_source_of_shards(corpus: SmallCorpus) -> None:
     assert some not in ids_in_shards(corpus)
 
 
+def changes_a_file(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether a file is opened to be written, renamed or deleted, or a folder deleted."""
+    if event == "open":
+        return "w" in str(arguments[1])
+    return event in ("os.rename", "os.remove", "os.rmdir")
+
+
 def test_a_takedown_that_is_killed_is_finished_by_the_same_command(tmp_path: Path) -> None:
     """At some changes of files; an overwriting is killed at each one in tests/shards."""
     for event in (2, 9, 31, 62, 104, 157):
@@ -170,23 +176,7 @@ def test_a_takedown_that_is_killed_is_finished_by_the_same_command(tmp_path: Pat
             match = resolve(place, [request], clusters=False)
             take_down(place, match, [request], stage="compact", key=key)
 
-        child = os.fork()
-        if child == 0:
-            count = 0
-
-            def hook(name: str, arguments: tuple[Any, ...], event: int = event) -> None:
-                nonlocal count
-                if name in ("os.rename", "os.remove", "os.rmdir") or (
-                    name == "open" and "w" in str(arguments[1])
-                ):
-                    count += 1
-                    if count == event:
-                        os.kill(os.getpid(), signal.SIGKILL)
-
-            sys.addaudithook(hook)
-            work()
-            os._exit(0)
-        assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        assert killed_at(event, work, changes_a_file)
         work()
         assert_gone(corpus, wanted, bytes_too=True)
 
