@@ -1,7 +1,6 @@
 """Numbers in the documentation come from the result files and from nowhere else."""
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,15 +8,9 @@ import pytest
 
 from headrace.benchmarks.selection_experiment_plan import Settings, Trial, trials_of
 from headrace.corpus.duplicates import NearSettings
+from tests.script_files import script
 
 ROOT = Path(__file__).parents[1]
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The benchmark of the corpus build at a tiny size: what it counts and writes, not how fast."""
 
-import importlib.util
 import json
 import math
 import os
@@ -25,6 +24,7 @@ from headrace.benchmarks.build_faults import POISONS, _marks, poison, poisoned
 from headrace.benchmarks.build_steps import of_peer
 from headrace.benchmarks.frame import environment, report
 from headrace.benchmarks.page import MISSED, UNMEASURED
+from tests.script_files import script
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "docs" / "results" / "build.json"
@@ -36,11 +36,7 @@ FIGURES = {
 
 @pytest.fixture(scope="module")
 def table():
-    path = ROOT / "scripts" / "build_table.py"
-    spec = importlib.util.spec_from_file_location("build_table", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("build_table")
 
 
 def test_similarity_is_that_of_the_sets_of_runs():

@@ -1,6 +1,5 @@
 """The benchmark of selection at a tiny size: what it writes and checks, not how fast it is."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from headrace.benchmarks.frame import environment, report
 from headrace.benchmarks.page import MISSED, UNMEASURED
 from headrace.benchmarks.selection_contestants import CONTESTANTS, EXACT, OURS, find, run
 from headrace.benchmarks.selection_data import make_clusters, worth
+from tests.script_files import script
 
 ROOT = Path(__file__).parents[2]
 FIGURES = {
@@ -23,11 +23,7 @@ FIGURES = {
 
 @pytest.fixture(scope="module")
 def table():
-    path = ROOT / "scripts" / "selection_table.py"
-    spec = importlib.util.spec_from_file_location("selection_table", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("selection_table")
 
 
 def test_the_worth_of_a_choice_is_that_of_equation_3():

@@ -1,13 +1,13 @@
 """The page of the stream benchmark: rendered from the result, with every missed target named."""
 
 import copy
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
 from headrace.benchmarks.page import MISSED, UNMEASURED, number
+from tests.script_files import script
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "docs" / "results" / "stream.json"
@@ -15,11 +15,7 @@ RESULT = ROOT / "docs" / "results" / "stream.json"
 
 @pytest.fixture(scope="module")
 def table():
-    path = ROOT / "scripts" / "stream_table.py"
-    spec = importlib.util.spec_from_file_location("stream_table", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("stream_table")
 
 
 @pytest.fixture(scope="module")

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
 from headrace.planning.speed import bytes_sent
+from tests.script_files import script
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def tables():
-    file = ROOT / "scripts" / "scaling_tables.py"
-    spec = importlib.util.spec_from_file_location("scaling_tables", file)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # for its dataclasses
-    spec.loader.exec_module(module)
-    return module
+    return script("scaling_tables")
 
 
 @pytest.fixture(scope="module")
