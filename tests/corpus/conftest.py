@@ -22,6 +22,15 @@ from headrace.corpus.documents import Document, content_hash, document_id
 from headrace.shards import ShardWriter
 from headrace.shards.sample import make_sample
 
+GOVERNANCE = {
+    "title": "Test",
+    "custodian": "The library",
+    "licence": "CC0-1.0",
+    "consent_basis": "open licence",
+    "jurisdiction": "EU",
+    "region": "Europe",
+}
+"""What a recipe has to say of a source, besides its id and its files."""
 KILLED = """
 import os, signal, sys
 from headrace.cli import main

@@ -13,15 +13,8 @@ from headrace.corpus.building.build import build_corpus
 from headrace.corpus.building.sandbox import close_idle
 from headrace.corpus.building.workers import local_workers
 from headrace.corpus.recipe import load_recipe
+from tests.corpus.conftest import GOVERNANCE
 
-GOVERNANCE = {
-    "title": "Test",
-    "custodian": "The library",
-    "licence": "CC0-1.0",
-    "consent_basis": "open licence",
-    "jurisdiction": "EU",
-    "region": "Europe",
-}
 WORDS = [
     "river",
     "channel",

@@ -18,20 +18,13 @@ import yaml
 from headrace.cli import main
 from headrace.corpus.documents import document_id
 from headrace.corpus.privacy import Key, make_key
+from tests.corpus.conftest import GOVERNANCE
 from tests.corpus.takedown.conftest import LANGUAGES, PERSON, RARE_HOST
 
 NUMBERS = {"books": 14, "web": 18, "letters": 10, "notes": 6}
 """Documents of a source in each language."""
 TWIN = 11
 """This document of the web is nearly the same as the book of its number."""
-GOVERNANCE = {
-    "title": "Test",
-    "custodian": "The library",
-    "licence": "CC0-1.0",
-    "consent_basis": "open licence",
-    "jurisdiction": "EU",
-    "region": "Europe",
-}
 WORDS = [
     f"{first}{second}{last}"
     for first in ("ri", "chan", "wa", "whee")
