@@ -119,6 +119,26 @@ def test_accumulation_does_not_change_the_loss_of_uneven_micro_batches(data_and_
     assert parts[:10] == pytest.approx(whole[:10], abs=1e-6)
 
 
+def test_a_rank_alone_has_the_gradients_of_an_exchange(data_and_config, world):
+    """It skips the exchange of DeepSpeed, after which what no loss has reached has zeros."""
+    data, config = data_and_config
+    branch, _, _ = make_parts(data, config, 1)
+    precision = choose_precision("config", config.deepspeed, world.device)
+    model = fresh_model(data, config)
+    with open_engine(
+        model, groups_of_branch(model, config, branch), config, world, precision
+    ) as engine:
+        engine.backward((model.get_input_embeddings().weight ** 2).sum())
+        alone = [parameter.grad.clone() for parameter in model.parameters()]
+        for parameter in model.parameters():
+            if not parameter.grad.any():
+                parameter.grad = None
+        type(engine).allreduce_gradients(engine)
+        exchanged = [parameter.grad for parameter in model.parameters()]
+    assert sum(bool(gradient.any()) for gradient in alone) == 1
+    assert all(map(torch.equal, alone, exchanged))
+
+
 def test_a_step_without_samples_changes_nothing(data_and_config, world):
     """All its samples are quarantined.  AdamW would move weights by momentum and weight decay."""
     data, config = data_and_config
