@@ -15,6 +15,7 @@ from headrace.benchmarks.frame import environment
 from headrace.benchmarks.training_data import write_sources
 from headrace.benchmarks.training_setup import Settings
 from headrace.cli import main
+from headrace.encoding.tokenizer_training import train_tokenizer
 from headrace.errors import MissingExtraError
 from headrace.shards import ShardReader
 from headrace.training.distributed import free_port
@@ -35,6 +36,7 @@ import sys
 from headrace.benchmarks import training
 from headrace.benchmarks.training_setup import Settings
 from headrace.cli import main
+from headrace.encoding.tokenizer_training import train_tokenizer
 training.settings = lambda quick: {TINY}
 sys.exit(main(sys.argv[1:]))
 """
@@ -58,6 +60,22 @@ def finished():
 def written(finished):
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("real", [False, True], ids=["sample corpus", "real sentences"])
+@pytest.mark.parametrize("quick", [True, False], ids=["quick", "full"])
+@pytest.mark.parametrize("task", training.GROUPS)
+def test_the_vocabulary_is_not_too_large_for_the_sentences(task, quick, real, tmp_path):
+    corpora = os.environ.get("HEADRACE_DATA")
+    if real and not corpora:
+        pytest.skip("HEADRACE_DATA is not set")
+    sizes = training.settings(quick)
+    folder = Path(corpora) if real and corpora else None
+    made = write_sources(task, sizes.languages, sizes.sentences, folder, tmp_path, sizes.seed)
+    readers = [ShardReader(str(tmp_path / language)) for language in made.languages]
+    train_tokenizer(readers, tmp_path / "tokenizer", sizes.vocabulary)
+    assert (tmp_path / "tokenizer").is_dir()
 
 
 @needs_trainer

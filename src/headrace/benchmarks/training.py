@@ -23,7 +23,7 @@ from typing import Literal
 
 from headrace.benchmarks.frame import Measured, Row, interleave
 from headrace.benchmarks.training_loops import Run, bare_run, headrace_run
-from headrace.benchmarks.training_setup import Settings, prepare
+from headrace.benchmarks.training_setup import Settings, Setup, prepare
 from headrace.errors import MissingExtraError
 from headrace.training.distributed import World, barrier, gather_json, process_group
 from headrace.training.logs import quiet_libraries
@@ -52,12 +52,12 @@ def settings(quick: bool) -> Settings:
     """
     folder = os.environ.get("HEADRACE_DATA")
     sizes = Settings(
-        _LANGUAGES, 320, vocabulary=6000, hidden_size=256, layers=4, batch_size=32, rounds=7,
+        _LANGUAGES, 320, vocabulary=3000, hidden_size=256, layers=4, batch_size=32, rounds=7,
         corpora=Path(folder) if folder else None,
     )  # fmt: skip
     if not quick:
         return sizes
-    return replace(sizes, sentences=160, vocabulary=3000, hidden_size=128, layers=2, rounds=3)
+    return replace(sizes, sentences=160, vocabulary=2000, hidden_size=128, layers=2, rounds=3)
 
 
 def measure(sizes: Settings, rounds: int) -> Measured:
@@ -71,10 +71,9 @@ def measure(sizes: Settings, rounds: int) -> Measured:
             raise MissingExtraError(package, "bench", "the comparison with the Trainer")
     quiet_libraries()
     with process_group() as world, _shared_folder(world) as folder:
-        parts = [
-            _measure_task(replace(sizes, task=task), rounds, folder / task, world)
-            for task in GROUPS
-        ]
+        # of all tasks before the first is measured: what is wrong is found at once
+        setups = [_prepared(replace(sizes, task=task), folder / task, world) for task in GROUPS]
+        parts = [_measure_task(setup, rounds, world) for setup in setups]
         return Measured(
             setting={
                 f"{title}: {name}": text
@@ -87,11 +86,14 @@ def measure(sizes: Settings, rounds: int) -> Measured:
         )
 
 
-def _measure_task(sizes: Settings, rounds: int, folder: Path, world: World) -> Measured:
+def _prepared(sizes: Settings, folder: Path, world: World) -> Setup:
+    folder.mkdir(exist_ok=True)
+    return prepare(sizes, folder, world)
+
+
+def _measure_task(setup: Setup, rounds: int, world: World) -> Measured:
     from headrace.benchmarks.training_trainer import trainer_run
 
-    folder.mkdir(exist_ok=True)
-    setup = prepare(sizes, folder, world)
     numbers = itertools.count()
     contestants: dict[str, Callable[[], Run]] = {
         OURS: partial(headrace_run, setup, world, numbers, zero_stage=0),
@@ -101,10 +103,11 @@ def _measure_task(sizes: Settings, rounds: int, folder: Path, world: World) -> M
         TRAINER_GROUPED: partial(trainer_run, setup, numbers, "group_by_length"),
     }
     found = interleave(contestants, rounds)
-    suffix = "" if sizes.task == "token_classification" else f"_{sizes.task}"
+    task = setup.settings.task
+    suffix = "" if task == "token_classification" else f"_{task}"
     return Measured(
         setting=setup.describe(),
-        rows=tuple(_row(name, runs, GROUPS[sizes.task]) for name, runs in found.items()),
+        rows=tuple(_row(name, runs, GROUPS[task]) for name, runs in found.items()),
         figures={f"{name}{suffix}": value for name, value in _figures(found).items()},
         packages=PACKAGES,
     )
