@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any, get_args
+from typing import Any
 
 from headrace.corpus.languages import LanguageSettings, canonical, identify, primary
 from headrace.corpus.languages.detectors import Method, detector
@@ -31,7 +31,8 @@ PAGE = ROOT / "docs" / "languages.md"
 MARKER = "<!-- languages -->"
 COMMAND = "HEADRACE_DATA=DIR python scripts/language_table.py --measure"
 LANGUAGES = ("bn", "de", "en", "es", "fa", "fr", "hi", "it", "pt", "sv", "uk", "zh")
-METHODS: tuple[Method, ...] = get_args(Method)
+METHODS: tuple[Method, ...] = ("py3langid", "lingua")
+"""Those whose models are in their packages."""
 SETS = {
     "ntrex128": "ntrex128: sentences of news",
     "cv_sentences": "cv_sentences: sentences to be read aloud",

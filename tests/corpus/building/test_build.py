@@ -12,13 +12,16 @@ import pytest
 from headrace.cli import main
 from headrace.corpus.building import build
 from headrace.corpus.building.build import build_corpus
+from headrace.corpus.building.state import identity_of
 from headrace.corpus.building.workers import local_workers
 from headrace.corpus.catalogue.schema import FILTERED_SCHEMA, INDEX_SCHEMA
 from headrace.corpus.documents import document_id
 from headrace.corpus.privacy import make_key, subject_keys
 from headrace.corpus.recipe import load_recipe
-from headrace.errors import CorpusError
+from headrace.errors import ConfigError, CorpusError
+from headrace.file_hash import hash_of
 from headrace.shards.reader import ShardReader
+from tests.corpus.languages.fasttext_files import write_model
 
 
 def documents(corpus, first: int, count: int, **more) -> list[dict]:
@@ -63,6 +66,26 @@ def test_quality_can_be_left_unmeasured(corpus):
     assert not any(index["quality"].to_pylist())
     assert main(["report", str(corpus.out)]) == 0
     assert "No quality was measured." in (corpus.out / "report.html").read_text()
+
+
+def test_a_model_of_languages_is_part_of_what_a_build_is(corpus):
+    """Its hash is recorded, and a build that was begun with another one does not go on."""
+    model = write_model(corpus.folder / "languages.bin")
+    languages = {"method": "fasttext", "model": str(model), "decides": "detected"}
+    rows = [{"id": "a", "text": "Wasser Fluss " * 9}, {"id": "b", "text": "river water " * 9}]
+    source = {"id": "s", "files": [corpus.jsonl("a.jsonl", rows)]}
+    recipe = corpus.recipe(source, languages=languages)
+    document = corpus.build(recipe)
+    assert set(document["languages"]) == {"de", "en"}
+    assert document["recipe"]["languages"]["model"] == "languages.bin"
+    assert document["language_model_hash"] == hash_of(model)
+    before = identity_of(load_recipe(recipe, corpus.out))
+    write_model(model, weight=8.0)
+    after = identity_of(load_recipe(recipe, corpus.out))
+    assert before.recipe != after.recipe
+    model.unlink()
+    with pytest.raises(ConfigError, match=r"languages\.model"):
+        load_recipe(recipe, corpus.out)
 
 
 def test_every_record_is_written_filtered_or_quarantined(corpus):

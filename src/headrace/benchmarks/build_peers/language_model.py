@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import fasttext  # type: ignore[import-not-found]
+import fasttext
 
 _SHAPE = {"dim": 16, "minn": 2, "maxn": 4, "bucket": 2_000_000, "loss": "hs"}
 

@@ -60,7 +60,7 @@ class TrainedHere(FastTextLID):  # type: ignore[misc]
     def model(self) -> Any:
         """The model, loaded when a task asks for it first."""
         if self._model is None:
-            from fasttext.FastText import _FastText  # type: ignore[import-not-found]
+            from fasttext.FastText import _FastText
 
             self._model = _FastText(self.path)
         return self._model

@@ -293,6 +293,7 @@ class _Build:
             "recipe_fingerprint": self._identity.recipe,
             "key_fingerprint": self._loaded.key_fingerprint,
             "encoder_fingerprint": self._loaded.encoder_fingerprint,
+            "language_model_hash": self._loaded.language_model_hash,
             "sources": [_about(source) for source in recipe.sources],
             "counts": count(output, ids, read),
             "languages": language_counts(output, manifests),
@@ -333,6 +334,8 @@ def _recorded(recipe: Recipe) -> dict[str, Any]:
         for name in ("key", "packs"):
             path = document["privacy"][name]
             document["privacy"][name] = None if path is None else Path(path).name
+    if recipe.languages.model is not None:
+        document["languages"]["model"] = Path(recipe.languages.model).name
     if recipe.duplicates is not None and recipe.duplicates.semantic is not None:
         found = Path(recipe.duplicates.semantic.model).name
         document["duplicates"]["semantic"]["model"] = found

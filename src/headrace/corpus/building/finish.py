@@ -33,7 +33,7 @@ from headrace.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, write
 PACKAGES = (
     "headrace", "pyarrow", "xxhash", "regex", "langcodes", "py3langid", "lingua-language-detector",
     "rensa", "phonenumbers", "python-stdnum", "license-expression", "trafilatura", "resiliparse",
-    "selectolax", "pypdfium2", "python-docx", "fastwarc", "ftfy", "pytesseract",
+    "selectolax", "pypdfium2", "python-docx", "fastwarc", "fasttext-predict", "ftfy", "pytesseract",
 )  # fmt: skip
 """On whose versions the content of a corpus may depend."""
 _OF_ENCODERS = ("torch", "transformers", "tokenizers", "faiss-cpu", "faiss-gpu")

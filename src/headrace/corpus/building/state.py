@@ -75,7 +75,9 @@ def identity_of(loaded: LoadedRecipe) -> Identity:
         [file.source, file.url, file.key, file.stamp.size, file.stamp.version]
         for file in loaded.files
     ]
-    fingerprints = [loaded.key_fingerprint, loaded.encoder_fingerprint]
+    fingerprints = [
+        loaded.key_fingerprint, loaded.encoder_fingerprint, loaded.language_model_hash
+    ]  # fmt: skip
     versions = package_versions(loaded.encoder_fingerprint is not None)
     return Identity(_hash([recipe, *fingerprints]), _hash(files), versions)
 
@@ -150,7 +152,7 @@ def _check_same(before: Mapping[str, Any], identity: Identity, output: Path) -> 
     now = identity.to_json()
     words = {
         "format": "the version of Headrace",
-        "recipe": "the recipe, the secret key, or the encoder",
+        "recipe": "the recipe, the secret key, the encoder, or the model of languages",
         "inputs": "the files of the sources",
         "versions": "installed packages",
     }

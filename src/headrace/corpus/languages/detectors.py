@@ -1,8 +1,9 @@
 """The libraries that tell languages apart, behind one face.
 
 lingua (Apache-2.0, 75 languages, a wheel of 96 MB) in its low-accuracy mode, which looks at three
-letters at a time; py3langid (BSD, 138 languages, 5 MB).  Both have their models in their package
-and give the same result for the same text in every process.
+letters at a time; py3langid (BSD, 138 languages, 5 MB): both have their models in their package.
+fastText (MIT) with a model that the recipe names.  All give the same result for the same text in
+every process.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from headrace.corpus.languages.fasttext_model import FastText
 from headrace.corpus.languages.tags import canonical, primary
 from headrace.errors import CorpusError, MissingExtraError, Problem
 
 if TYPE_CHECKING:
     from lingua import Language
 
-Method = Literal["py3langid", "lingua"]
+Method = Literal["py3langid", "lingua", "fasttext"]
 
 _NOT_A_LANGUAGE = "zxx"
 _TAKEN_FOR = {"wuu": "zh"}
@@ -43,17 +45,24 @@ class Detector(Protocol):
 
 
 @lru_cache(maxsize=8)
-def detector(method: Method, candidates: tuple[str, ...] | None = None) -> Detector:
+def detector(
+    method: Method, candidates: tuple[str, ...] | None = None, model: str | None = None
+) -> Detector:
     """A detector, loaded once a process.
 
     Args:
         method: the library.
         candidates: language tags; answers are these languages only.  None: all it knows.
+        model: file of the model, for fastText.
 
     Raises:
-        CorpusError: for candidates that the library does not know, or fewer than two.
+        CorpusError: for candidates that the library does not know, or fewer than two; for a file
+            that is no model.
         MissingExtraError: without the library.
     """
+    if method == "fasttext":
+        assert model is not None, "the settings have one"
+        return FastText(model, candidates)
     return _Lingua(candidates) if method == "lingua" else _Langid(candidates)
 
 

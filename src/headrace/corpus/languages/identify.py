@@ -84,7 +84,7 @@ def identify(
         CorpusError: for candidates that the method does not know.
         MissingExtraError: without the packages of the extra ``corpus``.
     """
-    tool = detector(settings.method, settings.candidates)
+    tool = detector(settings.method, settings.candidates, settings.model)
     parts = parts_of(text, settings.parts, settings.part_characters)
     declared = _named(declared)
     script = _script(parts)

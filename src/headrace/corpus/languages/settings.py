@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from headrace.config.section import Section
 from headrace.corpus.languages.detectors import Method
@@ -15,7 +15,10 @@ class LanguageSettings(Section):
     """How the language of each document is told, and which documents stay."""
 
     method: Method = "py3langid"
-    """`py3langid` (138 languages) or `lingua` (75 languages)."""
+    """`py3langid` (138 languages), `lingua` (75 languages), or `fasttext` with a model of your own
+    (extra `fasttext`)."""
+    model: str | None = None
+    """File of the model for `fasttext`, such as GlotLID's or lid.176: its labels are languages."""
     candidates: tuple[str, ...] | None = None
     """Answer with these languages only; by default all that the method knows."""
     confidence: float = Field(default=0.5, ge=0, le=1)
@@ -45,3 +48,9 @@ class LanguageSettings(Section):
         if wrong:
             raise ValueError(f"no language tags (BCP-47), such as en, hi or pt-BR: {wrong}")
         return value
+
+    @model_validator(mode="after")
+    def _model_of_fasttext(self) -> LanguageSettings:
+        if (self.method == "fasttext") != (self.model is not None):
+            raise ValueError("method: fasttext and model: FILE belong together")
+        return self

@@ -20,14 +20,14 @@ class IdentifyLanguage:
     Rules: ``language`` (not one of ``keep``), ``language:undetermined``, ``language:disagreement``.
 
     Raises:
-        CorpusError: for candidates that the method does not know.
-        MissingExtraError: without the packages of the extra ``corpus``.
+        CorpusError: for candidates that the method does not know, or a model that is none.
+        MissingExtraError: without the packages of the extra ``corpus``, or ``fasttext``.
     """
 
     def __init__(self, settings: LanguageSettings) -> None:
         self._settings = settings
         self._keep = _primary_languages(settings.keep)
-        detector(settings.method, settings.candidates)
+        detector(settings.method, settings.candidates, settings.model)
 
     def __call__(self, document: Document) -> Document | Filtered:
         """The same result for the same document in every process."""

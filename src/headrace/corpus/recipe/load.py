@@ -15,6 +15,8 @@ from headrace.config.yaml_file import read_yaml
 from headrace.corpus.duplicates.semantic import encoder_of
 from headrace.corpus.duplicates.settings import DuplicatesSettings
 from headrace.corpus.language import language_problems
+from headrace.corpus.languages.fasttext_model import languages_of
+from headrace.corpus.languages.settings import LanguageSettings
 from headrace.corpus.licences.step import source_problems as licence_problems
 from headrace.corpus.licences.step import terms_problems
 from headrace.corpus.media import formats
@@ -22,7 +24,8 @@ from headrace.corpus.privacy.key import Key, load_key
 from headrace.corpus.privacy.settings import PrivacySettings
 from headrace.corpus.recipe.files import InputFile, expanded, list_files, name_problems
 from headrace.corpus.recipe.settings import FROM_FILE_NAME, Recipe, Source
-from headrace.errors import ConfigError, MissingExtraError, Problem, UserError
+from headrace.errors import ConfigError, CorpusError, MissingExtraError, Problem, UserError
+from headrace.file_hash import hash_of
 from headrace.shards import storage
 
 _REMEDY = "Begin with a recipe of the folder recipes"
@@ -33,13 +36,15 @@ class LoadedRecipe:
     """A recipe that was checked, and the files that it names."""
 
     recipe: Recipe
-    """Its environment variables are replaced where they lead to the key and the packs."""
+    """Its environment variables are replaced where they lead to the key, packs and models."""
     files: tuple[InputFile, ...]
     """By source in the recipe's order, then by URL."""
     key_fingerprint: str | None = None
     """Names the secret key without saying what it is."""
     encoder_fingerprint: str | None = None
     """Of the encoder that finds semantic duplicates."""
+    language_model_hash: str | None = None
+    """Of the file that tells languages, if the recipe names one."""
 
 
 def load_recipe(path: Path, output: Path) -> LoadedRecipe:
@@ -65,7 +70,7 @@ def load_recipe(path: Path, output: Path) -> LoadedRecipe:
     files: list[InputFile] = []
     for number, item in enumerate(_list(data.get("sources"))):
         files += _checked_source(item, number, output, problems)
-    key = encoder = None
+    key = encoder = language_model = None
     if recipe is not None:
         privacy = recipe.privacy
         if privacy is not None:
@@ -73,7 +78,10 @@ def load_recipe(path: Path, output: Path) -> LoadedRecipe:
         duplicates = recipe.duplicates
         if duplicates is not None and duplicates.semantic is not None:
             duplicates, encoder = _checked_semantic(duplicates, problems)
-        recipe = recipe.model_copy(update={"privacy": privacy, "duplicates": duplicates})
+        languages, language_model = _checked_languages(recipe.languages, problems)
+        recipe = recipe.model_copy(
+            update={"languages": languages, "privacy": privacy, "duplicates": duplicates}
+        )
         problems += _original_problems(recipe)
         for number, source in enumerate(recipe.sources):
             where = f"sources.{number}.forbids"
@@ -81,7 +89,7 @@ def load_recipe(path: Path, output: Path) -> LoadedRecipe:
     if problems or recipe is None:
         raise ConfigError(problems)
     fingerprint = key.fingerprint if key is not None else None
-    return LoadedRecipe(recipe, tuple(files), fingerprint, encoder)
+    return LoadedRecipe(recipe, tuple(files), fingerprint, encoder, language_model)
 
 
 def _original_problems(recipe: Recipe) -> list[Problem]:
@@ -145,6 +153,22 @@ def _inside_problems(files: list[InputFile], output: Path, where: str) -> list[P
     remedy = "Give another --output, or keep the inputs elsewhere"
     what = "files of the source lie in the folder that the corpus is written to"
     return [Problem(what, f"{where}.files", inside[0], remedy)]
+
+
+def _checked_languages(
+    languages: LanguageSettings, problems: list[Problem]
+) -> tuple[LanguageSettings, str | None]:
+    """The section with the path of its model as it is meant, and the hash of the model."""
+    if languages.model is None:
+        return languages, None
+    path = Path(expanded(languages.model, "languages.model", problems)).expanduser()
+    languages = languages.model_copy(update={"model": str(path)})
+    try:
+        languages_of(path)
+    except CorpusError as error:
+        problems += error.problems
+        return languages, None
+    return languages, hash_of(path)
 
 
 def _checked_privacy(
