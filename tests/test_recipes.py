@@ -92,6 +92,16 @@ def test_the_baseline_is_the_second_stage_alone() -> None:
         assert getattr(config.headrace, part) == getattr(whole.headrace, part)
 
 
+def test_the_warm_start_and_its_control_are_one_network() -> None:
+    before, after = (load(f"warm_start_{name}") for name in ("masked_lm", "two_stage"))
+    assert before.headrace.model.tokenizer == after.headrace.model.tokenizer
+    network = dict(before.headrace.model.config or {})
+    assert network.pop("hidden_dropout_prob") == 0.1
+    assert network == after.headrace.model.config
+    text = {f"{name}_entities": folder for name, folder in after.headrace.data.train.items()}
+    assert text.items() <= dict(before.headrace.data.train).items()
+
+
 @pytest.mark.parametrize("name", [*XLMR, *MURIL, BASELINE])
 def test_data_lies_where_the_build_commands_put_it(name: str) -> None:
     data = load(name).headrace.data

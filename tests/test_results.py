@@ -201,3 +201,23 @@ def test_the_default_settings_are_among_those_that_were_measured(duplicates):
         rows = {(row["permutations"], row["check"]) for row in duplicates["sets"]
                 if row["set"] == name}  # fmt: skip
         assert (near.permutations, near.verify) in rows
+
+
+@pytest.fixture(scope="module")
+def warm_start():
+    path = ROOT / "docs" / "results" / "warm_start.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_of_the_warm_start_is_rendered_from_its_result(warm_start):
+    page = (ROOT / "docs" / "results" / "warm_start.md").read_text(encoding="utf-8")
+    assert page == script("warm_start_table").render(warm_start)
+
+
+def test_both_arms_of_the_warm_start_have_the_same_seeds(warm_start):
+    assert warm_start["seeds"]["warm"] == warm_start["seeds"]["scratch"]
+    assert len(warm_start["seeds"]["warm"]) == 3
+    for row in warm_start["rows"]:
+        assert len(row["fine_macro_f1"]) == len(row["coarse_macro_f1"]) == 3, row
+    cells = {(row["language"], row["arm"], row["stage"]) for row in warm_start["rows"]}
+    assert len(cells) == 5 * 2 * 2
