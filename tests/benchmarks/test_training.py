@@ -19,6 +19,7 @@ from headrace.encoding.tokenizer_training import train_tokenizer
 from headrace.errors import MissingExtraError
 from headrace.shards import ShardReader
 from headrace.training.distributed import free_port
+from tests.script_files import script
 
 TINY = Settings(("en", "zh"), 90, vocabulary=900, hidden_size=16, layers=1, batch_size=16, rounds=1)
 FIGURES = {
@@ -176,3 +177,10 @@ def test_a_result_file_that_cannot_be_written_is_found_before_measuring(tmp_path
     (tmp_path / "file").write_text("")
     assert main(["benchmark", "training", "--json", str(tmp_path / "file" / "x.json")]) == 2
     assert "--json" in capsys.readouterr().err
+
+
+def test_the_page_is_rendered_from_the_result():
+    folder = Path(__file__).parents[2] / "docs" / "results"
+    result = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    page = (folder / "training.md").read_text(encoding="utf-8")
+    assert page == script("training_table").render(result)
