@@ -41,6 +41,8 @@ class Contestant:
     """How datatrove is set up; None: it is Headrace."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Sections of Headrace's recipe."""
+    asks_model: bool = False
+    """Whether Headrace tells languages by the peer's model, where there is one."""
 
     @property
     def module(self) -> str:
@@ -48,10 +50,10 @@ class Contestant:
         return "headrace_build" if self.tuned is None else "peer_datatrove"
 
 
-OURS = Contestant("headrace", options={"quality": None})
-"""With the stages that the peer has too."""
-WITH_QUALITY = Contestant("headrace, quality measured")
-"""As a recipe is that says nothing of quality."""
+OURS = Contestant("headrace", options={"quality": None}, asks_model=True)
+"""With the stages that the peer has too, and with its model."""
+DEFAULTS = Contestant("headrace, defaults")
+"""As a recipe is that names the files and nothing else."""
 STOCK = Contestant("datatrove", tuned=False)
 TUNED = Contestant("datatrove, white-space tokenizer", tuned=True)
 CONTESTANTS = (OURS, STOCK, TUNED)
@@ -74,7 +76,7 @@ class Entrants:
 
 def find(peers: Path | None) -> Entrants:
     """Look for the peer's environment in the folder ``peers``."""
-    interpreters = {one.name: sys.executable for one in (OURS, WITH_QUALITY)}
+    interpreters = {one.name: sys.executable for one in (OURS, DEFAULTS)}
     if peers is None:
         return Entrants(interpreters, {}, "no folder of environments was given (--peers)")
     interpreter = peers / ENVIRONMENT / "bin" / "python"
@@ -146,6 +148,8 @@ def task_of(contestant: Contestant, place: Place, workers: int, **options: Any) 
         **contestant.options,
         **options,
     }
+    if contestant.asks_model and place.model.is_file():
+        recipe["languages"] = {"method": "fasttext", "model": str(place.model)}
     place.folder.mkdir(parents=True, exist_ok=True)
     written = place.folder / "recipe.yaml"
     written.write_text(yaml.safe_dump(recipe), encoding="utf-8")
