@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from headrace.corpus.languages.candidates import chosen
 from headrace.corpus.languages.fasttext_model import FastText
-from headrace.corpus.languages.tags import canonical, primary
-from headrace.errors import CorpusError, MissingExtraError, Problem
+from headrace.corpus.languages.tags import canonical
+from headrace.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from lingua import Language
@@ -73,8 +74,8 @@ class _Lingua:
         except ModuleNotFoundError:
             raise _missing("lingua-language-detector") from None
         known = {_tag(language): language for language in Language.all()}
-        chosen = _chosen(list(known), candidates, "lingua")
-        self._tags = {known[tag]: tag for tag in chosen}
+        tags = chosen(list(known), candidates, "lingua")
+        self._tags = {known[tag]: tag for tag in tags}
         builder = LanguageDetectorBuilder.from_languages(*self._tags)
         self._detector = builder.with_low_accuracy_mode().build()
 
@@ -96,8 +97,8 @@ class _Langid:
         self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
         labels = [label for label in self._identifier.labels if label != _NOT_A_LANGUAGE]
         known = {canonical(label) or label: label for label in labels}
-        chosen = _chosen(list(known), candidates, "py3langid")
-        self._tags = {known[tag]: tag for tag in chosen}
+        tags = chosen(list(known), candidates, "py3langid")
+        self._tags = {known[tag]: tag for tag in tags}
         if candidates is None:
             self._tags |= _TAKEN_FOR
         else:
@@ -124,26 +125,6 @@ class _Langid:
 def _tag(language: Language) -> str:
     code = language.iso_code_639_1.name.lower()
     return canonical(code) or code
-
-
-def _chosen(
-    known: Sequence[str], candidates: tuple[str, ...] | None, library: str
-) -> Sequence[str]:
-    if candidates is None:
-        return known
-    wanted = {primary(canonical(tag) or tag) for tag in candidates}
-    chosen = [tag for tag in known if primary(tag) in wanted]
-    unknown = sorted(wanted - {primary(tag) for tag in chosen})
-    problems = [
-        Problem(f"{library} does not know the language", "candidates", tag, "Leave it out")
-        for tag in unknown
-    ]
-    if not problems and len(chosen) < 2:
-        remedy = "Name at least two, or none for all languages"
-        problems = [Problem("nothing to tell apart", "candidates", ", ".join(candidates), remedy)]
-    if problems:
-        raise CorpusError(problems)
-    return chosen
 
 
 def _missing(package: str) -> MissingExtraError:

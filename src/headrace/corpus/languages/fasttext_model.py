@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from headrace.corpus.languages.candidates import chosen
 from headrace.corpus.languages.tags import NO_LANGUAGE, canonical, primary
 from headrace.errors import CorpusError, MissingExtraError, Problem
 
@@ -37,7 +38,8 @@ class FastText:
     are no answers.
 
     Raises:
-        CorpusError: for a file that is no such model, or for candidates that it does not know.
+        CorpusError: for a file that is no such model, or for candidates that it does not know,
+            or fewer than two.
         MissingExtraError: without the package.
     """
 
@@ -47,14 +49,9 @@ class FastText:
         except ModuleNotFoundError:
             purpose = "telling languages by a model of fastText"
             raise MissingExtraError("fasttext-predict", "fasttext", purpose) from None
-        self._tags = languages_of(Path(model))
-        if candidates is not None:
-            wanted = {primary(canonical(tag) or tag) for tag in candidates}
-            unknown = sorted(wanted - set(self._tags.values()))
-            if unknown:
-                what, remedy = "the model does not know the language", "Leave it out"
-                raise CorpusError([Problem(what, "candidates", tag, remedy) for tag in unknown])
-            self._tags = {label: tag for label, tag in self._tags.items() if tag in wanted}
+        known = languages_of(Path(model))
+        wanted = frozenset(chosen(sorted(set(known.values())), candidates, "the model"))
+        self._tags = {label: tag for label, tag in known.items() if tag in wanted}
         self._answers = _ANSWERS if candidates is None else -1
         self._model = load_model(model)
 
